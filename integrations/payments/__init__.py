@@ -1,0 +1,78 @@
+"""The door to payment gateways: its verbs, what they answer, and the registry of those that exist.
+
+A declined card is an answer. A gateway that cannot be reached or asks to be left alone raises `Unavailable`;
+one that rejects our credentials or our request raises `Refused`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from billing.money import Money
+
+
+@dataclass(frozen=True, slots=True)
+class ChargeOrder:
+    """Charge `amount` to a stored payment method, off session. `attempt_id` is the idempotency key."""
+
+    attempt_id: str
+    invoice_id: str
+    amount: Money
+    customer_id: str
+    customer_name: str
+    customer_email: str
+    method_token: str
+
+
+@dataclass(frozen=True, slots=True)
+class Paid:
+    """The money is captured. `reference` is the gateway's id of the payment."""
+
+    reference: str
+
+
+@dataclass(frozen=True, slots=True)
+class Declined:
+    """The payer's bank said no. `final` says that trying the same method again is pointless."""
+
+    reference: str
+    code: str
+    message: str
+    final: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """Accepted and not decided yet (bank debits); a webhook or `look_up` will tell."""
+
+    reference: str
+
+
+Outcome = Paid | Declined | Pending
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayEvent:
+    """A webhook, verified and translated. `attempt_id` is ours, carried back in the gateway's metadata."""
+
+    event_id: str
+    attempt_id: str
+    outcome: Outcome
+
+
+class PaymentGateway(Protocol):
+    """One payment provider, spoken to through its official SDK."""
+
+    def charge(self, order: ChargeOrder) -> Outcome:
+        """Charge once: calling again with the same `attempt_id` gives the first answer and moves no money."""
+
+    def look_up(self, reference: str) -> Outcome:
+        """How a payment stands now, by the gateway's reference."""
+
+    def read_event(self, body: bytes, headers: Mapping[str, str]) -> GatewayEvent | None:
+        """Verify a webhook's signature and translate it; None if it is of a kind we do not use.
+
+        Refused (code `bad_signature`) if it is not the gateway's.
+        """

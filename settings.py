@@ -1,0 +1,50 @@
+"""Everything that is set from outside, read from the environment. Only the roots (worker, cli, api/app) read it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """One field per environment variable of the same name in capitals; a wrong value stops the start."""
+
+    model_config = SettingsConfigDict(extra="ignore")
+
+    database_url: SecretStr = Field(
+        default=SecretStr("postgresql://localhost/perennial"), description="PostgreSQL 15 or newer, as a URL."
+    )
+    database_pool: int = Field(default=18, ge=2, description="Connections a process may hold.")
+    temporal_address: str = Field(default="127.0.0.1:7233", description="Temporal frontend, host:port.")
+    temporal_namespace: str = Field(default="default", description="Temporal namespace.")
+    temporal_api_key: SecretStr | None = Field(default=None, description="For Temporal Cloud; turns TLS on.")
+
+    payment_gateway: str = Field(default="stripe", description="Name in the registry of payment gateways.")
+    stripe_api_key: SecretStr = Field(default=SecretStr(""), description="Secret key of the Stripe account.")
+    stripe_webhook_secret: SecretStr = Field(default=SecretStr(""), description="Signing secret of our endpoint.")
+    stripe_api_base: str = Field(default="https://api.stripe.com", description="Where Stripe answers.")
+
+    crm: str = Field(default="salesforce", description="Name in the registry of CRMs; 'none' switches it off.")
+    salesforce_domain: str = Field(default="login", description="'login', 'test' or the My Domain prefix.")
+    salesforce_username: str = ""
+    salesforce_consumer_key: str = ""
+    salesforce_private_key_file: Path | None = Field(default=None, description="PEM of the connected app's key.")
+    salesforce_ca_file: Path | None = Field(default=None, description="Extra trust anchor, for a local server.")
+    salesforce_connect_to: str | None = Field(
+        default=None, description="host:port to connect to instead of *.salesforce.com, for a local server."
+    )
+
+    erp: str = Field(default="beancount-file", description="Name in the registry of ERPs.")
+    erp_folder: Path = Field(default=Path(".perennial/erp"), description="Where the file ERP keeps journals.")
+
+    api_host: str = "127.0.0.1"
+    api_port: int = 8080
+    metrics_port: int = Field(default=0, description="Worker's Prometheus port; 0 for none.")
+    temporal_ui_url: str | None = Field(default=None, description="Shown in links; the Temporal Web UI.")
+    log_format: str = Field(default="json", pattern="^(json|console)$")
+    log_level: str = Field(default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
+    otel_exporter_otlp_endpoint: str | None = Field(
+        default=None, description="OpenTelemetry collector; traces are exported when it is set."
+    )
