@@ -18,15 +18,13 @@ class Fault:
     reason: str
 
 
-class Refused(Exception):  # noqa: N818 (the name is the outcome)
+class Refused(Exception):
     """A person must act: the request or the data is wrong, and repeating it changes nothing.
 
     `faults` name the fields. `remedy` says what to do. `code` is a stable word for programs.
     """
 
-    def __init__(
-        self, reason: str, *, code: str = "refused", faults: Sequence[Fault] = (), remedy: str = ""
-    ) -> None:
+    def __init__(self, reason: str, *, code: str = "refused", faults: Sequence[Fault] = (), remedy: str = "") -> None:
         super().__init__(reason)
         self.reason = reason
         self.code = code
@@ -39,11 +37,13 @@ class NotFound(Refused):
 
     def __init__(self, kind: str, name: str) -> None:
         super().__init__(
-            f"There is no {kind} {name!r}.", code="not_found", remedy=f"Check the id; list the {kind}s to see which exist."
+            f"There is no {kind} {name!r}.",
+            code="not_found",
+            remedy=f"Check the id; list the {kind}s to see which exist.",
         )
 
 
-class Unavailable(Exception):  # noqa: N818
+class Unavailable(Exception):
     """Time will help: a neighbour is slow, down, or asks to be called later.
 
     `after` is the neighbour's own wish for when to come back, if it stated one.
@@ -55,5 +55,5 @@ class Unavailable(Exception):  # noqa: N818
         self.after = after
 
 
-class Broken(Exception):  # noqa: N818
+class Broken(Exception):
     """Our own bug: an invariant does not hold. Never caught to go on; parked and shown with its cause."""

@@ -1,0 +1,129 @@
+"""Changes of a running subscription: what they would cost, and that doing them gives what was previewed."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+
+from billing import lifecycle
+from billing.errors import Fault, Refused
+from billing.line import Line
+from billing.money import Money, total
+from billing.period import instant, local_day
+from billing.plan import Plan
+from billing.proration import BilledFee, prorate
+from billing.standing import Standing
+from billing.terms import Terms, in_force
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """New terms from the local day `effective_on`."""
+
+    amendment_id: str
+    effective_on: date
+    plan: Plan
+    seats: Decimal
+    discount_percent: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """The lines a change adds to the next invoice. `valid_until`: proration counts days, so until the day ends."""
+
+    effective_on: date
+    lines: tuple[Line, ...]
+    net: Money
+    recurring_before: Money
+    recurring_after: Money
+    valid_until: datetime
+    preview_hash: str
+
+
+def preview(standing: Standing, change: Change, now: datetime) -> Preview:
+    """What `change` costs if done now. Refused if it cannot be done, naming the field."""
+    _check(standing, change, now)
+    before, after = standing.terms, terms_after(standing, change)
+    lines = _proration(standing, before, after, change.effective_on, change.amendment_id)
+    today = local_day(now, standing.zone)
+    return Preview(
+        effective_on=change.effective_on,
+        lines=lines,
+        net=total([line.net for line in lines], standing.currency),
+        recurring_before=_recurring(before),
+        recurring_after=_recurring(after),
+        valid_until=instant(today + timedelta(days=1), standing.zone),
+        preview_hash=_fingerprint(standing, after, lines),
+    )
+
+
+def terms_after(standing: Standing, change: Change) -> Terms:
+    return Terms(standing.terms.version + 1, change.effective_on, change.plan, change.seats, change.discount_percent)
+
+
+def ending_lines(standing: Standing, ends_on: date, cause: str) -> tuple[Line, ...]:
+    """What is given back when a subscription ends inside a period that was billed in advance."""
+    return _proration(standing, in_force(standing.history, ends_on), None, ends_on, cause)
+
+
+def _proration(standing: Standing, before: Terms, after: Terms | None, on: date, cause: str) -> tuple[Line, ...]:
+    if on >= standing.billed_through("advance"):
+        return ()
+    whole = standing.period_at(on)
+    fees = [fee for fee in billed_fees(standing) if fee.period.overlap(whole).days]
+    return prorate(fees, before, after, on, whole, cause)
+
+
+def billed_fees(standing: Standing) -> Sequence[BilledFee]:
+    """Fees on issued invoices, and those already decided that wait for the next one."""
+    waiting = [
+        BilledFee(
+            p.line.item,
+            p.line.description,
+            p.line.period,
+            p.line.gross,
+            p.line.discount,
+            p.line.revenue,
+            p.line.because,
+        )
+        for p in standing.pending
+        if p.line.kind == "proration"
+    ]
+    return (*standing.fees, *waiting)
+
+
+def _check(standing: Standing, change: Change, now: datetime) -> None:
+    lifecycle.after(standing.state, "amend")
+    faults: list[Fault] = []
+    today = local_day(now, standing.zone)
+    if change.effective_on < today:
+        faults.append(Fault("effective_on", f"must not be before today, {today} in {standing.zone_name}"))
+    if standing.ends_on is not None and change.effective_on >= standing.ends_on:
+        faults.append(Fault("effective_on", f"the subscription ends on {standing.ends_on}"))
+    if change.plan.currency != standing.currency:
+        faults.append(Fault("plan", f"is priced in {change.plan.currency}; the contract is in {standing.currency}"))
+    if change.plan.interval != standing.interval:
+        faults.append(Fault("plan", "is billed at another interval; that needs a new subscription"))
+    if change.seats < 0 or change.seats % 1:
+        faults.append(Fault("seats", "must be a whole number, zero or more"))
+    if not 0 <= change.discount_percent <= 100:
+        faults.append(Fault("discount_percent", "must be between 0 and 100"))
+    if faults:
+        raise Refused("The change cannot be made as asked.", code="invalid_amendment", faults=faults)
+
+
+def _recurring(terms: Terms) -> Money:
+    """Fees and seats of a whole interval, after the discount in percent."""
+    items = [item for item in terms.plan.items if item.basis != "meter"]
+    currency = terms.plan.currency
+    gross = total([i.price.charge(i.quantity(terms.seats)).amount.rounded(currency) for i in items], currency)
+    return gross.amount.times((100 - terms.discount_percent) / 100).rounded(currency)
+
+
+def _fingerprint(standing: Standing, after: Terms, lines: Sequence[Line]) -> str:
+    """Equal exactly if the same terms would be agreed at the same lines."""
+    said = repr((standing.subscription_id, after, tuple((x.item, x.period, x.gross, x.discount) for x in lines)))
+    return hashlib.sha256(said.encode()).hexdigest()[:32]

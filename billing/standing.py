@@ -1,0 +1,96 @@
+"""How a subscription stands: everything the biller and an amendment need to know, as one value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Literal
+from zoneinfo import ZoneInfo
+
+from billing.lifecycle import State
+from billing.line import Line
+from billing.money import Money
+from billing.period import Interval, Period, instant, zone
+from billing.proration import BilledFee
+from billing.taxes import Parties
+from billing.terms import Terms
+
+LaneName = Literal["advance", "arrears"]
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """The watermark of one kind of billing: everything before `billed_through` has been billed."""
+
+    name: LaneName
+    billed_through: date
+
+
+@dataclass(frozen=True, slots=True)
+class BilledUsage:
+    """What has been invoiced for one window of a metered item so far, over all its lines."""
+
+    item: str
+    period: Period
+    quantity: Decimal
+    gross: Money
+    net: Money
+
+
+@dataclass(frozen=True, slots=True)
+class PendingLine:
+    """A line decided earlier that waits for the next invoice."""
+
+    pending_id: str
+    line: Line
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """One subscription with its terms, watermarks and what was billed. `ends_on` is the first day not billed."""
+
+    subscription_id: str
+    root_id: str
+    customer_id: str
+    contract_id: str
+    entity_id: str
+    clock_id: str | None
+    currency: str
+    zone_name: str
+    anchor: date
+    interval: Interval
+    state: State
+    payment_terms_days: int
+    parties: Parties
+    ends_on: date | None
+    history: tuple[Terms, ...]
+    lanes: tuple[Lane, ...] = ()
+    fees: tuple[BilledFee, ...] = ()
+    usage: tuple[BilledUsage, ...] = ()
+    pending: tuple[PendingLine, ...] = ()
+
+    @property
+    def zone(self) -> ZoneInfo:
+        return zone(self.zone_name)
+
+    @property
+    def terms(self) -> Terms:
+        """The latest version."""
+        return max(self.history, key=lambda t: t.version)
+
+    def billed_through(self, lane: LaneName) -> date:
+        return next((x.billed_through for x in self.lanes if x.name == lane), self.anchor)
+
+    def period_at(self, day: date) -> Period:
+        return self.interval.period_at(self.anchor, day)
+
+
+def next_bill_at(standing: Standing, lane: Lane) -> datetime | None:
+    """When a lane is due again: the start of its next period in advance, its end in arrears; None after the end."""
+    if standing.ends_on is not None and lane.billed_through >= standing.ends_on:
+        return None
+    if lane.name == "advance":
+        return instant(lane.billed_through, standing.zone)
+    end = standing.period_at(lane.billed_through).end
+    return instant(min(end, standing.ends_on or end), standing.zone)
