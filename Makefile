@@ -1,0 +1,73 @@
+# The verbs of the project. `make` alone lists them. The environment in .venv is made on first use.
+
+PYTHON ?= python3
+RUN := .venv/bin
+PIP := $(RUN)/python -m pip --disable-pip-version-check -q
+FOLDER := .perennial
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help demo test check up down bench storm clean lock
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+
+demo: .venv/sandbox.stamp ## a company's year in minutes, on this machine alone (TRACE=file writes down what happened)
+	@$(RUN)/perennial demo $(if $(TRACE),--trace '$(TRACE)')
+
+test: .venv/test.stamp ## every test
+	@$(RUN)/python -m pytest
+
+check: .venv/test.stamp ## style, types and the rules of the house
+	$(RUN)/ruff check .
+	$(RUN)/ruff format --check .
+	$(RUN)/mypy
+	$(RUN)/python -m pytest tests/test_house.py
+
+up: .venv/sandbox.stamp ## the whole stack in this terminal; Ctrl-C stops it, the data stays in .perennial
+	@$(RUN)/perennial up
+
+down: .venv/sandbox.stamp ## stop the stack that runs in another terminal
+	@$(RUN)/perennial down
+
+bench: .venv/sandbox.stamp ## how fast it is here (SIZE=subscriptions)
+	@$(RUN)/perennial bench $(if $(SIZE),--size '$(SIZE)')
+
+storm: .venv/test.stamp ## the long seeded storm of faults, which `make test` runs only a little of
+	@$(RUN)/perennial storm
+
+clean: ## remove the stack's data, the environment and what tools have left
+	@if [ -x $(RUN)/python ] && [ -d $(FOLDER) ]; then $(RUN)/python -m sandbox.clear $(FOLDER); fi
+	@rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+	@echo "Clean."
+
+lock: .venv/test.stamp ## write the versions that are installed now into constraints.txt
+	@$(RUN)/python -m pip --disable-pip-version-check freeze --exclude-editable | grep -v ' @ ' > constraints.new
+	@mv constraints.new constraints.txt
+	@touch .venv/sandbox.stamp .venv/test.stamp
+	@echo "constraints.txt names $$(wc -l < constraints.txt) packages."
+
+.venv/sandbox.stamp: pyproject.toml constraints.txt
+	$(make-environment)
+	@echo "Installing Perennial with its embedded PostgreSQL and Temporal (half a minute or so) ..."
+	@$(PIP) install -c constraints.txt -e '.[sandbox]'
+	@touch $@
+
+.venv/test.stamp: pyproject.toml constraints.txt
+	$(make-environment)
+	@echo "Installing Perennial, its embedded servers and the tools for tests (half a minute or so) ..."
+	@$(PIP) install -c constraints.txt -e '.[sandbox,test]'
+	@touch .venv/sandbox.stamp $@
+
+define make-environment
+@command -v $(PYTHON) > /dev/null || { \
+	echo "There is no '$(PYTHON)' here. Install Python 3.11 to 3.13, or name one: make PYTHON=/path/to/python3.12"; exit 1; }
+@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' || { \
+	echo "Perennial runs on Python 3.11 to 3.13, and $(PYTHON) is $$($(PYTHON) -V 2>&1)." \
+	"Name another one: make PYTHON=python3.12"; exit 1; }
+@$(PYTHON) -c 'import ensurepip, venv' 2> /dev/null || { \
+	echo "$(PYTHON) comes without venv and ensurepip. On Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
+@[ -x $(RUN)/python ] && $(RUN)/python -m pip --version > /dev/null 2>&1 || { \
+	echo "Making .venv with $$($(PYTHON) -V) ..."; $(PYTHON) -m venv .venv; }
+endef
