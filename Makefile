@@ -37,7 +37,9 @@ storm: .venv/test.stamp ## the long seeded storm of faults, which `make test` ru
 	@$(RUN)/perennial storm
 
 clean: ## remove the stack's data, the environment and what tools have left
-	@if [ -x $(RUN)/python ] && [ -d $(FOLDER) ]; then $(RUN)/python -m sandbox.clear $(FOLDER); fi
+	@if [ -d $(FOLDER) ]; then [ -x $(RUN)/python ] && $(RUN)/python -m sandbox.clear $(FOLDER) || { \
+		echo "$(FOLDER) stays: only an installed Perennial can tell what is its own ('make up', then 'make clean')."; \
+		exit 1; }; fi
 	@rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 	@echo "Clean."

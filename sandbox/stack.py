@@ -18,7 +18,7 @@ from types import TracebackType
 
 import httpx
 
-from sandbox import running
+from sandbox import running, salesforce
 from sandbox.postgres import Postgres
 from sandbox.process import AlreadyRunning, Child, FolderLock, StartFailed, free_ports, port_is_free, wait_until
 from sandbox.temporal import Temporal
@@ -26,6 +26,7 @@ from sandbox.temporal import Temporal
 OnStep = Callable[[str, str], None]
 PROJECT = Path(__file__).resolve().parents[1]
 DATABASE = "perennial"
+STRIPE_KEY = "sk_test_sandbox"
 PORT_VARIABLES = ("API", "UI", "TEMPORAL", "POSTGRES")
 SECONDS_TO_START = 60.0
 SECONDS_TO_STOP = 20.0
@@ -56,13 +57,13 @@ def environment(folder: Path, at: Addresses) -> dict[str, str]:
         "TEMPORAL_ADDRESS": at.temporal_address,
         "TEMPORAL_UI_URL": at.temporal_ui_url,
         "PAYMENT_GATEWAY": "stripe",
-        "STRIPE_API_KEY": "sk_test_sandbox",
+        "STRIPE_API_KEY": STRIPE_KEY,
         "STRIPE_WEBHOOK_SECRET": at.webhook_secret,
         "STRIPE_API_BASE": at.stripe_url,
         "CRM": "salesforce",
         "SALESFORCE_DOMAIN": "login",
-        "SALESFORCE_USERNAME": "billing@sandbox.example",
-        "SALESFORCE_CONSUMER_KEY": "sandbox",
+        "SALESFORCE_USERNAME": salesforce.USERNAME,
+        "SALESFORCE_CONSUMER_KEY": salesforce.CONSUMER_KEY,
         "SALESFORCE_PRIVATE_KEY_FILE": str(folder / "salesforce" / "connected_app.pem"),
         "SALESFORCE_CA_FILE": str(folder / "salesforce" / "ca.pem"),
         "SALESFORCE_CONNECT_TO": at.salesforce_url.removeprefix("https://"),
@@ -226,7 +227,7 @@ class Stack:
     def _start_stripe(self) -> str:
         target = f"{self.addresses.api_url}/webhooks/stripe"
         words = ("--webhook-url", target, "--webhook-secret", self.addresses.webhook_secret)
-        self.addresses.stripe_url = self._start_neighbour("stripe", *words)
+        self.addresses.stripe_url = self._start_neighbour("stripe", "--api-key", STRIPE_KEY, *words)
         return self.addresses.stripe_url
 
     def _start_salesforce(self) -> str:
