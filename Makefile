@@ -2,7 +2,7 @@
 
 PYTHON ?= python3
 RUN := .venv/bin
-PIP := $(RUN)/python -m pip --disable-pip-version-check -q
+PIP := $(RUN)/python -m pip --disable-pip-version-check -qq
 FOLDER := .perennial
 
 .DEFAULT_GOAL := help

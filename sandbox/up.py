@@ -25,7 +25,7 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 def up(folder: Path) -> int:
     """Run the stack until Ctrl-C, SIGTERM, or the end of one of its processes. The exit code: 0, or 1 if it failed."""
     console = Console(highlight=False)
-    with _one_interrupt():
+    with one_interrupt():
         try:
             with console.status("Starting") as line:
                 stack = Stack(folder, on_step=lambda name, detail: _say(console, line, name, detail))
@@ -50,6 +50,28 @@ def down(folder: Path) -> int:
     return 0
 
 
+@contextlib.contextmanager
+def one_interrupt() -> Iterator[None]:
+    """The first of STOP_SIGNALS is a KeyboardInterrupt; those that follow must not cut the stopping short."""
+
+    def interrupt(number: int, frame: FrameType | None) -> NoReturn:
+        ignore_signals()
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, interrupt) for number in STOP_SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def ignore_signals() -> None:
+    """From here on nothing but SIGKILL interrupts; for the way down."""
+    for number in STOP_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
 def _stay(console: Console, stack: Stack) -> int:
     code = 0
     try:
@@ -64,7 +86,7 @@ def _stay(console: Console, stack: Stack) -> int:
     except KeyboardInterrupt:
         pass
     finally:
-        _ignore_signals()
+        ignore_signals()
         stack.stop()
     console.print(
         f"\nStopped. The data stays in {escape(str(stack.folder))}; the next start goes on from there.", soft_wrap=True
@@ -100,24 +122,3 @@ def _complain(console: Console, failure: StartFailed) -> None:
     console.print(f"[bold red]{escape(failure.name)}[/]: {escape(failure.reason)}", soft_wrap=True)
     if failure.log:
         console.print(escape(failure.log), style="dim", soft_wrap=True)
-
-
-@contextlib.contextmanager
-def _one_interrupt() -> Iterator[None]:
-    """The first of STOP_SIGNALS is a KeyboardInterrupt; those that follow must not cut the stopping short."""
-
-    def interrupt(number: int, frame: FrameType | None) -> NoReturn:
-        _ignore_signals()
-        raise KeyboardInterrupt
-
-    before = {number: signal.signal(number, interrupt) for number in STOP_SIGNALS}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _ignore_signals() -> None:
-    for number in STOP_SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
