@@ -13,7 +13,7 @@ from billing.line import Line
 from billing.money import Money, total
 from billing.period import Period
 from billing.rating import Totals, measure, rate_usage, usage_windows
-from billing.revenue import Obligation
+from billing.revenue import Obligation, Pattern
 from billing.standing import Standing
 
 
@@ -25,7 +25,7 @@ def obligation_id(subscription_id: str, line: Line) -> str:
 
 def obligation_of(subscription_id: str, line: Line) -> Obligation:
     """The promise behind an invoice line: fees by the day over their period, usage as delivered."""
-    pattern = "delivered" if line.revenue == "usage" else "ratable"
+    pattern: Pattern = "delivered" if line.revenue == "usage" else "ratable"
     return Obligation(obligation_id(subscription_id, line), pattern, line.revenue, line.net, line.period)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from decimal import Decimal
+from fractions import Fraction
 
 from billing import lifecycle
 from billing.errors import Fault, Refused
@@ -120,7 +121,7 @@ def _recurring(terms: Terms) -> Money:
     items = [item for item in terms.plan.items if item.basis != "meter"]
     currency = terms.plan.currency
     gross = total([i.price.charge(i.quantity(terms.seats)).amount.rounded(currency) for i in items], currency)
-    return gross.amount.times((100 - terms.discount_percent) / 100).rounded(currency)
+    return gross.amount.times(1 - Fraction(terms.discount_percent) / 100).rounded(currency)
 
 
 def _fingerprint(standing: Standing, after: Terms, lines: Sequence[Line]) -> str:

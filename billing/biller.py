@@ -35,15 +35,16 @@ class Occasion:
 
 @dataclass(frozen=True, slots=True)
 class Bill:
-    """An invoice, the watermarks after it, and the pending lines it took up."""
+    """An invoice (None if nothing was due), the watermarks after it, and the pending lines it took up."""
 
-    invoice: Invoice
+    standing: Standing
+    invoice: Invoice | None
     lanes: tuple[Lane, ...]
     claimed: tuple[str, ...]
 
 
-def bill(standing: Standing, facts: Facts, occasion: Occasion) -> Bill | None:
-    """Everything due and unbilled, as one document; None if there is nothing.
+def bill(standing: Standing, facts: Facts, occasion: Occasion) -> Bill:
+    """Everything due and unbilled, as one document.
 
     However many periods were missed, each is billed once: the watermark decides, not the day. Raises Refused when a
     person must act first (an unknown tax rate).
@@ -61,7 +62,7 @@ def bill(standing: Standing, facts: Facts, occasion: Occasion) -> Bill | None:
     fresh += late_usage(standing, facts.totals)
     settled = [p.line for p in standing.pending]
     if not fresh and not settled:
-        return None
+        return Bill(standing, None, tuple(lanes), ())
     marks = [f"{lane.name}:{lane.billed_through}" for lane in standing.lanes]
     cause = [*marks, *sorted(p.pending_id for p in standing.pending), *sorted(line.key for line in fresh)]
     heading = Heading(
@@ -77,7 +78,7 @@ def bill(standing: Standing, facts: Facts, occasion: Occasion) -> Bill | None:
     )
     decision = decide(standing.parties, facts.rates, occasion.issued_on)
     invoice = assemble(heading, fresh, settled, decision, facts.grants)
-    return Bill(invoice, tuple(lanes), tuple(p.pending_id for p in standing.pending))
+    return Bill(standing, invoice, tuple(lanes), tuple(p.pending_id for p in standing.pending))
 
 
 def _advance(standing: Standing, lane: Lane, occasion: Occasion) -> tuple[list[Line], Lane]:
@@ -117,5 +118,5 @@ def late_usage(standing: Standing, totals: Totals) -> list[Line]:
                 continue
             quantity = measure(totals, window.item.meter or "", window.period)
             if quantity != billed.quantity:
-                lines.append(rate_late_usage(window, quantity, billed.gross, mark=str(quantity)))
+                lines.append(rate_late_usage(window, quantity, billed.quantity, billed.gross))
     return lines

@@ -21,8 +21,8 @@ LineKind = Literal["recurring", "usage", "late_usage", "proration", "credit_purc
 class Because:
     """Everything a line was computed from, so that it can be explained and computed again.
 
-    `share` is the part of the period that was charged, as 'days/days'. `billed_before` is what earlier lines
-    already charged for the same usage, in minor units.
+    `share` is the part of the period that was charged, as 'days/days'. `billed_before` and
+    `quantity_before` are what earlier lines already charged for the same usage, in minor units and in quantity.
     """
 
     terms_version: int
@@ -36,6 +36,7 @@ class Because:
     share: str = "1"
     discount_percent: Decimal = Decimal(0)
     billed_before: int = 0
+    quantity_before: Decimal = Decimal(0)
     note: str = ""
 
 
@@ -56,6 +57,11 @@ class Line:
     @property
     def net(self) -> Money:
         return self.gross - self.discount
+
+    @property
+    def quantity(self) -> Decimal:
+        """What this line adds to the quantities invoiced before."""
+        return self.because.quantity - self.because.quantity_before
 
     @property
     def taxable(self) -> bool:

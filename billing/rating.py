@@ -110,20 +110,20 @@ def rate_usage(window: UsageWindow, quantity: Decimal) -> Line:
     )
 
 
-def rate_late_usage(window: UsageWindow, quantity: Decimal, billed_before: Money, mark: str) -> Line:
+def rate_late_usage(window: UsageWindow, quantity: Decimal, before: Decimal, billed: Money) -> Line:
     """What usage that arrived after its window was billed adds: the difference of cumulative totals.
 
-    `quantity` is the window's total by now, `billed_before` the sum of its earlier gross amounts. `mark` makes
-    the key unique among several late lines of one window.
+    `quantity` is the window's total by now; `before` and `billed` are the quantity and the gross amounts of its
+    earlier lines.
     """
     line = rate_usage(window, quantity)
     return replace(
         line,
-        key=f"late/{window.key}/{mark}",
+        key=f"late/{window.key}/{before}-{quantity}",
         kind="late_usage",
         description=f"{line.description} (received after billing)",
-        gross=line.gross - billed_before,
-        because=replace(line.because, billed_before=billed_before.minor),
+        gross=line.gross - billed,
+        because=replace(line.because, billed_before=billed.minor, quantity_before=before),
     )
 
 

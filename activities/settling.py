@@ -1,0 +1,143 @@
+"""Settling: what the agenda says has become due on subscriptions takes effect, oldest first, under the root's lock.
+
+Effect goes by date, never by who woke up: a wake, an amendment and a billing batch all settle first. Nothing here
+issues an invoice; that is the biller's, and only the biller's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from sqlmodel import Session
+
+from billing.accrual import obligation_of
+from billing.amending import Change, Preview, ending_lines, preview, terms_after
+from billing.errors import Broken
+from billing.ids import derive
+from billing.line import Line
+from billing.standing import Lane, Standing
+from models import agenda, outbox, revenue
+from models.amendment import Amendment, open_cancellation
+from models.catalog import plan
+from models.database import cursor
+from models.invoice import PendingItem
+from models.standing import standing
+from models.subscription import Contract, SubscriptionTerms, move, set_lanes, subscription
+
+
+def subject_of(subscription_id: str) -> str:
+    return f"subscription/{subscription_id}"
+
+
+def settle(session: Session, root_ids: Sequence[str], now: datetime) -> int:
+    """Apply everything due by `now` on the subscriptions of these roots; returns how much there was.
+
+    The caller holds the roots' lock.
+    """
+    rows = cursor(session).execute("select id from subscription where root_id = any(%s)", (list(root_ids),))
+    due = agenda.due_for(session, [subject_of(key) for (key,) in rows], now)
+    for item in due:
+        subscription_id = item.subject.removeprefix("subscription/")
+        match item.kind:
+            case "activate":
+                _activate(session, subscription_id, item.due_at)
+            case "amendment":
+                row = session.get(Amendment, item.cause)
+                if row is None:
+                    raise Broken(f"the agenda names an amendment that is not there: {item.cause}")
+                apply_amendment(session, row, now)
+            case "end":
+                _end(session, subscription_id, item.due_at)
+            case _:
+                raise Broken(f"{item.subject} does not know {item.kind}")
+        agenda.done(session, item.subject, item.cause, now)
+    return len(due)
+
+
+def standing_of(session: Session, subscription_id: str) -> Standing:
+    found = standing(session, subscription_id)
+    if found is None:
+        raise Broken(f"subscription {subscription_id} is gone")
+    return found
+
+
+def _activate(session: Session, subscription_id: str, at: datetime) -> None:
+    row = subscription(session, subscription_id)
+    move(session, row, "activate", "first day", at)
+    one = standing_of(session, subscription_id)
+    set_lanes(session, [(one, Lane("advance", one.anchor)), (one, Lane("arrears", one.anchor))])
+    tell_crm(session, subscription_id)
+
+
+def apply_amendment(session: Session, row: Amendment, now: datetime) -> Preview:
+    """New terms from the amendment's day, and what they change in what was already billed."""
+    one = standing_of(session, row.subscription_id)
+    change = change_of(session, row)
+    seen = preview(one, change, now)
+    after = terms_after(one, change)
+    sub = subscription(session, row.subscription_id)
+    session.add(
+        SubscriptionTerms(
+            subscription_id=sub.id,
+            version=after.version,
+            effective_on=after.effective_on,
+            plan_id=after.plan.plan_id,
+            plan_version=after.plan.version,
+            seats=after.seats,
+            discount_percent=after.discount_percent,
+            cause=row.id,
+        )
+    )
+    sub.terms_version = after.version
+    move(session, sub, "amend", row.id, now)
+    row.applied_at = now
+    _remember(session, one, seen.lines, row.id, now)
+    tell_crm(session, sub.id)
+    return seen
+
+
+def change_of(session: Session, row: Amendment) -> Change:
+    return Change(
+        row.id, row.effective_on, plan(session, row.plan_id, row.plan_version), row.seats, row.discount_percent
+    )
+
+
+def _end(session: Session, subscription_id: str, at: datetime) -> None:
+    row = subscription(session, subscription_id)
+    cancellation = open_cancellation(session, subscription_id)
+    if cancellation is None:
+        raise Broken(f"{subscription_id} ends without a cancellation")
+    one = standing_of(session, subscription_id)
+    _remember(session, one, ending_lines(one, cancellation.effective_on, cancellation.id), cancellation.id, at)
+    move(session, row, "end", cancellation.id, at)
+    cancellation.applied_at = at
+    realign_lanes(session, subscription_id)
+    tell_crm(session, subscription_id)
+
+
+def realign_lanes(session: Session, subscription_id: str) -> None:
+    """Bring the lanes' due moments in line with an end that has been set or withdrawn."""
+    one = standing_of(session, subscription_id)
+    set_lanes(session, [(one, lane) for lane in one.lanes])
+
+
+def _remember(session: Session, one: Standing, lines: Sequence[Line], cause: str, at: datetime) -> None:
+    """Lines that wait for the next invoice, and the promises behind them, which are earned from now on."""
+    for line in lines:
+        pending_id = derive("pnd", one.subscription_id, line.key)
+        session.add(
+            PendingItem(id=pending_id, subscription_id=one.subscription_id, cause=cause, line=line, created_at=at)
+        )
+    revenue.promise(session, [(one, obligation_of(one.subscription_id, line)) for line in lines], cause)
+
+
+def tell_crm(session: Session, subscription_id: str) -> None:
+    """Write the subscription's state back to the deal it came from, if it came from one."""
+    row = subscription(session, subscription_id)
+    contract = session.get(Contract, row.contract_id)
+    if contract is None or contract.crm is None or contract.deal_id is None:
+        return
+    status = f"{row.state}, terms {row.terms_version}"
+    payload = {"deal_id": contract.deal_id, "subscription_id": row.id, "status": status}
+    outbox.post(session, "crm", f"{row.id}/{status}", payload, row.entity_id, row.clock_id)

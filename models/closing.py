@@ -1,0 +1,253 @@
+"""The monthly close: its row, its tie-outs, and the sums that the tie-outs compare."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Any
+
+from psycopg.types.json import Jsonb
+from sqlalchemy import Column
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlmodel import Field, Session, SQLModel, col, select
+
+from billing.errors import NotFound
+from billing.tieout import Item, TieOut
+from models.database import cursor
+from models.values import moment, read, to_json
+
+
+class MonthClose(SQLModel, table=True):
+    """One month of one entity on its way to being locked."""
+
+    __tablename__ = "month_close"
+    entity_id: str = Field(primary_key=True, foreign_key="legal_entity.id")
+    month: date = Field(primary_key=True)
+    stage: str
+    started_at: datetime = moment()
+    approved_by: str | None = None
+    approved_at: datetime | None = moment(default=None)
+    approval_note: str | None = None
+    erp: str | None = None
+    erp_reference: str | None = None
+    locked_at: datetime | None = moment(default=None)
+
+
+class TieOutRow(SQLModel, table=True):
+    """The last result of one comparison, with the items behind a difference."""
+
+    __tablename__ = "tie_out"
+    entity_id: str = Field(primary_key=True)
+    month: date = Field(primary_key=True)
+    name: str = Field(primary_key=True)
+    left_label: str
+    left_value: Decimal
+    right_label: str
+    right_value: Decimal
+    unit: str = Field(primary_key=True)
+    items: Any = Field(sa_column=Column(JSONB, nullable=False))
+
+
+def month_close(session: Session, entity_id: str, month: date) -> MonthClose:
+    found = session.get(MonthClose, (entity_id, month))
+    if found is None:
+        raise NotFound("close", f"{entity_id}/{month:%Y-%m}")
+    return found
+
+
+def closes(session: Session) -> list[MonthClose]:
+    return list(session.exec(select(MonthClose).order_by(col(MonthClose.entity_id), col(MonthClose.month))))
+
+
+def keep_tie_outs(session: Session, entity_id: str, month: date, found: list[TieOut]) -> None:
+    """Replace the close's tie-outs by these."""
+    cur = cursor(session)
+    cur.execute("delete from tie_out where entity_id = %s and month = %s", (entity_id, month))
+    cur.executemany(
+        "insert into tie_out (entity_id, month, name, left_label, left_value, right_label, right_value, unit, items)"
+        " values (%s, %s, %s, %s, %s, %s, %s, %s, %s)",
+        [
+            (entity_id, month, t.name, t.left_label, t.left, t.right_label, t.right, t.unit,
+             Jsonb([to_json(i) for i in t.items]))
+            for t in found
+        ],
+    )  # fmt: skip
+
+
+def tie_outs(session: Session, entity_id: str, month: date) -> list[TieOut]:
+    rows = session.exec(
+        select(TieOutRow)
+        .where(TieOutRow.entity_id == entity_id, TieOutRow.month == month)
+        .order_by(col(TieOutRow.name))
+    )
+    return [
+        TieOut(r.name, r.left_label, r.left_value, r.right_label, r.right_value, r.unit, _items(r.items)) for r in rows
+    ]
+
+
+def _items(stored: list[object]) -> tuple[Item, ...]:
+    return tuple(read(Item, item) for item in stored)
+
+
+def lock_period(session: Session, entity_id: str, month: date, state: str) -> None:
+    """Set the month's state. Waits for whoever is posting into it; later postings see the new state."""
+    cur = cursor(session)
+    cur.execute(
+        "insert into ledger_period (entity_id, month) values (%s, %s) on conflict do nothing", (entity_id, month)
+    )
+    cur.execute("select 1 from ledger_period where entity_id = %s and month = %s for update", (entity_id, month))
+    cur.execute(
+        "update ledger_period set state = %s where entity_id = %s and month = %s and state <> 'locked'",
+        (state, entity_id, month),
+    )
+
+
+def lanes_behind(session: Session, entity_id: str, until: datetime) -> list[str]:
+    """Subscriptions of the entity that have something due before `until` and not billed."""
+    rows = cursor(session).execute(
+        "select distinct subscription_id from billing_lane where entity_id = %s and next_bill_at < %s order by 1",
+        (entity_id, until),
+    )
+    return [key for (key,) in rows]
+
+
+# The comparisons. Each query gives rows (what, left, right) that differ or not; sums and items come from the same rows.
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A tie-out as a query over (entity, month, through): one row an item, with both sides."""
+
+    name: str
+    left_label: str
+    right_label: str
+    sql: str
+
+
+_SIGNED = "case side when 'D' then amount_minor else -amount_minor end"
+
+RECEIVABLES = Comparison(
+    "receivables",
+    "invoices less credits drawn and payments",
+    "receivables in the ledger",
+    f"""
+    select coalesce(d.invoice_id, g.invoice_id), coalesce(d.owed, 0), coalesce(g.owed, 0) from (
+      select i.id as invoice_id, i.total_minor
+        - coalesce((select sum(w.amount_minor) from credit_draw w where w.invoice_id = i.id), 0)
+        - coalesce((select sum(p.amount_minor) from payment_attempt p join journal_entry e
+                    on e.cause_kind = 'payment' and e.cause_id = p.id and e.posted_on <= %(through)s
+                    where p.invoice_id = i.id and p.state = 'paid'), 0) as owed
+      from invoice i where i.entity_id = %(entity)s and i.issued_on <= %(through)s) d
+    full join (
+      select invoice_id, sum({_SIGNED}) as owed from journal_line
+      where entity_id = %(entity)s and account = '1100' and posted_on <= %(through)s group by 1) g using (invoice_id)
+    """,
+)
+
+PAYMENTS = Comparison(
+    "payments",
+    "payments captured",
+    "provider clearing in the ledger",
+    f"""
+    select coalesce(p.id, g.cause_id), coalesce(p.amount_minor, 0), coalesce(g.amount, 0) from (
+      select a.id, a.amount_minor from payment_attempt a join invoice i on i.id = a.invoice_id
+      join legal_entity e on e.id = i.entity_id
+      where i.entity_id = %(entity)s and a.state = 'paid'
+        and (a.decided_at at time zone e.time_zone)::date between %(month)s and %(through)s) p
+    full join (
+      select cause_id, sum({_SIGNED}) as amount from journal_line
+      where entity_id = %(entity)s and account = '1050' and posted_on between %(month)s and %(through)s group by 1) g
+    on g.cause_id = p.id
+    """,
+)
+
+CREDITS = Comparison(
+    "prepaid credits",
+    "credits granted less drawn",
+    "customer credit wallets in the ledger",
+    f"""
+    select coalesce(d.customer_id, g.customer_id), coalesce(d.left_over, 0), coalesce(g.left_over, 0) from (
+      select customer_id, sum(amount) as left_over from (
+        select g.customer_id, g.amount_minor as amount from credit_grant g join invoice i on i.id = g.invoice_id
+        where i.entity_id = %(entity)s and i.issued_on <= %(through)s
+        union all
+        select i.customer_id, -w.amount_minor from credit_draw w join invoice i on i.id = w.invoice_id
+        where i.entity_id = %(entity)s and i.issued_on <= %(through)s) x group by 1) d
+    full join (
+      select customer_id, -sum({_SIGNED}) as left_over from journal_line
+      where entity_id = %(entity)s and account = '2100' and posted_on <= %(through)s group by 1) g using (customer_id)
+    """,
+)
+
+TAX = Comparison(
+    "tax",
+    "tax on the month's documents",
+    "tax payable in the ledger",
+    f"""
+    select coalesce(d.code, g.code), coalesce(d.tax, 0), coalesce(g.tax, 0) from (
+      select t.jurisdiction || '-' || t.category || '-' || t.percent as code, sum(t.tax_minor) as tax
+      from invoice_tax t join invoice i on i.id = t.invoice_id
+      where i.entity_id = %(entity)s and i.issued_on between %(month)s and %(through)s group by 1) d
+    full join (
+      select tax_code as code, -sum({_SIGNED}) as tax from journal_line
+      where entity_id = %(entity)s and account = '2400' and posted_on between %(month)s and %(through)s group by 1) g
+    using (code)
+    """,
+)
+
+# The contract position rolls forward: what stood before the month, plus what documents of the month billed, less what
+# the promises say was earned, is what stands after it.
+DEFERRED = Comparison(
+    "deferred revenue",
+    "opening + billed - earned",
+    "contract position in the ledger",
+    f"""
+    select contract_id, sum(left_value), sum(right_value) from (
+      select contract_id, -sum({_SIGNED}) as left_value, 0::numeric as right_value from journal_line
+      where entity_id = %(entity)s and account = '1200' and posted_on < %(month)s group by 1
+      union all
+      select i.contract_id, sum(l.net_minor), 0 from invoice i join invoice_line l on l.invoice_id = i.id
+      where i.entity_id = %(entity)s and i.issued_on between %(month)s and %(through)s
+        and l.kind <> 'credit_purchase' group by 1
+      union all
+      select contract_id, -sum(earned), 0 from (
+        select l.contract_id, sum(case l.side when 'C' then l.amount_minor else -l.amount_minor end) as earned
+        from journal_line l where l.entity_id = %(entity)s and l.account in ('4000', '4010', '4020')
+          and l.posted_on between %(month)s and %(through)s group by 1) r group by 1
+      union all
+      select contract_id, 0, -sum({_SIGNED}) from journal_line
+      where entity_id = %(entity)s and account = '1200' and posted_on <= %(through)s group by 1) x
+    group by 1
+    """,
+)
+
+TRIAL_BALANCE = Comparison(
+    "trial balance",
+    "debits",
+    "credits",
+    """
+    select 'all accounts', coalesce(sum(debit_minor), 0), coalesce(sum(credit_minor), 0) from account_total
+    where entity_id = %(entity)s and month <= %(month)s
+    """,
+)
+
+KEPT_TOTALS = Comparison(
+    "kept totals",
+    "sum of the postings",
+    "kept account totals",
+    f"""
+    select coalesce(l.account, t.account), coalesce(l.balance, 0), coalesce(t.balance, 0) from (
+      select account, sum({_SIGNED}) as balance from journal_line
+      where entity_id = %(entity)s and posted_on <= %(through)s group by 1) l
+    full join (
+      select account, sum(debit_minor - credit_minor) as balance from account_total
+      where entity_id = %(entity)s and month <= %(month)s group by 1) t using (account)
+    """,
+)
+
+
+def compare(session: Session, c: Comparison, entity_id: str, month: date, through: date) -> list[tuple[str, int, int]]:
+    """The rows of a comparison, in minor units of the entity's currency."""
+    rows = cursor(session).execute(c.sql, {"entity": entity_id, "month": month, "through": through}).fetchall()
+    return [(str(what), int(left), int(right)) for what, left, right in rows]

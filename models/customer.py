@@ -1,0 +1,87 @@
+"""Customers, the roots of their account trees, their aliases and how they pay."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date, datetime
+
+from sqlmodel import Field, Session, SQLModel, col, select
+
+from billing.errors import NotFound
+from models.database import cursor
+from models.values import moment
+
+
+class AccountRoot(SQLModel, table=True):
+    """The top of an account tree, and the one lock on all that is billed to it."""
+
+    __tablename__ = "account_root"
+    id: str = Field(primary_key=True)
+
+
+class Customer(SQLModel, table=True):
+    """Who buys. Its time zone decides to which day a moment belongs, and stays as it is."""
+
+    __tablename__ = "customer"
+    id: str = Field(primary_key=True)
+    root_id: str = Field(foreign_key="account_root.id")
+    name: str
+    email: str
+    country: str
+    time_zone: str
+    address: str
+    vat_id: str | None = None
+    vat_id_verified_on: date | None = None
+    created_at: datetime = moment()
+
+
+class CustomerAlias(SQLModel, table=True):
+    """Another name under which a customer's events may arrive, such as the id in the CRM."""
+
+    __tablename__ = "customer_alias"
+    alias: str = Field(primary_key=True)
+    customer_id: str = Field(foreign_key="customer.id")
+
+
+class PaymentMethod(SQLModel, table=True):
+    """A gateway's token for the customer's card or account; one a customer."""
+
+    __tablename__ = "payment_method"
+    customer_id: str = Field(primary_key=True, foreign_key="customer.id")
+    gateway: str
+    token: str
+    added_at: datetime = moment()
+
+
+def customer(session: Session, customer_id: str) -> Customer:
+    found = session.get(Customer, customer_id)
+    if found is None:
+        raise NotFound("customer", customer_id)
+    return found
+
+
+def customers(session: Session, after: str, limit: int) -> list[Customer]:
+    """A page in order of id, behind `after`."""
+    return list(session.exec(select(Customer).where(Customer.id > after).order_by(col(Customer.id)).limit(limit)))
+
+
+def add_customer(session: Session, row: Customer, aliases: Sequence[str]) -> Customer:
+    """The customer with its own root; one that exists already stays as it is. Aliases that are new are added."""
+    found = session.get(Customer, row.id)
+    if found is None:
+        session.merge(AccountRoot(id=row.root_id))
+        session.flush()
+        session.add(row)
+        session.flush()
+        found = row
+    for alias in aliases:
+        if session.get(CustomerAlias, alias) is None:
+            session.add(CustomerAlias(alias=alias, customer_id=found.id))
+    return found
+
+
+def lock_roots(session: Session, root_ids: Sequence[str]) -> None:
+    """Take the lock of those account trees, in order of id; all reading comes after this statement."""
+    cursor(session).execute(
+        "select id from account_root where id = any(%s) order by id for no key update", (list(root_ids),)
+    )

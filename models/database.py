@@ -1,0 +1,48 @@
+"""The connection to PostgreSQL: sessions for single rows, cursors on the same transaction for sets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+from psycopg.rows import TupleRow
+from sqlalchemy import Engine, create_engine
+from sqlmodel import Session
+
+
+def open_engine(url: str, pool: int = 18) -> Engine:
+    """A pool of connections to `postgresql://...`; statements see READ COMMITTED, as the locks expect."""
+    plain = url.replace("postgres://", "postgresql://", 1)
+    return create_engine(
+        plain.replace("postgresql://", "postgresql+psycopg://", 1), pool_size=pool, max_overflow=2, pool_pre_ping=True
+    )
+
+
+@contextmanager
+def transaction(engine: Engine) -> Iterator[Session]:
+    """One transaction: committed at the end, rolled back on any error."""
+    with Session(engine, expire_on_commit=False) as session, session.begin():
+        yield session
+
+
+def connection(session: Session) -> psycopg.Connection[TupleRow]:
+    """The session's own connection, with what the session holds written to it first: SQL sees it all."""
+    session.flush()
+    raw = session.connection().connection.driver_connection
+    assert isinstance(raw, psycopg.Connection)
+    return raw
+
+
+def cursor(session: Session) -> psycopg.Cursor[TupleRow]:
+    return connection(session).cursor()
+
+
+def copy_rows(session: Session, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """Many rows into one table by a single COPY."""
+    if not rows:
+        return
+    with cursor(session) as cur, cur.copy(f"copy {table} ({', '.join(columns)}) from stdin") as copy:
+        for row in rows:
+            copy.write_row(row)

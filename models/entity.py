@@ -1,0 +1,75 @@
+"""Legal entities, the clocks they live on, and their number series."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime
+
+from sqlmodel import Field, Session, SQLModel, col, select
+
+from billing.errors import NotFound
+from billing.period import local_day, zone
+from models.values import moment
+
+
+class TestClock(SQLModel, table=True):
+    """A clock that only moves when told to; whoever lives on it waits for it. `target_at` is where it is heading."""
+
+    __tablename__ = "test_clock"
+    __test__ = False
+    id: str = Field(primary_key=True)
+    now_at: datetime = moment()
+    target_at: datetime = moment()
+
+
+class LegalEntity(SQLModel, table=True):
+    """Who issues invoices and keeps books, on the wall clock or on one test clock."""
+
+    __tablename__ = "legal_entity"
+    id: str = Field(primary_key=True)
+    name: str
+    country: str
+    functional_currency: str
+    time_zone: str
+    address: str
+    email: str
+    vat_id: str | None = None
+    clock_id: str | None = Field(default=None, foreign_key="test_clock.id")
+    payment_terms_days: int = 14
+    close_after_days: int = 4
+
+
+class InvoiceSeries(SQLModel, table=True):
+    """A gapless run of document numbers: `prefix` and the next number."""
+
+    __tablename__ = "invoice_series"
+    entity_id: str = Field(primary_key=True, foreign_key="legal_entity.id")
+    kind: str = Field(primary_key=True)
+    prefix: str
+    next_number: int = 1
+
+
+def entity(session: Session, entity_id: str) -> LegalEntity:
+    found = session.get(LegalEntity, entity_id)
+    if found is None:
+        raise NotFound("legal entity", entity_id)
+    return found
+
+
+def entities(session: Session) -> list[LegalEntity]:
+    return list(session.exec(select(LegalEntity).order_by(col(LegalEntity.id))))
+
+
+def now_on(session: Session, clock_id: str | None) -> datetime:
+    """What time it is for whoever lives on that clock; the wall clock for None."""
+    if clock_id is None:
+        return datetime.now(UTC)
+    clock = session.get(TestClock, clock_id)
+    if clock is None:
+        raise NotFound("test clock", clock_id)
+    session.refresh(clock)
+    return clock.now_at
+
+
+def today(session: Session, of: LegalEntity) -> date:
+    """The entity's own day now."""
+    return local_day(now_on(session, of.clock_id), zone(of.time_zone))

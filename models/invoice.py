@@ -1,0 +1,312 @@
+"""Issued invoices: documents, lines, taxes and gapless numbers. Written once in sets, never changed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Any
+
+from psycopg.rows import class_row
+from sqlalchemy import Column
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlmodel import Field, Session, SQLModel, col, select
+
+from billing.biller import Bill
+from billing.errors import NotFound
+from billing.ids import derive
+from billing.invoice import Invoice as Document
+from billing.line import Because, Line
+from models.database import copy_rows, cursor
+from models.values import Whole, copied, moment
+
+
+class Invoice(SQLModel, table=True):
+    """An issued document. `due_minor` is what was to be paid at issue; what is open now is in the ledger."""
+
+    __tablename__ = "invoice"
+    id: str = Field(primary_key=True)
+    kind: str
+    entity_id: str = Field(foreign_key="legal_entity.id")
+    customer_id: str = Field(foreign_key="customer.id")
+    contract_id: str = Field(foreign_key="contract.id")
+    subscription_id: str = Field(foreign_key="subscription.id")
+    currency: str
+    issued_on: date
+    issued_at: datetime = moment()
+    due_on: date
+    period_start: date
+    period_end: date
+    net_minor: int
+    tax_minor: int
+    total_minor: int
+    drawn_minor: int
+    due_minor: int
+    run_id: str
+    usage_snapshot: str
+
+
+class InvoiceNumber(SQLModel, table=True):
+    """The document's number in its series; given last before commit, without gaps."""
+
+    __tablename__ = "invoice_number"
+    entity_id: str = Field(primary_key=True)
+    kind: str = Field(primary_key=True)
+    n: int = Field(primary_key=True)
+    number: str
+    invoice_id: str = Field(foreign_key="invoice.id")
+
+
+class InvoiceLine(SQLModel, table=True):
+    """A line, with its `because`."""
+
+    __tablename__ = "invoice_line"
+    id: str = Field(primary_key=True)
+    invoice_id: str = Field(foreign_key="invoice.id")
+    no: int
+    subscription_id: str = Field(foreign_key="subscription.id")
+    kind: str
+    item: str
+    description: str
+    period_start: date
+    period_end: date
+    meter_id: str | None = Field(default=None, foreign_key="meter.id")
+    quantity: Decimal
+    gross_minor: int
+    discount_minor: int
+    net_minor: int
+    currency: str
+    revenue: str
+    because: Because = Field(sa_column=Column(Whole(Because), nullable=False))
+
+
+class InvoiceTax(SQLModel, table=True):
+    """The tax of one rate group."""
+
+    __tablename__ = "invoice_tax"
+    invoice_id: str = Field(primary_key=True, foreign_key="invoice.id")
+    no: int = Field(primary_key=True)
+    category: str
+    jurisdiction: str
+    percent: Decimal
+    base_minor: int
+    tax_minor: int
+    note: str
+
+
+class PendingItem(SQLModel, table=True):
+    """A line decided earlier that waits for an invoice; claimed by `invoice_id`."""
+
+    __tablename__ = "pending_item"
+    id: str = Field(primary_key=True)
+    subscription_id: str = Field(foreign_key="subscription.id")
+    cause: str
+    line: Line = Field(sa_column=Column(Whole(Line), nullable=False))
+    created_at: datetime = moment()
+    invoice_id: str | None = Field(default=None, foreign_key="invoice.id")
+
+
+class RenderedDocument(SQLModel, table=True):
+    """The printed invoice; rendered once, served as it is."""
+
+    __tablename__ = "document"
+    invoice_id: str = Field(primary_key=True, foreign_key="invoice.id")
+    media_type: str
+    sha256: str
+    content: bytes
+
+
+class BillingRun(SQLModel, table=True):
+    """One billing of an entity up to a cut-off; `posted_on` is fixed when it starts."""
+
+    __tablename__ = "billing_run"
+    id: str = Field(primary_key=True)
+    entity_id: str = Field(foreign_key="legal_entity.id")
+    cutoff: datetime = moment()
+    posted_on: date
+    finished_at: datetime | None = moment(default=None)
+
+
+class BillingBatch(SQLModel, table=True):
+    """What a batch of a run did; doing it again returns this."""
+
+    __tablename__ = "billing_batch"
+    run_id: str = Field(primary_key=True, foreign_key="billing_run.id")
+    no: int = Field(primary_key=True)
+    result: Any = Field(sa_column=Column(JSONB, nullable=False))
+
+
+def line_id(invoice_id: str, line: Line) -> str:
+    return derive("il", invoice_id, line.key)
+
+
+_INVOICE = (
+    "id kind entity_id customer_id contract_id subscription_id currency issued_on issued_at due_on period_start"
+    " period_end net_minor tax_minor total_minor drawn_minor due_minor run_id"
+).split()
+_LINE = (
+    "id invoice_id no subscription_id kind item description period_start period_end meter_id quantity gross_minor"
+    " discount_minor currency revenue because"
+).split()
+_TAX = "invoice_id no category jurisdiction percent base_minor tax_minor note".split()
+
+
+def store(session: Session, run_id: str, bills: Sequence[Bill]) -> None:
+    """Write documents, lines, taxes and draws of a batch by four COPYs, and claim the pending lines."""
+    documents = [bill.invoice for bill in bills if bill.invoice]
+    copy_rows(session, "invoice", _INVOICE, [_document_row(d, run_id) for d in documents])
+    copy_rows(
+        session,
+        "invoice_line",
+        _LINE,
+        [_line_row(d, no, line) for d in documents for no, line in enumerate(d.lines, 1)],
+    )
+    copy_rows(
+        session,
+        "invoice_tax",
+        _TAX,
+        [
+            (d.heading.invoice_id, no, t.category, t.jurisdiction, t.percent, t.base.minor, t.tax.minor, t.note)
+            for d in documents
+            for no, t in enumerate(d.taxes, 1)
+        ],
+    )
+    copy_rows(
+        session,
+        "credit_draw",
+        ("invoice_id", "grant_id", "amount_minor"),
+        [(d.heading.invoice_id, draw.grant_id, draw.amount.minor) for d in documents for draw in d.draws],
+    )
+    claims = [(key, b.invoice.heading.invoice_id) for b in bills if b.invoice for key in b.claimed]
+    cursor(session).execute(
+        "update pending_item p set invoice_id = c.invoice_id"
+        " from unnest(%s::text[], %s::text[]) as c (id, invoice_id) where p.id = c.id and p.invoice_id is null",
+        ([key for key, _ in claims], [invoice for _, invoice in claims]),
+    )
+
+
+def _document_row(d: Document, run_id: str) -> tuple[object, ...]:
+    head, period = d.heading, d.period
+    return (
+        head.invoice_id,
+        d.kind,
+        head.entity_id,
+        head.customer_id,
+        head.contract_id,
+        head.subscription_id,
+        head.currency,
+        head.issued_on,
+        head.issued_at,
+        head.due_on,
+        period.start,
+        period.end,
+        d.net.minor,
+        d.tax.minor,
+        d.total.minor,
+        d.drawn.minor,
+        d.due.minor,
+        run_id,
+    )
+
+
+def _line_row(d: Document, no: int, line: Line) -> tuple[object, ...]:
+    head = d.heading
+    return (
+        line_id(head.invoice_id, line),
+        head.invoice_id,
+        no,
+        head.subscription_id,
+        line.kind,
+        line.item,
+        line.description,
+        line.period.start,
+        line.period.end,
+        line.because.meter,
+        line.quantity,
+        line.gross.minor,
+        line.discount.minor,
+        head.currency,
+        line.revenue,
+        copied(line.because),
+    )
+
+
+def number(session: Session, entity_id: str, documents: Sequence[Document]) -> None:
+    """Give the batch's documents their numbers, in order; the last statement before commit, so the lock is short."""
+    cur = cursor(session)
+    for kind in ("invoice", "credit_note"):
+        ids = [d.heading.invoice_id for d in documents if d.kind == kind]
+        if ids:
+            cur.execute(
+                "with taken as (update invoice_series set next_number = next_number + %(many)s"
+                " where entity_id = %(entity)s and kind = %(kind)s returning prefix, next_number - %(many)s as first)"
+                " insert into invoice_number (entity_id, kind, n, number, invoice_id)"
+                " select %(entity)s, %(kind)s, first + o - 1, prefix || lpad((first + o - 1)::text, 6, '0'), id"
+                " from taken, unnest(%(ids)s::text[]) with ordinality as d (id, o)",
+                {"many": len(ids), "entity": entity_id, "kind": kind, "ids": ids},
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class InvoiceSummary:
+    """An invoice in a list; `open_minor` is what the ledger says is still owed."""
+
+    id: str
+    number: str
+    kind: str
+    entity_id: str
+    customer_id: str
+    subscription_id: str
+    currency: str
+    issued_on: date
+    due_on: date
+    net_minor: int
+    tax_minor: int
+    total_minor: int
+    drawn_minor: int
+    due_minor: int
+    open_minor: int
+
+    @property
+    def status(self) -> str:
+        return "settled" if self.open_minor == 0 else "open" if self.open_minor == self.due_minor else "partly settled"
+
+
+_SUMMARY = """
+select i.id, n.number, i.kind, i.entity_id, i.customer_id, i.subscription_id, i.currency, i.issued_on, i.due_on,
+       i.net_minor, i.tax_minor, i.total_minor, i.drawn_minor, i.due_minor,
+       coalesce((select sum(case l.side when 'D' then l.amount_minor else -l.amount_minor end)
+                 from journal_line l where l.invoice_id = i.id and l.account = '1100'), 0)::bigint as open_minor
+from invoice i join invoice_number n on n.invoice_id = i.id
+"""
+
+
+def summaries(
+    session: Session, customer_id: str | None, subscription_id: str | None, after: str, limit: int
+) -> list[InvoiceSummary]:
+    """A page of invoices in order of number, behind the number `after`."""
+    cur = cursor(session).connection.cursor(row_factory=class_row(InvoiceSummary))
+    return cur.execute(
+        _SUMMARY + "where n.number > %s and (%s::text is null or i.customer_id = %s)"
+        " and (%s::text is null or i.subscription_id = %s) order by n.number limit %s",
+        (after, customer_id, customer_id, subscription_id, subscription_id, limit),
+    ).fetchall()
+
+
+def summary(session: Session, invoice_id: str) -> InvoiceSummary:
+    cur = cursor(session).connection.cursor(row_factory=class_row(InvoiceSummary))
+    found = cur.execute(_SUMMARY + "where i.id = %s or n.number = %s", (invoice_id, invoice_id)).fetchone()
+    if found is None:
+        raise NotFound("invoice", invoice_id)
+    return found
+
+
+def lines(session: Session, invoice_id: str) -> list[InvoiceLine]:
+    query = select(InvoiceLine).where(InvoiceLine.invoice_id == invoice_id).order_by(col(InvoiceLine.no))
+    return list(session.exec(query))
+
+
+def taxes(session: Session, invoice_id: str) -> list[InvoiceTax]:
+    query = select(InvoiceTax).where(InvoiceTax.invoice_id == invoice_id).order_by(col(InvoiceTax.no))
+    return list(session.exec(query))

@@ -1,0 +1,78 @@
+"""Payments: attempts to charge, what became of them, and the webhooks that told us."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlmodel import Field, Session, SQLModel, col, select
+
+from billing.money import Money
+from models.database import cursor
+from models.values import moment
+
+
+class PaymentAttempt(SQLModel, table=True):
+    """One try to collect an invoice; its id is the idempotency key at the gateway."""
+
+    __tablename__ = "payment_attempt"
+    id: str = Field(primary_key=True)
+    invoice_id: str = Field(foreign_key="invoice.id")
+    no: int
+    gateway: str
+    amount_minor: int
+    currency: str
+    state: str
+    reference: str | None = None
+    decline_code: str | None = None
+    decline_message: str | None = None
+    decline_final: bool = False
+    started_at: datetime = moment()
+    decided_at: datetime | None = moment(default=None)
+
+    @property
+    def amount(self) -> Money:
+        return Money(self.amount_minor, self.currency)
+
+
+class WebhookReceived(SQLModel, table=True):
+    """A gateway's event that was verified and taken in; the same event again finds its row."""
+
+    __tablename__ = "webhook_received"
+    gateway: str = Field(primary_key=True)
+    event_id: str = Field(primary_key=True)
+    attempt_id: str
+    outcome: str
+    received_at: datetime = moment()
+
+
+def attempts(session: Session, invoice_id: str) -> list[PaymentAttempt]:
+    query = select(PaymentAttempt).where(PaymentAttempt.invoice_id == invoice_id).order_by(col(PaymentAttempt.no))
+    return list(session.exec(query))
+
+
+def lock_attempt(session: Session, attempt_id: str) -> PaymentAttempt | None:
+    """The attempt, held until the end of the transaction."""
+    query = select(PaymentAttempt).where(PaymentAttempt.id == attempt_id).with_for_update()
+    return session.exec(query.execution_options(populate_existing=True)).first()
+
+
+def first_time(session: Session, gateway: str, event_id: str, attempt_id: str, outcome: str) -> bool:
+    """Write down that a webhook came; false if it had come before."""
+    cur = cursor(session).execute(
+        "insert into webhook_received (gateway, event_id, attempt_id, outcome) values (%s, %s, %s, %s)"
+        " on conflict do nothing",
+        (gateway, event_id, attempt_id, outcome),
+    )
+    return cur.rowcount == 1
+
+
+def to_charge(session: Session, run_id: str, limit: int) -> list[str]:
+    """Invoices of a run with something due, a payment method, and no decided attempt yet; in order of number."""
+    rows = cursor(session).execute(
+        "select i.id from invoice i join invoice_number n on n.invoice_id = i.id"
+        " join payment_method m on m.customer_id = i.customer_id"
+        " where i.run_id = %s and i.due_minor > 0 and not exists (select from payment_attempt a"
+        " where a.invoice_id = i.id and a.state <> 'started') order by n.number limit %s",
+        (run_id, limit),
+    )
+    return [invoice_id for (invoice_id,) in rows]

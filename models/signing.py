@@ -1,0 +1,173 @@
+"""An agreement becomes contract, terms and subscription; the API and the CRM's deals come through here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date, datetime
+from decimal import Decimal
+
+from sqlmodel import Session
+
+from billing.errors import Fault, Refused
+from billing.ids import derive
+from billing.line import Because, Line
+from billing.money import Money
+from billing.period import Period, instant, local_day, zone
+from billing.plan import Plan
+from models import agenda
+from models.customer import customer
+from models.entity import LegalEntity, entity
+from models.invoice import PendingItem
+from models.subscription import Contract, Subscription, SubscriptionTerms, SubscriptionTransition
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """What was agreed. Ids are the caller's, so that agreeing twice is agreeing once."""
+
+    contract_id: str
+    subscription_id: str
+    customer_id: str
+    entity_id: str
+    plan: Plan
+    seats: Decimal
+    starts_on: date
+    discount_percent: Decimal = Decimal(0)
+    prepaid_credit: Decimal = Decimal(0)
+    purchase_order: str | None = None
+    crm: str | None = None
+    deal_id: str | None = None
+
+
+def sign(session: Session, agreed: Agreement, now: datetime) -> Subscription:
+    """Write down the agreement and put its first day on the agenda; refused with every fault named.
+
+    An agreement that stands already is returned as it is.
+    """
+    standing = session.get(Subscription, agreed.subscription_id)
+    if standing is not None:
+        return standing
+    seller = entity(session, agreed.entity_id)
+    buyer = customer(session, agreed.customer_id)
+    _check(agreed, seller, local_day(now, zone(buyer.time_zone)))
+    session.add(
+        Contract(
+            id=agreed.contract_id,
+            customer_id=buyer.id,
+            entity_id=seller.id,
+            currency=agreed.plan.currency,
+            signed_at=now,
+            payment_terms_days=seller.payment_terms_days,
+            purchase_order=agreed.purchase_order,
+            crm=agreed.crm,
+            deal_id=agreed.deal_id,
+        )
+    )
+    session.flush()
+    row = Subscription(
+        id=agreed.subscription_id,
+        contract_id=agreed.contract_id,
+        customer_id=buyer.id,
+        root_id=buyer.root_id,
+        entity_id=seller.id,
+        clock_id=seller.clock_id,
+        currency=agreed.plan.currency,
+        time_zone=buyer.time_zone,
+        anchor=agreed.starts_on,
+        interval_unit=agreed.plan.interval.unit,
+        interval_count=agreed.plan.interval.count,
+        state="pending",
+        terms_version=1,
+    )
+    session.add(row)
+    session.flush()
+    session.add_all(_first_rows(agreed, now))
+    agenda.plan_ahead(
+        session,
+        f"subscription/{row.id}",
+        "activate",
+        "first day",
+        instant(agreed.starts_on, zone(buyer.time_zone)),
+        seller.id,
+        seller.clock_id,
+    )
+    return row
+
+
+def _check(agreed: Agreement, seller: LegalEntity, today: date) -> None:
+    faults: list[Fault] = []
+    if agreed.plan.currency != seller.functional_currency:
+        faults.append(
+            Fault(
+                "plan",
+                f"is priced in {agreed.plan.currency}, but {seller.id} keeps books in {seller.functional_currency}",
+            )
+        )
+    if agreed.seats < 0 or agreed.seats % 1:
+        faults.append(Fault("seats", "must be a whole number, zero or more"))
+    if not 0 <= agreed.discount_percent <= 100:
+        faults.append(Fault("discount_percent", "must be between 0 and 100"))
+    if agreed.prepaid_credit < 0:
+        faults.append(Fault("prepaid_credit", "must not be negative"))
+    if (today - agreed.starts_on).days > 400:
+        faults.append(Fault("starts_on", f"is more than 400 days before today, {today}"))
+    if faults:
+        raise Refused("The agreement cannot be run as it stands.", code="invalid_agreement", faults=faults)
+
+
+def _first_rows(agreed: Agreement, now: datetime) -> list[SubscriptionTerms | SubscriptionTransition | PendingItem]:
+    rows: list[SubscriptionTerms | SubscriptionTransition | PendingItem] = [
+        SubscriptionTerms(
+            subscription_id=agreed.subscription_id,
+            version=1,
+            effective_on=agreed.starts_on,
+            plan_id=agreed.plan.plan_id,
+            plan_version=agreed.plan.version,
+            seats=agreed.seats,
+            discount_percent=agreed.discount_percent,
+            cause=agreed.contract_id,
+        ),
+        SubscriptionTransition(
+            subscription_id=agreed.subscription_id,
+            no=1,
+            from_state=None,
+            to_state="pending",
+            event="sign",
+            cause=agreed.contract_id,
+            at=now,
+        ),
+    ]
+    if agreed.prepaid_credit:
+        line = _credit_purchase(agreed)
+        rows.append(
+            PendingItem(
+                id=derive("pnd", agreed.subscription_id, line.key),
+                subscription_id=agreed.subscription_id,
+                cause=agreed.contract_id,
+                line=line,
+                created_at=now,
+            )
+        )
+    return rows
+
+
+def _credit_purchase(agreed: Agreement) -> Line:
+    price = Money.of(agreed.prepaid_credit, agreed.plan.currency)
+    return Line(
+        key=f"credit/{agreed.contract_id}",
+        kind="credit_purchase",
+        item="prepaid_credit",
+        description="Prepaid credit",
+        period=Period(agreed.starts_on, agreed.starts_on),
+        gross=price,
+        discount=Money.zero(price.currency),
+        revenue="usage",
+        because=Because(
+            terms_version=1,
+            plan_id=agreed.plan.plan_id,
+            plan_version=agreed.plan.version,
+            price_kind="agreed amount",
+            quantity=Decimal(1),
+            note="bought with the contract; a tender for later invoices",
+        ),
+    )

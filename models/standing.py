@@ -1,0 +1,152 @@
+"""Subscriptions as the engine sees them: set-based reads that give `Standing` values. The lock comes first."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from sqlmodel import Session
+
+from billing.line import Because, Line
+from billing.money import Money
+from billing.period import Interval, Period
+from billing.proration import BilledFee
+from billing.standing import BilledUsage, Lane, PendingLine, Standing
+from billing.taxes import Parties
+from billing.terms import Terms
+from models.catalog import plan_versions
+from models.database import cursor
+from models.values import read
+
+_HEAD = """
+select s.id, s.root_id, s.customer_id, s.contract_id, s.entity_id, s.clock_id, s.currency, s.time_zone, s.anchor,
+       s.interval_unit, s.interval_count, s.state, c.payment_terms_days, e.country, u.country,
+       u.vat_id_verified_on is not null, k.effective_on
+from subscription s join contract c on c.id = s.contract_id join legal_entity e on e.id = s.entity_id
+join customer u on u.id = s.customer_id
+left join cancellation k on k.subscription_id = s.id and k.scheduled_at is not null and k.withdrawn_at is null
+where {where} order by s.root_id, s.id
+"""
+
+
+def standings(session: Session, root_ids: Sequence[str], entity_id: str | None = None) -> list[Standing]:
+    """All subscriptions billed to those roots (of one legal entity, if named), in order of root and id."""
+    where = "s.root_id = any(%s) and (%s::text is null or s.entity_id = %s)"
+    heads = cursor(session).execute(_HEAD.format(where=where), (list(root_ids), entity_id, entity_id)).fetchall()
+    return _complete(session, heads)
+
+
+def standing(session: Session, subscription_id: str) -> Standing | None:
+    heads = cursor(session).execute(_HEAD.format(where="s.id = %s"), (subscription_id,)).fetchall()
+    return next(iter(_complete(session, heads)), None)
+
+
+def _complete(session: Session, heads: Iterable[tuple[Any, ...]]) -> list[Standing]:
+    found = {
+        row[0]: Standing(
+            subscription_id=row[0],
+            root_id=row[1],
+            customer_id=row[2],
+            contract_id=row[3],
+            entity_id=row[4],
+            clock_id=row[5],
+            currency=row[6],
+            zone_name=row[7],
+            anchor=row[8],
+            interval=Interval(row[9], row[10]),
+            state=row[11],
+            payment_terms_days=row[12],
+            parties=Parties(row[13], row[14], row[15]),
+            ends_on=row[16],
+            history=(),
+        )
+        for row in heads
+    }
+    ids = list(found)
+    if not ids:
+        return []
+    histories, lanes, pending = _histories(session, ids), _lanes(session, ids), _pending(session, ids)
+    fees, usage = _billed(session, found)
+    return [
+        replace(
+            one,
+            history=tuple(histories[key]),
+            lanes=tuple(lanes[key]),
+            pending=tuple(pending[key]),
+            fees=tuple(fees[key]),
+            usage=tuple(usage[key]),
+        )
+        for key, one in found.items()
+    ]
+
+
+def _histories(session: Session, ids: list[str]) -> dict[str, list[Terms]]:
+    rows = (
+        cursor(session)
+        .execute(
+            "select subscription_id, version, effective_on, plan_id, plan_version, seats, discount_percent"
+            " from subscription_terms where subscription_id = any(%s) order by subscription_id, version",
+            (ids,),
+        )
+        .fetchall()
+    )
+    plans = plan_versions(session, sorted({(row[3], row[4]) for row in rows}))
+    found: dict[str, list[Terms]] = defaultdict(list)
+    for key, version, effective_on, plan_id, plan_version, seats, discount in rows:
+        found[key].append(Terms(version, effective_on, plans[plan_id, plan_version], seats, discount))
+    return found
+
+
+def _lanes(session: Session, ids: list[str]) -> dict[str, list[Lane]]:
+    rows = cursor(session).execute(
+        "select subscription_id, lane, billed_through from billing_lane where subscription_id = any(%s) order by 1, 2",
+        (ids,),
+    )
+    found: dict[str, list[Lane]] = defaultdict(list)
+    for key, lane, through in rows:
+        found[key].append(Lane(lane, through))
+    return found
+
+
+def _pending(session: Session, ids: list[str]) -> dict[str, list[PendingLine]]:
+    rows = cursor(session).execute(
+        "select subscription_id, id, line from pending_item where subscription_id = any(%s) and invoice_id is null"
+        " order by subscription_id, created_at, id",
+        (ids,),
+    )
+    found: dict[str, list[PendingLine]] = defaultdict(list)
+    for key, pending_id, line in rows:
+        found[key].append(PendingLine(pending_id, read(Line, line)))
+    return found
+
+
+def _billed(
+    session: Session, standings: dict[str, Standing]
+) -> tuple[dict[str, list[BilledFee]], dict[str, list[BilledUsage]]]:
+    """What recent lines charged: fees that reach into the period being used, and usage by window."""
+    rows = cursor(session).execute(
+        "select l.subscription_id, l.kind, l.item, l.description, l.period_start, l.period_end, l.quantity,"
+        " l.gross_minor, l.discount_minor, l.currency, l.revenue, l.because"
+        " from invoice_line l join billing_lane b on b.subscription_id = l.subscription_id and b.lane = 'arrears'"
+        " where l.subscription_id = any(%s) and l.kind <> 'credit_purchase'"
+        " and l.period_end > b.billed_through - 100 order by l.subscription_id, l.period_start, l.id",
+        (list(standings),),
+    )
+    fees: dict[str, list[BilledFee]] = defaultdict(list)
+    usage: dict[str, dict[tuple[str, Period], BilledUsage]] = defaultdict(dict)
+    for key, kind, item, description, start, end, quantity, gross_minor, discount_minor, currency, revenue, why in rows:
+        period, gross, discount = Period(start, end), Money(gross_minor, currency), Money(discount_minor, currency)
+        if kind in ("recurring", "proration"):
+            fees[key].append(BilledFee(item, description, period, gross, discount, revenue, read(Because, why)))
+        else:
+            before = usage[key].get((item, period))
+            usage[key][item, period] = BilledUsage(
+                item,
+                period,
+                quantity,
+                gross + before.gross if before else gross,
+                gross - discount + before.net if before else gross - discount,
+            )
+    return fees, {key: list(windows.values()) for key, windows in usage.items()}

@@ -1,0 +1,146 @@
+"""Contracts and subscriptions: what was agreed, the versions of the terms, states and watermarks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date, datetime
+from decimal import Decimal
+
+from sqlmodel import Field, Session, SQLModel, col, select
+
+from billing import lifecycle
+from billing.errors import NotFound
+from billing.lifecycle import Event
+from billing.standing import Lane, Standing, next_bill_at
+from models.database import cursor
+from models.values import moment
+
+
+class Contract(SQLModel, table=True):
+    """The agreement of one customer with one legal entity, in one currency."""
+
+    __tablename__ = "contract"
+    id: str = Field(primary_key=True)
+    customer_id: str = Field(foreign_key="customer.id")
+    entity_id: str = Field(foreign_key="legal_entity.id")
+    currency: str
+    signed_at: datetime = moment()
+    payment_terms_days: int
+    purchase_order: str | None = None
+    crm: str | None = None
+    deal_id: str | None = None
+
+
+class Subscription(SQLModel, table=True):
+    """What runs under a contract. `state` and `terms_version` repeat the newest rows of their histories."""
+
+    __tablename__ = "subscription"
+    id: str = Field(primary_key=True)
+    contract_id: str = Field(foreign_key="contract.id")
+    customer_id: str = Field(foreign_key="customer.id")
+    root_id: str = Field(foreign_key="account_root.id")
+    entity_id: str = Field(foreign_key="legal_entity.id")
+    clock_id: str | None = Field(default=None, foreign_key="test_clock.id")
+    currency: str
+    time_zone: str
+    anchor: date
+    interval_unit: str
+    interval_count: int
+    state: str
+    terms_version: int
+
+
+class SubscriptionTransition(SQLModel, table=True):
+    """One change of state: when, by what event and cause."""
+
+    __tablename__ = "subscription_transition"
+    subscription_id: str = Field(primary_key=True, foreign_key="subscription.id")
+    no: int = Field(primary_key=True)
+    from_state: str | None
+    to_state: str
+    event: str
+    cause: str
+    at: datetime = moment()
+
+
+class SubscriptionTerms(SQLModel, table=True):
+    """A version of the terms, from a local day on."""
+
+    __tablename__ = "subscription_terms"
+    subscription_id: str = Field(primary_key=True, foreign_key="subscription.id")
+    version: int = Field(primary_key=True)
+    effective_on: date
+    plan_id: str
+    plan_version: int
+    seats: Decimal
+    discount_percent: Decimal
+    cause: str
+
+
+class BillingLane(SQLModel, table=True):
+    """The watermark of advance or arrears billing; `next_bill_at` is when it is due again."""
+
+    __tablename__ = "billing_lane"
+    subscription_id: str = Field(primary_key=True, foreign_key="subscription.id")
+    lane: str = Field(primary_key=True)
+    entity_id: str = Field(foreign_key="legal_entity.id")
+    clock_id: str | None = Field(default=None, foreign_key="test_clock.id")
+    billed_through: date
+    next_bill_at: datetime | None = moment()
+
+
+def subscription(session: Session, subscription_id: str) -> Subscription:
+    found = session.get(Subscription, subscription_id)
+    if found is None:
+        raise NotFound("subscription", subscription_id)
+    return found
+
+
+def subscriptions(session: Session, after: str, limit: int) -> list[Subscription]:
+    """A page in order of id, behind `after`."""
+    query = select(Subscription).where(Subscription.id > after).order_by(col(Subscription.id)).limit(limit)
+    return list(session.exec(query))
+
+
+def transitions(session: Session, subscription_id: str) -> list[SubscriptionTransition]:
+    query = select(SubscriptionTransition).where(SubscriptionTransition.subscription_id == subscription_id)
+    return list(session.exec(query.order_by(col(SubscriptionTransition.no))))
+
+
+def move(session: Session, row: Subscription, event: Event, cause: str, at: datetime) -> None:
+    """Change the state by the table of transitions, and write down that it happened."""
+    before = row.state
+    row.state = lifecycle.after(before, event)  # type: ignore[arg-type]
+    session.add(row)
+    cursor(session).execute(
+        "insert into subscription_transition (subscription_id, no, from_state, to_state, event, cause, at)"
+        " select %s, count(*) + 1, %s, %s, %s, %s, %s from subscription_transition where subscription_id = %s",
+        (row.id, before, row.state, event, cause, at, row.id),
+    )
+
+
+def set_lanes(session: Session, moved: Sequence[tuple[Standing, Lane]]) -> None:
+    """Write watermarks and when each lane is due again, in one statement."""
+    rows = [
+        (s.subscription_id, lane.name, s.entity_id, s.clock_id, lane.billed_through, next_bill_at(s, lane))
+        for s, lane in moved
+    ]
+    if rows:
+        cursor(session).execute(
+            "insert into billing_lane (subscription_id, lane, entity_id, clock_id, billed_through, next_bill_at)"
+            " select * from unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::date[], %s::timestamptz[])"
+            " order by 1, 2 on conflict (subscription_id, lane) do update"
+            " set billed_through = excluded.billed_through, next_bill_at = excluded.next_bill_at",
+            [list(column) for column in zip(*rows, strict=True)],
+        )
+
+
+def due_roots(session: Session, entity_id: str, cutoff: datetime) -> list[str]:
+    """Account roots with something due by the cut-off, in order; those that wait for a person are left out."""
+    rows = cursor(session).execute(
+        "select distinct s.root_id from billing_lane l join subscription s on s.id = l.subscription_id"
+        " where l.entity_id = %s and l.next_bill_at <= %s and not exists"
+        " (select from task t where t.subject = 'billing/' || s.root_id and t.answered_at is null) order by 1",
+        (entity_id, cutoff),
+    )
+    return [root_id for (root_id,) in rows]

@@ -1,0 +1,194 @@
+"""Usage: events stored once and folded into daily totals by the same statement; what cannot be attributed is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+from sqlalchemy import Column
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlmodel import Field, Session, SQLModel
+
+from models.database import cursor
+from models.values import moment
+
+
+class UsageEvent(SQLModel, table=True):
+    """One event as it came; (`source`, `id`) makes it one, whatever its time says."""
+
+    __tablename__ = "usage_event"
+    source: str = Field(primary_key=True)
+    id: str = Field(primary_key=True)
+    customer_id: str = Field(foreign_key="customer.id")
+    type: str
+    occurred_at: datetime = moment()
+    received_at: datetime = moment()
+    day: date
+    data: Any = Field(sa_column=Column(JSONB, nullable=False))
+    batch: int
+
+
+class UsageTotal(SQLModel, table=True):
+    """A meter's sum over one local day of one customer."""
+
+    __tablename__ = "usage_total"
+    customer_id: str = Field(primary_key=True, foreign_key="customer.id")
+    meter_id: str = Field(primary_key=True, foreign_key="meter.id")
+    day: date = Field(primary_key=True)
+    quantity: Decimal
+    events: int
+
+
+class UsageQuarantine(SQLModel, table=True):
+    """An event that belongs to no known customer yet; kept whole until it is replayed."""
+
+    __tablename__ = "usage_quarantine"
+    source: str = Field(primary_key=True)
+    id: str = Field(primary_key=True)
+    subject: str
+    event: Any = Field(sa_column=Column(JSONB, nullable=False))
+    reason: str
+    received_at: datetime = moment()
+    replayed_at: datetime | None = moment(default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A usage event as sent; `data` carries the quantities that meters add up."""
+
+    source: str
+    id: str
+    subject: str
+    type: str
+    occurred_at: datetime
+    data: dict[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """What became of a batch, in numbers; they add up to its size."""
+
+    accepted: int
+    duplicate: int
+    quarantined: int
+
+
+_ENCODER = msgspec.json.Encoder(decimal_format="number")
+
+_STORE = """
+with sent as (
+  select * from unnest(%(source)s::text[], %(id)s::text[], %(subject)s::text[], %(type)s::text[],
+                       %(occurred_at)s::timestamptz[], %(data)s::text[])
+    with ordinality as e (source, id, subject, type, occurred_at, data, no)
+), once as (
+  select distinct on (source, id) * from sent order by source, id, no
+), placed as (
+  select o.*, c.id as customer_id, c.time_zone from once o
+  left join customer_alias a on a.alias = o.subject
+  left join customer c on c.id = coalesce(a.customer_id, o.subject)
+), kept as (
+  insert into usage_event (source, id, customer_id, type, occurred_at, day, data)
+  select source, id, customer_id, type, occurred_at, (occurred_at at time zone time_zone)::date, data::jsonb
+  from placed where customer_id is not null order by source, id
+  on conflict do nothing returning customer_id, type, day, data
+), folded as (
+  insert into usage_total as t (customer_id, meter_id, day, quantity, events)
+  select k.customer_id, m.id, k.day, sum((k.data ->> m.quantity_field)::numeric), count(*)
+  from kept k join meter m on m.event_type = k.type and k.data ? m.quantity_field
+  group by 1, 2, 3 order by 1, 2, 3
+  on conflict (customer_id, meter_id, day) do update
+    set quantity = t.quantity + excluded.quantity, events = t.events + excluded.events
+), strange as (
+  insert into usage_quarantine (source, id, subject, event, reason)
+  select source, id, subject,
+         jsonb_build_object('source', source, 'id', id, 'subject', subject, 'type', type,
+                            'time', occurred_at, 'data', data::jsonb), 'unknown customer'
+  from placed where customer_id is null order by source, id
+  on conflict do nothing returning 1
+)
+select (select count(*) from kept), (select count(*) from strange)
+"""
+
+
+def receive(session: Session, events: Sequence[Event]) -> Received:
+    """Store a batch: each event once, attributed, and folded into the totals by the same statement.
+
+    Duplicates are known by (source, id), whatever their content. An event of an unknown customer goes to
+    quarantine. The quantities of known meters must be numbers; see `quantity_faults`.
+    """
+    row = (
+        cursor(session)
+        .execute(
+            _STORE,
+            {
+                "source": [e.source for e in events],
+                "id": [e.id for e in events],
+                "subject": [e.subject for e in events],
+                "type": [e.type for e in events],
+                "occurred_at": [e.occurred_at for e in events],
+                "data": [_ENCODER.encode(e.data).decode() for e in events],
+            },
+        )
+        .fetchone()
+    )
+    assert row is not None
+    accepted, quarantined = row
+    return Received(accepted, len(events) - accepted - quarantined, quarantined)
+
+
+def replay(session: Session, subject: str | None, limit: int) -> Received:
+    """Send quarantined events again, those of one subject or all; what fits now is stored and folded."""
+    cur = cursor(session)
+    rows = cur.execute(
+        "select source, id, subject, event from usage_quarantine where replayed_at is null"
+        " and (%(subject)s::text is null or subject = %(subject)s) order by source, id limit %(limit)s for update",
+        {"subject": subject, "limit": limit},
+    ).fetchall()
+    events = [
+        Event(source, id_, name, e["type"], datetime.fromisoformat(e["time"]), e["data"])
+        for source, id_, name, e in rows
+    ]
+    if not events:
+        return Received(0, 0, 0)
+    outcome = receive(session, events)
+    cur.execute(
+        "update usage_quarantine q set replayed_at = now() where replayed_at is null"
+        " and (source, id) in (select * from unnest(%s::text[], %s::text[]))"
+        " and exists (select from usage_event e where e.source = q.source and e.id = q.id)",
+        ([e.source for e in events], [e.id for e in events]),
+    )
+    still = len(events) - outcome.accepted - cur.rowcount
+    kept = max(0, still)
+    return Received(outcome.accepted, len(events) - outcome.accepted - kept, kept)
+
+
+def quarantined(session: Session, limit: int) -> list[tuple[str, str, str, str, datetime]]:
+    """Open quarantine, oldest first: source, id, subject, reason, received."""
+    return (
+        cursor(session)
+        .execute(
+            "select source, id, subject, reason, received_at from usage_quarantine where replayed_at is null"
+            " order by received_at, source, id limit %s",
+            (limit,),
+        )
+        .fetchall()
+    )
+
+
+def totals_of(
+    session: Session, customer_ids: Sequence[str], since: date | None = None
+) -> dict[str, dict[tuple[str, date], Decimal]]:
+    """Folded usage of many customers: customer to (meter, day) to quantity."""
+    rows = cursor(session).execute(
+        "select customer_id, meter_id, day, quantity from usage_total where customer_id = any(%s)"
+        " and (%s::date is null or day >= %s)",
+        (list(customer_ids), since, since),
+    )
+    found: dict[str, dict[tuple[str, date], Decimal]] = {customer_id: {} for customer_id in customer_ids}
+    for customer_id, meter, day, quantity in rows:
+        found[customer_id][meter, day] = quantity
+    return found

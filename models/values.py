@@ -1,0 +1,66 @@
+"""Engine values stored whole in one JSON column, and read back as they were; and the column types tables share."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, TypeVar
+
+from psycopg.types.json import Jsonb
+from pydantic import TypeAdapter
+from sqlalchemy import DateTime, Dialect, types
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlmodel import Field
+
+T = TypeVar("T")
+
+
+_ADAPTERS: dict[type, TypeAdapter[Any]] = {}
+
+
+def adapter(of: type[T]) -> TypeAdapter[T]:
+    """pydantic's reader and writer of a type, made once."""
+    if of not in _ADAPTERS:
+        _ADAPTERS[of] = TypeAdapter(of)
+    return _ADAPTERS[of]
+
+
+def to_json(value: object) -> Any:
+    """Decimals and dates as text, so that nothing is lost on the way."""
+    return adapter(type(value)).dump_python(value, mode="json")
+
+
+def whole(value: object) -> Jsonb:
+    """For a JSON column in SQL."""
+    return Jsonb(to_json(value))
+
+
+def copied(value: object) -> str:
+    """For a JSON column in COPY."""
+    return json.dumps(to_json(value))
+
+
+def read(of: type[T], data: object) -> T:
+    """The value of type `of` that `data` was made from."""
+    return adapter(of).validate_python(data)
+
+
+class Whole(types.TypeDecorator[Any]):
+    """A JSON column that holds one engine value."""
+
+    impl = JSONB
+    cache_ok = True
+
+    def __init__(self, of: type) -> None:
+        super().__init__()
+        self.of = of
+
+    def process_bind_param(self, value: object, dialect: Dialect) -> Any:
+        return None if value is None else to_json(value)
+
+    def process_result_value(self, value: object, dialect: Dialect) -> Any:
+        return None if value is None else read(self.of, value)
+
+
+def moment(**options: Any) -> Any:
+    """A point in time, kept in UTC."""
+    return Field(sa_type=DateTime(timezone=True), **options)
