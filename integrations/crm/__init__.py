@@ -60,8 +60,13 @@ class Crm(Protocol):
     def closed_won(self, since: datetime) -> Iterator[Deal | UnreadableDeal]:
         """Deals won and changed at or after `since`, ordered by change time and then id, over all pages.
 
-        One bad deal does not hold up the others: it comes as `UnreadableDeal`.
+        One bad deal does not hold up the others: it comes as `UnreadableDeal`. A deal comes again whenever it changed,
+        also when the change was our own `write_back`; whoever reads must not mind. A CRM shows a change only when its
+        transaction is over, which may be minutes after `modified_at`: let `since` overlap what was read before.
         """
 
     def write_back(self, status: DealStatus) -> None:
-        """Set the subscription's id and status on the deal. Repeating it changes nothing."""
+        """Set the subscription's id and status on the deal. Repeating it changes nothing, not even `modified_at`.
+
+        Refused with code `not_found` if the deal is gone.
+        """

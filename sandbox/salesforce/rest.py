@@ -22,6 +22,7 @@ from sandbox.salesforce.records import Ambiguous, Record, Records
 
 _JWT_BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 _LARGEST_PAGE = 2000
+_RESULTS_KEPT = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,7 @@ class Organisation:
         self._logins = 0
         self._queries = 0
         self._sessions: set[str] = set()
-        self._pages: dict[str, list[Record]] = {}
+        self._results: dict[str, list[Record]] = {}
         self._faults: list[Fault] = []
         self._lock = RLock()
 
@@ -170,21 +171,21 @@ class Organisation:
             return Answer(200, {"totalSize": self.records.count(query), "done": True, "records": []})
         self._queries += 1
         locator = f"0r8{self._queries:012d}AAA"
-        self._pages[locator] = self.records.select(query)
+        self._results[locator] = self.records.select(query)
+        if len(self._results) > _RESULTS_KEPT:
+            del self._results[min(self._results)]
         return self._page(f"{locator}-0", request)
 
     def _page(self, locator: str, request: Request) -> Answer:
         """One page of a result that was fixed when it was asked for."""
         name, _, start = locator.partition("-")
-        if name not in self._pages or not start.isdigit():
+        if name not in self._results or not start.isdigit():
             raise ApiError(400, "INVALID_QUERY_LOCATOR", "invalid query locator")
-        found, first = self._pages[name], int(start)
+        found, first = self._results[name], int(start)
         after = first + _page_size(request)
         body: dict[str, object] = {"totalSize": len(found), "done": after >= len(found)}
         if after < len(found):
             body["nextRecordsUrl"] = f"{API}/query/{name}-{after}"
-        else:
-            del self._pages[name]
         return Answer(200, {**body, "records": found[first:after]})
 
     def _usage(self) -> dict[str, str]:

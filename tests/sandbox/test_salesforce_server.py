@@ -154,6 +154,7 @@ def test_pages_show_what_there_was_when_they_were_asked_for(sales: Any) -> None:
     second = sales.query_more(page["nextRecordsUrl"], identifier_is_url=True)
     assert sales.query_more(page["nextRecordsUrl"], identifier_is_url=True) == second
     third = sales.query_more(second["nextRecordsUrl"], identifier_is_url=True)
+    assert sales.query_more(second["nextRecordsUrl"], identifier_is_url=True) == third
     assert (third["done"], "nextRecordsUrl" in third) == (True, False)
     seen = [record["Id"] for part in (page, second, third) for record in part["records"]]
     assert seen == made
