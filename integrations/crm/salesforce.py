@@ -270,7 +270,9 @@ class _Facts:
             return
         value = self._values.get(field)
         problem = "It is empty" if value in (None, "") else f"{value!r} cannot be used"
-        self.faults.append(Fault(field, f"{problem}; enter {meaning}."))
+        # Only a change of the opportunity brings the deal in again, not one of its account.
+        again = ", then save the opportunity again" if field.startswith("Account.") else ""
+        self.faults.append(Fault(field, f"{problem}; enter {meaning}{again}."))
 
 
 # What Salesforce complains about, in our words. It is the error code that tells, not the HTTP status.

@@ -427,6 +427,7 @@ def test_every_wrong_field_is_named_with_what_to_enter(salesforce: SalesforceWor
         "Opportunity.Prepaid_Credit__c", *(f"Opportunity.{field}" for field in wrong),
     }  # fmt: skip
     assert all("enter " in fault.reason for fault in unreadable.faults)
+    assert all(("save the opportunity" in f.reason) == f.field.startswith("Account.") for f in unreadable.faults)
 
 
 def test_an_unknown_currency_and_a_missing_account_are_two_faults(salesforce: SalesforceWorld) -> None:
