@@ -57,6 +57,14 @@ class SalesforceServer:
         self._listener.server_close()
         self.organisation.close()
 
+    def control(self, method: str, verb: str, body: object = None) -> object:
+        """What a request to `/_sandbox/{verb}` does and answers, from inside the process."""
+        request = Request(method, f"/_sandbox/{verb}", {}, {}, json.dumps(body).encode())
+        answer = self.organisation.answer(request)
+        if answer is None or answer.status >= 400:
+            raise ValueError(f"{method} {verb}: {answer}")
+        return answer.body
+
     def write_files(self, folder: Path) -> tuple[Path, Path]:
         """`ca.pem` and `connected_app.pem` in `folder`, readable by their owner only."""
         folder.mkdir(parents=True, exist_ok=True)

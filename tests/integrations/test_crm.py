@@ -5,17 +5,14 @@ Salesforce is spoken to over the wire, with its SDK, against the local server. C
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
-from threading import Thread
 from typing import Any, Protocol
 
 import pytest
-import requests
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
@@ -30,7 +27,6 @@ from sandbox.salesforce.server import SalesforceServer
 from settings import Settings
 
 LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
-LOCK, LIMIT = "UNABLE_TO_LOCK_ROW", "REQUEST_LIMIT_EXCEEDED"
 
 
 class World(Protocol):
@@ -141,22 +137,24 @@ class SalesforceWorld:
 
     def our_changes(self) -> list[DealStatus]:
         """Every write of ours that reached the server, also one that changed nothing."""
-        records = {record["Id"]: record for record in self.control("GET", "records/Opportunity")}
+        records: Any = self.server.control("GET", "records/Opportunity")
+        writes: Any = self.server.control("GET", "writes")
+        by_id = {record["Id"]: record for record in records}
         return [
             DealStatus(
                 write["id"],
-                records[write["id"]]["Perennial_Subscription__c"],
+                by_id[write["id"]]["Perennial_Subscription__c"],
                 write["changed"].get("Perennial_Status__c", "unchanged"),
             )
-            for write in self.control("GET", "writes")
+            for write in writes
             if write["kind"] == "update" and not write["changed"].keys() & {"StageName", "Plan__c", "PO_Number__c"}
         ]
 
     def limit(self) -> None:
-        self.fault(LIMIT)
+        self.server.control("POST", "faults", {"code": "REQUEST_LIMIT_EXCEEDED"})
 
     def lose_answer(self) -> None:
-        self.fault("lost_answer", method="PATCH")
+        self.server.control("POST", "faults", {"code": "lost_answer", "method": "PATCH"})
 
     def strangers(self) -> list[Crm]:
         return [
@@ -164,17 +162,6 @@ class SalesforceWorld:
             self.client(private_key="no key"),
             self.client(consumer_key="3MVG9other"),
         ]
-
-    def fault(self, code: str, **where: object) -> None:
-        self.control("POST", "faults", {"code": code, **where})
-
-    def control(self, method: str, verb: str, body: object = None) -> Any:
-        url = f"https://{self.server.address}/_sandbox/{verb}"
-        with requests.Session() as session:
-            session.trust_env = False
-            answer = session.request(method, url, data=json.dumps(body), verify=str(self.ca_file), timeout=10)
-        answer.raise_for_status()
-        return answer.json() if answer.content else None
 
 
 def a_key() -> str:
@@ -364,140 +351,3 @@ def test_no_crm_has_no_deals(salesforce: SalesforceWorld) -> None:
     assert isinstance(nobody, NoCrm)
     assert deals(nobody) == []
     nobody.write_back(DealStatus("deal_1", "sub_1", "active"))
-
-
-# What only Salesforce has.
-
-
-def test_an_ended_session_is_renewed(salesforce: SalesforceWorld) -> None:
-    made = [salesforce.win(SAMPLE) for _ in range(6)]
-    reading = salesforce.crm.closed_won(LONG_AGO)
-    assert next(reading).deal_id == made[0]
-    salesforce.control("POST", "expire_sessions")
-    assert [deal.deal_id for deal in reading] == made[1:]
-    for _ in range(2):
-        salesforce.control("POST", "expire_sessions")
-        salesforce.crm.write_back(DealStatus(made[0], "sub_1", "active"))
-    assert len(salesforce.our_changes()) == 1
-
-
-def test_pages_are_fetched_when_they_are_needed(salesforce: SalesforceWorld) -> None:
-    for _ in range(5):
-        salesforce.win(SAMPLE)
-    reading = salesforce.crm.closed_won(LONG_AGO)
-    next(reading)
-    salesforce.fault("unavailable", path="/query/.+")
-    with pytest.raises(Unavailable):
-        list(reading)
-    assert len(deals(salesforce.crm)) == 5
-
-
-@pytest.mark.parametrize("code", [LOCK, LIMIT, "unavailable"])
-def test_time_helps_with_locks_limits_and_outages(salesforce: SalesforceWorld, code: str) -> None:
-    active = DealStatus(salesforce.win(SAMPLE), "sub_1", "active")
-    salesforce.fault(code, method="PATCH", count=2)
-    for _ in range(2):
-        with pytest.raises(Unavailable):
-            salesforce.crm.write_back(active)
-    salesforce.crm.write_back(active)
-    assert salesforce.our_changes() == [active]
-
-
-def test_an_outage_of_the_login_passes(salesforce: SalesforceWorld) -> None:
-    salesforce.fault("unavailable", path="/oauth2/token")
-    with pytest.raises(Unavailable, match="503"):
-        list(salesforce.crm.closed_won(LONG_AGO))
-    assert deals(salesforce.crm) == []
-
-
-def test_every_wrong_field_is_named_with_what_to_enter(salesforce: SalesforceWorld) -> None:
-    deal_id = salesforce.win(SAMPLE)
-    [deal] = deals(salesforce.crm)
-    assert isinstance(deal, Deal)
-    salesforce.sales.Account.update(
-        deal.account_id,
-        {"Email__c": "nobody", "BillingCountryCode": "Germany", "Time_Zone__c": "Berlin", "BillingCity": None},
-    )
-    wrong = {"Seats__c": -1, "Discount_Percent__c": 100.5, "Start_Date__c": None, "Legal_Entity__c": " "}
-    salesforce.update(deal_id, CurrencyIsoCode="EUR", Prepaid_Credit__c=0.001, **wrong)
-    [unreadable] = deals(salesforce.crm)
-    assert isinstance(unreadable, UnreadableDeal)
-    assert {fault.field for fault in unreadable.faults} == {
-        "Account.Email__c", "Account.BillingCountryCode", "Account.Time_Zone__c", "Account.BillingCity",
-        "Opportunity.Prepaid_Credit__c", *(f"Opportunity.{field}" for field in wrong),
-    }  # fmt: skip
-    assert all("enter " in fault.reason for fault in unreadable.faults)
-    assert all(("save the opportunity" in f.reason) == f.field.startswith("Account.") for f in unreadable.faults)
-
-
-def test_an_unknown_currency_and_a_missing_account_are_two_faults(salesforce: SalesforceWorld) -> None:
-    deal_id = salesforce.win(SAMPLE)
-    salesforce.update(deal_id, CurrencyIsoCode="XXX", AccountId=None)
-    [unreadable] = deals(salesforce.crm)
-    assert isinstance(unreadable, UnreadableDeal)
-    assert [fault.field for fault in unreadable.faults] == ["Opportunity.CurrencyIsoCode", "Opportunity.AccountId"]
-
-
-def test_empty_discount_and_credit_are_zero(salesforce: SalesforceWorld) -> None:
-    deal_id = salesforce.win(replace(SAMPLE, starts_on=date(2027, 2, 28)))
-    salesforce.update(deal_id, Discount_Percent__c=None, Prepaid_Credit__c=None)
-    [deal] = deals(salesforce.crm)
-    assert isinstance(deal, Deal)
-    assert (deal.discount_percent, deal.prepaid_credit) == (Decimal(0), Decimal(0))
-    assert (deal.starts_on, str(deal.seats)) == (date(2027, 2, 28), "25")
-
-
-def test_a_missing_custom_field_is_named(salesforce: SalesforceWorld, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The organisation has not got the field; here the other way round: we ask for one that it has not got."""
-    active = DealStatus(salesforce.win(SAMPLE), "sub_1", "active")
-    monkeypatch.setattr("integrations.crm.salesforce._QUERY", "SELECT Id, Account.Tier__c FROM Opportunity")
-    monkeypatch.setattr("integrations.crm.salesforce._OURS", ("Perennial_Sub__c", "SystemModstamp"))
-    with pytest.raises(Refused) as reading:
-        list(salesforce.crm.closed_won(LONG_AGO))
-    with pytest.raises(Refused) as writing:
-        salesforce.crm.write_back(active)
-    for refused, field in ((reading, "Account.Tier__c"), (writing, "Opportunity.Perennial_Sub__c")):
-        assert refused.value.code == "crm_field_missing"
-        assert [fault.field for fault in refused.value.faults] == [field]
-        assert "Object Manager" in refused.value.remedy
-    monkeypatch.setattr("integrations.crm.salesforce._OURS", ("SystemModstamp", "Perennial_Status__c"))
-    with pytest.raises(Refused) as read_only:
-        salesforce.crm.write_back(active)
-    assert [fault.field for fault in read_only.value.faults] == ["Opportunity.SystemModstamp"]
-
-
-def test_the_certificate_is_checked_for_the_public_name(salesforce: SalesforceWorld, tmp_path: Path) -> None:
-    unknown_host = salesforce.client(domain="other.my")
-    with SalesforceServer() as other:
-        ca_file, _ = other.write_files(tmp_path / "other")
-        for untrusted in (unknown_host, salesforce.client(ca_file=ca_file)):
-            for _ in range(2):
-                with pytest.raises(Refused) as refused:
-                    list(untrusted.closed_won(LONG_AGO))
-                assert refused.value.code == "crm_certificate"
-
-
-def test_a_server_that_is_gone_is_unavailable(salesforce: SalesforceWorld) -> None:
-    assert deals(salesforce.crm) == []
-    salesforce.server.stop()
-    for crm in (salesforce.crm, salesforce.client()):
-        for _ in range(2):
-            with pytest.raises(Unavailable):
-                list(crm.closed_won(LONG_AGO))
-
-
-def test_a_user_that_the_app_is_not_approved_for_is_refused(salesforce: SalesforceWorld) -> None:
-    stranger = salesforce.client(username="stranger@acme.example")
-    with pytest.warns(UserWarning, match="authorize"), pytest.raises(Refused) as refused:
-        list(stranger.closed_won(LONG_AGO))
-    assert "approved" in refused.value.remedy
-
-
-def test_several_threads_share_one_crm(salesforce: SalesforceWorld) -> None:
-    statuses = [DealStatus(salesforce.win(SAMPLE), f"sub_{n}", "active") for n in range(6)]
-    threads = [Thread(target=salesforce.crm.write_back, args=(status,)) for status in statuses]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert sorted(salesforce.our_changes(), key=lambda status: status.deal_id) == statuses
