@@ -1,4 +1,4 @@
-"""The door to payment gateways: its verbs, what they answer, and the registry of those that exist.
+"""The door to payment gateways: its verbs and what they answer. `registry.py` names the gateways that exist.
 
 A declined card is an answer. A gateway that cannot be reached or asks to be left alone raises `Unavailable`;
 one that rejects our credentials or our request raises `Refused`.
@@ -66,13 +66,18 @@ class PaymentGateway(Protocol):
     """One payment provider, spoken to through its official SDK."""
 
     def charge(self, order: ChargeOrder) -> Outcome:
-        """Charge once: calling again with the same `attempt_id` gives the first answer and moves no money."""
+        """Charge once: calling again with the same `attempt_id` moves no money and tells how that attempt stands.
+
+        This holds after any failure and however much later. Another amount under a used `attempt_id` is
+        Refused (code `idempotency_error`).
+        """
 
     def look_up(self, reference: str) -> Outcome:
-        """How a payment stands now, by the gateway's reference."""
+        """How a payment stands now, by the gateway's reference. Refused if there is none."""
 
     def read_event(self, body: bytes, headers: Mapping[str, str]) -> GatewayEvent | None:
         """Verify a webhook's signature and translate it; None if it is of a kind we do not use.
 
-        Refused (code `bad_signature`) if it is not the gateway's.
+        Refused (code `bad_signature`) if it is not the gateway's, or too old. An event may come twice (with
+        the same `event_id`), and after a later one: ask `look_up` before acting on a `Pending` or `Declined`.
         """
