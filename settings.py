@@ -31,7 +31,7 @@ class Settings(BaseSettings):
     salesforce_username: str = ""
     salesforce_consumer_key: str = ""
     salesforce_private_key_file: Path | None = Field(default=None, description="PEM of the connected app's key.")
-    salesforce_ca_file: Path | None = Field(default=None, description="Extra trust anchor, for a local server.")
+    salesforce_ca_file: Path | None = Field(default=None, description="The only trust anchor, for a local server.")
     salesforce_connect_to: str | None = Field(
         default=None, description="host:port to connect to instead of *.salesforce.com, for a local server."
     )

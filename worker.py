@@ -1,0 +1,158 @@
+"""The composition root of the hands: clients into activities, then run.
+
+One process serves all task queues. Threads are slots and the connection pool has two more, so that no activity waits
+for a connection that another one holds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
+from datetime import timedelta
+from typing import Any
+
+import structlog
+from sqlalchemy import Engine
+from temporalio.client import Client
+from temporalio.worker import Worker
+
+from activities.billing import Billing
+from activities.clock import Clocks
+from activities.closing import Closing
+from activities.delivery import Deliveries
+from activities.lifecycle import Lifecycle
+from activities.onboarding import Onboarding
+from activities.outcomes import Outcomes
+from activities.payments import Payments
+from integrations.crm import Crm
+from integrations.crm.registry import open_crm
+from integrations.erp import Erp
+from integrations.erp.registry import open_erp
+from integrations.payments import PaymentGateway
+from integrations.payments.registry import open_gateway
+from models.database import open_engine
+from observability import start_logging, start_tracing, worker_runtime
+from settings import Settings
+from workflows import WORKFLOWS, runner
+from workflows.client import connect, start_duties
+from workflows.policies import BILLING, DOORS, LIFECYCLE
+
+log = structlog.get_logger()
+
+SLOTS = {LIFECYCLE: 8, BILLING: 4, DOORS: 8}
+
+
+class Hands:
+    """All activities, holding what they need."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        client: Client,
+        gateway: tuple[str, PaymentGateway],
+        crm: tuple[str, Crm],
+        erp: tuple[str, Erp],
+    ) -> None:
+        self.billing = Billing(engine)
+        self.lifecycle = Lifecycle(engine)
+        self.payments = Payments(engine, *gateway)
+        self.closing = Closing(engine, *erp)
+        self.deliveries = Deliveries(engine, crm[1])
+        self.onboarding = Onboarding(engine, *crm, client)
+        self.clocks = Clocks(engine, client)
+
+    def on(self, queue: str) -> Sequence[Callable[..., Any]]:
+        """The activities that a task queue serves; see workflows/policies.py for who goes where."""
+        database = [
+            self.billing.open_run,
+            self.billing.bill_batch,
+            self.billing.bill_one,
+            self.billing.finish_run,
+            self.lifecycle.look,
+            self.lifecycle.amend,
+            self.lifecycle.cancel,
+            self.lifecycle.withdraw_cancellation,
+            self.lifecycle.park,
+            self.lifecycle.resume,
+            self.onboarding.open_account,
+            self.closing.begin,
+            self.closing.check_billed,
+            self.closing.recognise,
+            self.closing.prove,
+            self.closing.await_approval,
+            self.closing.approve,
+            self.closing.lock,
+            self.clocks.aim,
+            self.clocks.due_now,
+            self.clocks.move_on,
+        ]
+        neighbours = [
+            self.payments.charge_run,
+            self.payments.collect,
+            self.payments.ask_gateway,
+            self.deliveries.deliver,
+            self.deliveries.drain,
+            self.onboarding.read_deals,
+            self.closing.post_to_erp,
+        ]
+        others = [self.onboarding.hand_over, self.clocks.tick, self.clocks.wake_overdue]
+        return {BILLING: database, DOORS: neighbours, LIFECYCLE: others}[queue]
+
+
+def workers(client: Client, hands: Hands, pool: ThreadPoolExecutor) -> list[Worker]:
+    """One worker a task queue; workflows run on the first."""
+    return [
+        Worker(
+            client,
+            task_queue=queue,
+            workflows=WORKFLOWS if queue == LIFECYCLE else (),
+            activities=hands.on(queue),
+            activity_executor=pool,
+            max_concurrent_activities=slots,
+            workflow_runner=runner(),
+            interceptors=[Outcomes()],
+            sticky_queue_schedule_to_start_timeout=timedelta(seconds=2),
+            graceful_shutdown_timeout=timedelta(seconds=5),
+        )
+        for queue, slots in SLOTS.items()
+    ]
+
+
+async def run(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT; what is under way is finished or taken up by another worker."""
+    start_logging(settings, "worker")
+    api_key = settings.temporal_api_key.get_secret_value() if settings.temporal_api_key else None
+    client = await connect(
+        settings.temporal_address,
+        settings.temporal_namespace,
+        api_key,
+        start_tracing(settings, "worker"),
+        worker_runtime(settings),
+    )
+    engine = open_engine(settings.database_url.get_secret_value(), settings.database_pool)
+    hands = Hands(
+        engine,
+        client,
+        (settings.payment_gateway, open_gateway(settings.payment_gateway, settings)),
+        (settings.crm, open_crm(settings.crm, settings)),
+        (settings.erp, open_erp(settings.erp, settings)),
+    )
+    stop = asyncio.Event()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(name, stop.set)
+    with ThreadPoolExecutor(sum(SLOTS.values())) as pool:
+        async with AsyncExitStack() as running:
+            for worker in workers(client, hands, pool):
+                await running.enter_async_context(worker)
+            await start_duties(client)
+            log.info("worker ready", queues=list(SLOTS), namespace=settings.temporal_namespace)
+            await stop.wait()
+            log.info("worker stopping")
+    engine.dispose()
+
+
+if __name__ == "__main__":
+    asyncio.run(run(Settings()))

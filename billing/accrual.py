@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import date, timedelta
+from decimal import Decimal
 from fractions import Fraction
 
 from billing.biller import late_usage
@@ -27,6 +28,21 @@ def obligation_of(subscription_id: str, line: Line) -> Obligation:
     """The promise behind an invoice line: fees by the day over their period, usage as delivered."""
     pattern: Pattern = "delivered" if line.revenue == "usage" else "ratable"
     return Obligation(obligation_id(subscription_id, line), pattern, line.revenue, line.net, line.period)
+
+
+def promises_of(standing: Standing, lines: Sequence[Line]) -> tuple[Obligation, ...]:
+    """The promises behind an invoice's lines. Usage that was billed before counts on: late lines add to it."""
+    found: dict[str, Obligation] = {}
+    for line in lines:
+        if not line.taxable:
+            continue
+        promise = obligation_of(standing.subscription_id, line)
+        if promise.pattern == "delivered":
+            before = [b.net for b in standing.usage if b.item == line.item and b.period == line.period]
+            so_far = found[promise.obligation_id].total if promise.obligation_id in found else None
+            promise = replace(promise, total=promise.total + (so_far or total(before, standing.currency)))
+        found[promise.obligation_id] = promise
+    return tuple(found.values())
 
 
 def delivered_usage(standing: Standing, totals: Totals, through: date) -> Sequence[Obligation]:
@@ -66,3 +82,28 @@ def _delivered(standing: Standing, item: str, period: Period, earned: Money) -> 
 def _net(line: Line) -> Money:
     off = line.gross.amount.times(Fraction(line.because.discount_percent) / 100).rounded(line.gross.currency)
     return replace(line, discount=off).net
+
+
+def usage_coverage(standing: Standing, totals: Totals) -> dict[str, Decimal]:
+    """By meter: what lines have invoiced, what the next invoice would bill, and what no terms price.
+
+    It must add up to what was folded; a period skipped or billed wrongly leaves a difference.
+    """
+    found: dict[str, Decimal] = {}
+
+    def add(meter: str, quantity: Decimal) -> None:
+        found[meter] = found.get(meter, Decimal(0)) + quantity
+
+    meters = {item.key: item.meter for terms in standing.history for item in terms.plan.items if item.meter}
+    for billed in standing.usage:
+        add(meters[billed.item], billed.quantity)
+    for line in late_usage(standing, totals):
+        add(line.because.meter or "", line.quantity)
+    first = min([standing.anchor, *(b.period.start for b in standing.usage)])
+    open_from = standing.billed_through("arrears")
+    priced = set(meters.values())
+    for (meter, day), quantity in totals.items():
+        outside = day < first or (standing.ends_on is not None and day >= standing.ends_on)
+        if meter not in priced or outside or day >= open_from:
+            add(meter, quantity)
+    return found

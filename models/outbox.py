@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
@@ -17,6 +17,7 @@ from models.database import cursor
 from models.values import moment
 
 Door = Literal["crm", "documents"]
+DOORS: tuple[Door, ...] = get_args(Door)
 CLAIM = timedelta(seconds=30)
 
 

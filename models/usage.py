@@ -192,3 +192,14 @@ def totals_of(
     for customer_id, meter, day, quantity in rows:
         found[customer_id][meter, day] = quantity
     return found
+
+
+def events_folded(session: Session, customer_ids: Sequence[str]) -> dict[str, Decimal]:
+    """The quantities of the stored events added up afresh: "customer meter" to quantity."""
+    rows = cursor(session).execute(
+        "select e.customer_id || ' ' || m.id, sum((e.data ->> m.quantity_field)::numeric) from usage_event e"
+        " join meter m on m.event_type = e.type and e.data ? m.quantity_field"
+        " where e.customer_id = any(%s) group by 1",
+        (list(customer_ids),),
+    )
+    return dict(rows.fetchall())

@@ -1,0 +1,276 @@
+"""Billing in sets: one read, the engine, one transaction for a batch of account roots.
+
+The same function bills a run of thousands, the first invoice of one subscription, and a preview that stores nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+
+from psycopg.types.json import Jsonb
+from sqlalchemy import Engine
+from sqlmodel import Session
+from temporalio import activity
+
+from activities.settling import settle
+from billing.accrual import obligation_id, promises_of
+from billing.biller import Bill, Facts, Occasion, bill
+from billing.credits import Grant
+from billing.errors import Broken, Refused
+from billing.ids import derive
+from billing.invoice import Invoice
+from billing.journal import Entry, credits_drawn, invoice_issued
+from billing.period import local_day, zone
+from billing.standing import Standing
+from models import invoice, ledger, outbox, revenue, task
+from models.credit import CreditGrant, open_grants
+from models.customer import lock_roots
+from models.database import cursor, transaction
+from models.entity import entity, now_on
+from models.invoice import BillingBatch, BillingRun
+from models.standing import standings
+from models.subscription import due_roots, set_lanes
+from models.tax import rates
+from models.usage import totals_of
+
+BATCH = 250
+
+
+@dataclass(frozen=True, slots=True)
+class OpenRun:
+    """Open the billing of an entity up to `cutoff` (None: now, on the entity's clock)."""
+
+    entity_id: str
+    cutoff: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """An open run: its id, and the first root of each batch of whole account trees."""
+
+    run_id: str
+    batches: tuple[str, ...]
+    on_clock: bool
+
+
+@dataclass(frozen=True, slots=True)
+class BillBatch:
+    """Bill the due roots from `first` up to (not including) `until`; '' is without end."""
+
+    run_id: str
+    no: int
+    first: str
+    until: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BillOne:
+    """Bill one subscription's account tree now: its first invoice, or its last."""
+
+    subscription_id: str
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
+class Billed:
+    """What a batch did. Amounts are minor units of the entity's currency."""
+
+    run_id: str
+    invoices: int = 0
+    total_minor: int = 0
+    parked: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Parked:
+    """A root that a person has to look at before it can be billed."""
+
+    root_id: str
+    refusal: Refused
+
+
+class Billing:
+    """Database work only; nothing outside is asked."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+
+    @activity.defn
+    def open_run(self, command: OpenRun) -> Run:
+        with transaction(self.engine) as session:
+            seller = entity(session, command.entity_id)
+            cutoff = command.cutoff or now_on(session, seller.clock_id)
+            day = local_day(cutoff, zone(seller.time_zone))
+            run_id = derive("run", seller.id, cutoff)
+            if session.get(BillingRun, run_id) is None:
+                posted_on = ledger.posting_day(session, seller.id, day)
+                session.add(BillingRun(id=run_id, entity_id=seller.id, cutoff=cutoff, posted_on=posted_on))
+            roots = due_roots(session, seller.id, cutoff)
+            return Run(run_id, tuple(roots[::BATCH]), seller.clock_id is not None)
+
+    @activity.defn
+    def bill_batch(self, command: BillBatch) -> Billed:
+        with transaction(self.engine) as session:
+            run = _run(session, command.run_id)
+            done = session.get(BillingBatch, (run.id, command.no))
+            if done is not None:
+                return Billed(**done.result)
+            roots = [
+                root
+                for root in due_roots(session, run.entity_id, run.cutoff)
+                if command.first <= root and (not command.until or root < command.until)
+            ]
+        result = self._bill_roots(command, roots)
+        with transaction(self.engine) as session:
+            cursor(session).execute(
+                "insert into billing_batch (run_id, no, result) values (%s, %s, %s) on conflict do nothing",
+                (command.run_id, command.no, Jsonb(asdict(result))),
+            )
+        return result
+
+    @activity.defn
+    def bill_one(self, command: BillOne) -> Billed:
+        with transaction(self.engine) as session:
+            row = (
+                cursor(session)
+                .execute(
+                    "select root_id, entity_id, clock_id from subscription where id = %s", (command.subscription_id,)
+                )
+                .fetchone()
+            )
+            if row is None:
+                raise Broken(f"subscription {command.subscription_id} is gone")
+            root_id, entity_id, clock_id = row
+            run_id = derive("run", command.subscription_id, command.cause)
+            if session.get(BillingRun, run_id) is None:
+                cutoff = now_on(session, clock_id)
+                seller = entity(session, entity_id)
+                day = ledger.posting_day(session, entity_id, local_day(cutoff, zone(seller.time_zone)))
+                session.add(BillingRun(id=run_id, entity_id=entity_id, cutoff=cutoff, posted_on=day))
+        return self.bill_batch(BillBatch(run_id, 1, root_id, root_id + "~"))
+
+    @activity.defn
+    def finish_run(self, run_id: str) -> None:
+        with transaction(self.engine) as session:
+            run = _run(session, run_id)
+            run.finished_at = run.finished_at or now_on(session, entity(session, run.entity_id).clock_id)
+
+    def _bill_roots(self, command: BillBatch, roots: Sequence[str]) -> Billed:
+        """One transaction for all; if that breaks, each half by itself, down to the root that breaks it."""
+        if not roots:
+            return Billed(command.run_id)
+        try:
+            with transaction(self.engine) as session:
+                return bill_roots(session, _run(session, command.run_id), roots)
+        except Refused:
+            raise
+        except (Broken, ArithmeticError, LookupError, TypeError, ValueError) as error:
+            if len(roots) == 1:
+                return self._park(command.run_id, roots[0], error)
+            half = len(roots) // 2
+            parts = [self._bill_roots(command, roots[:half]), self._bill_roots(command, roots[half:])]
+            return Billed(
+                command.run_id,
+                sum(p.invoices for p in parts),
+                sum(p.total_minor for p in parts),
+                sum(p.parked for p in parts),
+            )
+
+    def _park(self, run_id: str, root_id: str, error: Exception) -> Billed:
+        refusal = Refused(
+            f"Billing broke: {error!r}", code="broken", remedy="This is a fault of the software: report it."
+        )
+        with transaction(self.engine) as session:
+            run = _run(session, run_id)
+            task.open_task(session, "billing", f"billing/{root_id}", run.entity_id, refusal, run.cutoff)
+        return Billed(run_id, parked=1)
+
+
+def _run(session: Session, run_id: str) -> BillingRun:
+    run = session.get(BillingRun, run_id)
+    if run is None:
+        raise Broken(f"billing run {run_id} is gone")
+    return run
+
+
+def bill_roots(session: Session, run: BillingRun, root_ids: Sequence[str]) -> Billed:
+    """Everything due for whole account trees, in one transaction. Whoever did it before leaves nothing to do."""
+    lock_roots(session, root_ids)
+    settle(session, root_ids, run.cutoff)
+    occasion = Occasion(run.cutoff, run.posted_on)
+    bills, parked = rated(session, standings(session, root_ids, run.entity_id), occasion)
+    documents = [b.invoice for b in bills if b.invoice]
+    invoice.store(session, run.id, bills)
+    _grant_credits(session, documents)
+    promises = [(b.standing, p) for b in bills if b.invoice for p in promises_of(b.standing, b.invoice.lines)]
+    revenue.promise(session, promises, run.id)
+    set_lanes(session, [(b.standing, lane) for b in bills for lane in b.lanes])
+    ledger.post(session, [entry for document in documents for entry in _entries(document)])
+    for document in documents:
+        _announce(session, document)
+    for stuck in parked:
+        task.open_task(session, "billing", f"billing/{stuck.root_id}", run.entity_id, stuck.refusal, run.cutoff)
+    invoice.number(session, run.entity_id, documents)
+    return Billed(run.id, len(documents), sum(d.total.minor for d in documents), len(parked))
+
+
+def rated(session: Session, found: Sequence[Standing], occasion: Occasion) -> tuple[list[Bill], list[Parked]]:
+    """The bills of those subscriptions, nothing stored; a refused one parks its whole root."""
+    active = [s for s in found if s.lanes]
+    customers = sorted({s.customer_id for s in active})
+    totals = totals_of(session, customers)
+    grants = open_grants(session, customers)
+    table = rates(session, {c for s in active for c in (s.parties.seller_country, s.parties.buyer_country)})
+    bills: list[Bill] = []
+    parked: dict[str, Parked] = {}
+    for one in active:
+        try:
+            done = bill(one, Facts(totals[one.customer_id], table, grants.get(one.customer_id, ())), occasion)
+        except Refused as refusal:
+            parked[one.root_id] = Parked(one.root_id, refusal)
+            continue
+        bills.append(done)
+        if done.invoice and done.invoice.draws:
+            grants[one.customer_id] = _less(grants[one.customer_id], done.invoice)
+    return [b for b in bills if b.standing.root_id not in parked], list(parked.values())
+
+
+def _less(grants: Sequence[Grant], document: Invoice) -> list[Grant]:
+    """What is left of a customer's credits for the next of its subscriptions in the same batch."""
+    drawn = {d.grant_id: d.amount for d in document.draws}
+    return [replace(g, remaining=g.remaining - drawn[g.grant_id]) if g.grant_id in drawn else g for g in grants]
+
+
+def _entries(document: Invoice) -> list[Entry]:
+    head = document.heading
+    line_ids = [invoice.line_id(head.invoice_id, line) for line in document.lines]
+    promises = [obligation_id(head.subscription_id, line) if line.taxable else None for line in document.lines]
+    drawn = credits_drawn(document)
+    return [invoice_issued(document, line_ids, promises), *([drawn] if drawn else [])]
+
+
+def _grant_credits(session: Session, documents: Sequence[Invoice]) -> None:
+    """Credits bought on these documents; usable once the document is paid."""
+    for document in documents:
+        head = document.heading
+        for line in document.lines:
+            if line.kind == "credit_purchase":
+                session.add(
+                    CreditGrant(
+                        id=derive("cg", head.invoice_id, line.key),
+                        customer_id=head.customer_id,
+                        contract_id=head.contract_id,
+                        invoice_id=head.invoice_id,
+                        currency=head.currency,
+                        amount_minor=line.net.minor,
+                        granted_at=head.issued_at,
+                    )
+                )
+
+
+def _announce(session: Session, document: Invoice) -> None:
+    head = document.heading
+    clock_id = entity(session, head.entity_id).clock_id
+    outbox.post(session, "documents", head.invoice_id, {"invoice_id": head.invoice_id}, head.entity_id, clock_id)

@@ -1,0 +1,130 @@
+"""Test clocks, and waking whoever is due: the agenda says who, the client tells them."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from typing import Any
+
+from sqlalchemy import Engine
+from temporalio import activity
+from temporalio.client import Client, WithStartWorkflowOperation
+from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
+
+from activities.closing import Month
+from activities.onboarding import LIFECYCLE_QUEUE
+from billing.errors import Broken, Refused
+from models import agenda
+from models.agenda import ClockMoment
+from models.database import transaction
+from models.entity import TestClock
+
+AT_ONCE = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Advance:
+    """Move a test clock to `to`, living through everything due on the way."""
+
+    clock_id: str
+    to: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Where a clock stands: what is due now, or that it has arrived."""
+
+    at: datetime
+    subjects: tuple[str, ...]
+    entities: tuple[str, ...]
+    arrived: bool
+
+
+class Clocks:
+    """Moves test clocks and wakes subjects."""
+
+    def __init__(self, engine: Engine, client: Client) -> None:
+        self.engine = engine
+        self.client = client
+
+    @activity.defn
+    def aim(self, command: Advance) -> datetime:
+        """Write down where the clock is to go; backwards is refused."""
+        with transaction(self.engine) as session:
+            clock = session.get(TestClock, command.clock_id, with_for_update=True)
+            if clock is None:
+                raise Refused(f"There is no test clock {command.clock_id!r}.", code="not_found")
+            if command.to < clock.now_at:
+                raise Refused(f"The clock is at {clock.now_at.isoformat()} and does not go back.", code="clock_back")
+            clock.target_at = max(clock.target_at, command.to)
+            return clock.target_at
+
+    @activity.defn
+    def due_now(self, clock_id: str) -> Step:
+        """What is due at the clock's present moment, first things first."""
+        with transaction(self.engine) as session:
+            clock = session.get_one(TestClock, clock_id)
+            return _step(agenda.due_on_clock(session, clock_id, clock.now_at), clock)
+
+    @activity.defn
+    def move_on(self, clock_id: str) -> Step:
+        """Go to the next moment at which anything is due, or to the target. Whoever repeats it finds the same."""
+        with transaction(self.engine) as session:
+            clock = session.get(TestClock, clock_id, with_for_update=True)
+            if clock is None:
+                raise Broken(f"test clock {clock_id} is gone")
+            following = agenda.next_moment(session, clock_id, clock.target_at)
+            clock.now_at = max(clock.now_at, following or clock.target_at)
+            return _step(agenda.due_on_clock(session, clock_id, clock.now_at), clock)
+
+    @activity.defn
+    async def tick(self, subjects: tuple[str, ...]) -> int:
+        """Wake subjects and wait until each has done what is due; some at a time."""
+        gate = asyncio.Semaphore(AT_ONCE)
+
+        async def one(subject: str) -> None:
+            async with gate:
+                await wake(self.client, subject)
+
+        await asyncio.gather(*(one(subject) for subject in subjects))
+        return len(subjects)
+
+    @activity.defn
+    async def wake_overdue(self) -> int:
+        """Wake everyone on the wall clock who should have woken by now."""
+        with transaction(self.engine) as session:
+            found = agenda.open_subjects(session, overdue_only=True, now=datetime.now(UTC))
+        return await self.tick(tuple(subject for subject, _ in found))
+
+
+def _step(due: ClockMoment, clock: TestClock) -> Step:
+    arrived = not due.subjects and not due.entities and clock.now_at >= clock.target_at
+    return Step(clock.now_at, due.subjects, due.entities, arrived)
+
+
+async def wake(client: Client, subject: str) -> None:
+    """Start the subject's workflow if it does not run, and wait until it has done what is due."""
+    await client.execute_update_with_start_workflow(
+        "tick", start_workflow_operation=start_of(subject), result_type=type(None)
+    )
+
+
+def start_of(subject: str) -> WithStartWorkflowOperation[Any, Any]:
+    """How the workflow behind a subject is started: its type and what it is given follow from its id."""
+    kind, _, rest = subject.partition("/")
+    argument: str | Month = rest
+    if kind == "close":
+        entity_id, _, month = rest.rpartition("/")
+        argument = Month(entity_id, date.fromisoformat(f"{month}-01"))
+    types = {"subscription": "Subscription", "collection": "Collection", "close": "MonthlyClose"}
+    if kind not in types:
+        raise Broken(f"nobody knows how to wake {subject!r}")
+    return WithStartWorkflowOperation(
+        types[kind],
+        argument,
+        id=subject,
+        task_queue=LIFECYCLE_QUEUE,
+        id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+        id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
+    )

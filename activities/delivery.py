@@ -1,0 +1,113 @@
+"""Delivering the outbox: whatever a transaction wanted a neighbour to know, under the id of its cause."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from time import monotonic, sleep
+
+import structlog
+from sqlalchemy import Engine
+from temporalio import activity
+
+from activities.printing import printable
+from activities.pulse import heartbeating
+from activities.rendering import render_invoice
+from billing.errors import Broken
+from integrations.crm import Crm, DealStatus
+from models import outbox
+from models.database import cursor, transaction
+from models.outbox import DOORS, Delivery, Door
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class DeliverFor:
+    """Deliver one door's outbox for about `seconds`, then return."""
+
+    door: Door
+    seconds: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """Deliver everything of a test clock now."""
+
+    clock_id: str
+
+
+class Deliveries:
+    """One method a door. Each may be called again with the same delivery and has its effect once."""
+
+    def __init__(self, engine: Engine, crm: Crm) -> None:
+        self.engine = engine
+        self.crm = crm
+
+    @activity.defn
+    def deliver(self, command: DeliverFor) -> int:
+        """A courier's shift: deliver what is there, then look again every half second."""
+        end, done = monotonic() + command.seconds, 0
+        with heartbeating():
+            while monotonic() < end and not activity.is_worker_shutdown():
+                moved = self._some(command.door)
+                done += moved
+                if not moved:
+                    sleep(0.5)
+        return done
+
+    @activity.defn
+    def drain(self, command: Drain) -> int:
+        """Until nothing of that clock waits; what failed is left to its own time."""
+        done = 0
+        with heartbeating():
+            while True:
+                moved = sum(self._some(door) for door in DOORS)
+                done += moved
+                with transaction(self.engine) as session:
+                    left = outbox.undelivered(session, command.clock_id)
+                if not left:
+                    return done
+                if not moved:
+                    sleep(0.1)
+
+    def _some(self, door: Door) -> int:
+        with transaction(self.engine) as session:
+            claimed = outbox.claim(session, door, 50)
+        for delivery in claimed:
+            try:
+                self._one(door, delivery)
+            except Exception as error:
+                log.warning("delivery failed", door=door, delivery=delivery.id, error=str(error))
+                with transaction(self.engine) as session:
+                    outbox.failed(session, delivery.id, f"{type(error).__name__}: {error}")
+            else:
+                with transaction(self.engine) as session:
+                    outbox.delivered(session, delivery.id)
+        return len(claimed)
+
+    def _one(self, door: Door, delivery: Delivery) -> None:
+        match door:
+            case "crm":
+                self._write_back(delivery)
+            case "documents":
+                self._render(delivery)
+
+    def _write_back(self, delivery: Delivery) -> None:
+        p = delivery.payload
+        self.crm.write_back(DealStatus(p["deal_id"], p["subscription_id"], p["status"]))
+
+    def _render(self, delivery: Delivery) -> None:
+        """Print the invoice once; what is stored stays as it is."""
+        invoice_id = delivery.payload["invoice_id"]
+        with transaction(self.engine) as session:
+            document = printable(session, invoice_id)
+        content = render_invoice(document)
+        if not content.startswith(b"%PDF"):
+            raise Broken(f"invoice {invoice_id} did not become a PDF")
+        with transaction(self.engine) as session:
+            cursor(session).execute(
+                "insert into document (invoice_id, media_type, sha256, content) values (%s, %s, %s, %s)"
+                " on conflict do nothing",
+                (invoice_id, "application/pdf", hashlib.sha256(content).hexdigest(), content),
+            )

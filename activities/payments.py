@@ -1,0 +1,260 @@
+"""Payments: charging invoices, and writing down what became of each attempt.
+
+A charge is three steps: the attempt is a committed row, the gateway is called with the attempt's id as its
+idempotency key, the outcome is recorded. Dying anywhere in between and starting again moves the money once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import Engine
+from sqlmodel import Session
+from temporalio import activity
+
+from activities.pulse import heartbeating
+from billing.dunning import DunningPolicy
+from billing.errors import Broken, Refused
+from billing.ids import derive
+from billing.journal import Capture, payment_captured
+from billing.money import Money
+from billing.period import local_day, zone
+from integrations.payments import ChargeOrder, Declined, Outcome, Paid, PaymentGateway, Pending
+from models import agenda, credit, invoice, ledger, payment, task
+from models.customer import PaymentMethod, customer, lock_roots
+from models.database import transaction
+from models.entity import entity, now_on
+from models.invoice import Invoice
+from models.payment import PaymentAttempt
+
+DUNNING = DunningPolicy()
+LOOK_AGAIN = timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True)
+class ChargeRun:
+    """Charge up to `limit` invoices of a billing run."""
+
+    run_id: str
+    limit: int = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Charged:
+    """What became of them; `more` if there are further ones, `collections` are the subjects that now wait."""
+
+    paid: int
+    declined: int
+    pending: int
+    more: bool
+    collections: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """How an invoice's collection stands."""
+
+    settled: bool
+    waiting_for_person: bool
+    pending: bool
+    next_due: datetime | None
+    now: datetime
+    on_clock: bool
+    open_minor: int
+    currency: str
+    number: str
+    attempts: int
+    customer: str
+    entity: str
+
+
+def subject_of(invoice_id: str) -> str:
+    return f"collection/{invoice_id}"
+
+
+class Payments:
+    """Charges through one gateway."""
+
+    def __init__(self, engine: Engine, name: str, gateway: PaymentGateway) -> None:
+        self.engine = engine
+        self.name = name
+        self.gateway = gateway
+
+    @activity.defn
+    def charge_run(self, command: ChargeRun) -> Charged:
+        """First attempts for a run's invoices, in order of number."""
+        with transaction(self.engine) as session:
+            ids = payment.to_charge(session, command.run_id, command.limit + 1)
+        with heartbeating():
+            outcomes = [self._charge(invoice_id) or "" for invoice_id in ids[: command.limit]]
+        waiting = [subject_of(i) for i, state in zip(ids, outcomes, strict=False) if state in ("declined", "pending")]
+        return Charged(
+            outcomes.count("paid"),
+            outcomes.count("declined"),
+            outcomes.count("pending"),
+            len(ids) > command.limit,
+            tuple(waiting),
+        )
+
+    @activity.defn
+    def collect(self, invoice_id: str) -> Collected:
+        """Do what is due for an unpaid invoice: ask after a pending payment, or try the method again."""
+        with transaction(self.engine) as session:
+            document = _document(session, invoice_id)
+            now = now_on(session, entity(session, document.entity_id).clock_id)
+            due = agenda.due_for(session, [subject_of(invoice_id)], now)
+            tried = payment.attempts(session, invoice_id)
+        if due:
+            last = tried[-1] if tried else None
+            if last and last.state == "pending" and last.reference:
+                self._record(last.id, self.gateway.look_up(last.reference))
+            else:
+                self._charge(invoice_id, again=True)
+            with transaction(self.engine) as session:
+                for item in due:
+                    agenda.done(session, item.subject, item.cause, now)
+        return self.collection(invoice_id)
+
+    @activity.defn
+    def ask_gateway(self, invoice_id: str) -> Collected:
+        """How a payment under way stands at the gateway now."""
+        with transaction(self.engine) as session:
+            tried = payment.attempts(session, invoice_id)
+        if tried and tried[-1].state == "pending" and tried[-1].reference:
+            self._record(tried[-1].id, self.gateway.look_up(tried[-1].reference))
+        return self.collection(invoice_id)
+
+    def collection(self, invoice_id: str) -> Collected:
+        with transaction(self.engine) as session:
+            seen = invoice.summary(session, invoice_id)
+            seller = entity(session, seen.entity_id)
+            tried = payment.attempts(session, invoice_id)
+            next_due = agenda.next_due(session, subject_of(invoice_id))
+            return Collected(
+                settled=seen.open_minor <= 0,
+                waiting_for_person=seen.open_minor > 0 and next_due is None,
+                pending=bool(tried) and tried[-1].state == "pending",
+                next_due=next_due,
+                now=now_on(session, seller.clock_id),
+                on_clock=seller.clock_id is not None,
+                open_minor=seen.open_minor,
+                currency=seen.currency,
+                number=seen.number,
+                attempts=len(tried),
+                customer=seen.customer_id,
+                entity=seen.entity_id,
+            )
+
+    def _charge(self, invoice_id: str, again: bool = False) -> str | None:
+        """One attempt; an attempt that was started and never decided is taken up under its own key."""
+        with transaction(self.engine) as session:
+            order = _begin(session, self.name, invoice_id, again)
+        return self._record(order.attempt_id, self.gateway.charge(order)) if order else None
+
+    def _record(self, attempt_id: str, outcome: Outcome) -> str:
+        with transaction(self.engine) as session:
+            return record(session, attempt_id, outcome)
+
+
+def _document(session: Session, invoice_id: str) -> Invoice:
+    document = session.get(Invoice, invoice_id)
+    if document is None:
+        raise Broken(f"invoice {invoice_id} is gone")
+    return document
+
+
+def _begin(session: Session, gateway: str, invoice_id: str, again: bool) -> ChargeOrder | None:
+    """Write the attempt down before anything is asked of the gateway; None if there is nothing to charge."""
+    document = _document(session, invoice_id)
+    payer = customer(session, document.customer_id)
+    lock_roots(session, [payer.root_id])
+    method = session.get(PaymentMethod, payer.id)
+    tried = payment.attempts(session, invoice_id)
+    owed = invoice.summary(session, invoice_id).open_minor
+    last = tried[-1] if tried else None
+    if method is None or owed <= 0 or (last and last.state in ("paid", "pending")):
+        return None
+    if last and last.state == "declined" and not again:
+        return None
+    if last is None or last.state == "declined":
+        no = len(tried) + 1
+        last = PaymentAttempt(
+            id=derive("pay", invoice_id, no),
+            invoice_id=invoice_id,
+            no=no,
+            gateway=gateway,
+            amount_minor=owed,
+            currency=document.currency,
+            state="started",
+            started_at=now_on(session, entity(session, document.entity_id).clock_id),
+        )
+        session.add(last)
+    return ChargeOrder(
+        last.id, invoice_id, Money(last.amount_minor, last.currency), payer.id, payer.name, payer.email, method.token
+    )
+
+
+def record(session: Session, attempt_id: str, outcome: Outcome) -> str:
+    """Write down what became of an attempt, with its entry and what follows; the first decision stands.
+
+    Called by whoever hears of it first, the charging activity or a webhook. Returns the attempt's state.
+    """
+    known = session.get(PaymentAttempt, attempt_id)
+    if known is None:
+        raise Refused(f"There is no payment attempt {attempt_id!r}.", code="not_found")
+    document = _document(session, known.invoice_id)
+    lock_roots(session, [customer(session, document.customer_id).root_id])
+    attempt = payment.lock_attempt(session, attempt_id)
+    assert attempt is not None
+    if attempt.state in ("paid", "declined"):
+        return attempt.state
+    now = now_on(session, entity(session, document.entity_id).clock_id)
+    attempt.reference = outcome.reference
+    match outcome:
+        case Pending():
+            attempt.state = "pending"
+            _plan(session, document, f"look after {attempt.no}", now + LOOK_AGAIN)
+        case Paid():
+            attempt.state, attempt.decided_at = "paid", now
+            _settle(session, document, attempt, now)
+        case Declined():
+            attempt.state, attempt.decided_at = "declined", now
+            attempt.decline_code, attempt.decline_message = outcome.code, outcome.message
+            attempt.decline_final = outcome.final
+            _dun(session, document, attempt, now)
+    return attempt.state
+
+
+def _settle(session: Session, document: Invoice, attempt: PaymentAttempt, now: datetime) -> None:
+    seller = entity(session, document.entity_id)
+    day = ledger.posting_day(session, seller.id, local_day(now, zone(seller.time_zone)))
+    capture = Capture(
+        attempt.id, seller.id, document.customer_id, document.contract_id, document.id, attempt.amount, day
+    )
+    ledger.post(session, [payment_captured(capture)])
+    credit.make_usable(session, document.id, now)
+    agenda.drop(session, subject_of(document.id), "collect", now)
+    task.close_tasks(session, subject_of(document.id), now, "paid")
+
+
+def _dun(session: Session, document: Invoice, attempt: PaymentAttempt, now: datetime) -> None:
+    """Plan the next attempt by the dunning calendar; when it is used up, or pointless, ask a person."""
+    declines = [a for a in payment.attempts(session, document.id) if a.state == "declined" and a.decided_at]
+    first = min((a.decided_at for a in declines if a.decided_at), default=now)
+    again = None if attempt.decline_final else DUNNING.next_attempt(attempt.no, first)
+    agenda.drop(session, subject_of(document.id), "collect", now)
+    if again is not None:
+        _plan(session, document, f"attempt {attempt.no + 1}", again)
+        return
+    refusal = Refused(
+        f"The payment was declined for good: {attempt.decline_message}",
+        code=attempt.decline_code or "declined",
+        remedy="Ask the customer for another payment method, store it, and answer this task.",
+    )
+    task.open_task(session, "collection", subject_of(document.id), document.entity_id, refusal, now)
+
+
+def _plan(session: Session, document: Invoice, cause: str, due_at: datetime) -> None:
+    clock_id = entity(session, document.entity_id).clock_id
+    agenda.plan_ahead(session, subject_of(document.id), "collect", cause, due_at, document.entity_id, clock_id)

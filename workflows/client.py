@@ -1,0 +1,116 @@
+"""The way to Temporal for every process: the client, the search attributes, and what has to be running."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+from temporalio.api.enums.v1 import IndexedValueType
+from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest, ListSearchAttributesRequest
+from temporalio.client import (
+    Client,
+    Interceptor,
+    Schedule,
+    ScheduleActionStartWorkflow,
+    ScheduleAlreadyRunningError,
+    ScheduleCalendarSpec,
+    ScheduleIntervalSpec,
+    ScheduleOverlapPolicy,
+    SchedulePolicy,
+    ScheduleRange,
+    ScheduleSpec,
+)
+from temporalio.common import WorkflowIDConflictPolicy
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.runtime import Runtime
+
+from activities.billing import OpenRun
+from workflows.attributes import ALL
+from workflows.billing_run import BillingRun
+from workflows.policies import LIFECYCLE
+from workflows.standing_duties import Courier, CrmIntake, Sweep
+
+CATCH_UP = timedelta(days=7)
+
+
+async def connect(
+    address: str,
+    namespace: str,
+    api_key: str | None = None,
+    interceptors: Sequence[Interceptor] = (),
+    runtime: Runtime | None = None,
+) -> Client:
+    """A client of the Temporal server at `address` (host:port); with an API key, over TLS."""
+    return await Client.connect(
+        address,
+        namespace=namespace,
+        api_key=api_key,
+        tls=api_key is not None,
+        data_converter=pydantic_data_converter,
+        interceptors=list(interceptors),
+        runtime=runtime,
+    )
+
+
+async def register_attributes(client: Client) -> list[str]:
+    """Make the search attributes known to the namespace; those that exist stay. Returns the new ones."""
+    service = client.operator_service
+    known = await service.list_search_attributes(ListSearchAttributesRequest(namespace=client.namespace))
+    missing = [key.name for key in ALL if key.name not in known.custom_attributes]
+    if missing:
+        kind = IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD
+        await service.add_search_attributes(
+            AddSearchAttributesRequest(namespace=client.namespace, search_attributes=dict.fromkeys(missing, kind))
+        )
+    return missing
+
+
+async def start_duties(client: Client) -> None:
+    """See that the couriers run, and that the reading of the CRM and the sweep are scheduled."""
+    for door in ("crm", "documents"):
+        await client.start_workflow(
+            Courier.run,
+            door,
+            id=f"courier/{door}",
+            task_queue=LIFECYCLE,
+            id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+            static_summary=f"delivers to {door}",
+        )
+    intake = ScheduleActionStartWorkflow(CrmIntake.run, id="crm-intake", task_queue=LIFECYCLE)
+    await _schedule(client, "crm-intake", intake, every=timedelta(seconds=60))
+    sweep = ScheduleActionStartWorkflow(Sweep.run, id="sweep", task_queue=LIFECYCLE)
+    await _schedule(client, "sweep", sweep, every=timedelta(minutes=10))
+
+
+async def _schedule(client: Client, name: str, action: ScheduleActionStartWorkflow, every: timedelta) -> None:
+    await _create(
+        client,
+        name,
+        Schedule(
+            action=action,
+            spec=ScheduleSpec(intervals=[ScheduleIntervalSpec(every)]),
+            policy=SchedulePolicy(overlap=ScheduleOverlapPolicy.SKIP),
+        ),
+    )
+
+
+async def schedule_billing(client: Client, entity_id: str, time_zone: str) -> None:
+    """Bill an entity on the wall clock each day at one in the morning, its own time; missed days are caught up."""
+    await _create(
+        client,
+        f"billing-run/{entity_id}",
+        Schedule(
+            action=ScheduleActionStartWorkflow(
+                BillingRun.run, OpenRun(entity_id), id=f"billing-run/{entity_id}", task_queue=LIFECYCLE
+            ),
+            spec=ScheduleSpec(calendars=[ScheduleCalendarSpec(hour=[ScheduleRange(1)])], time_zone_name=time_zone),
+            policy=SchedulePolicy(overlap=ScheduleOverlapPolicy.BUFFER_ONE, catchup_window=CATCH_UP),
+        ),
+    )
+
+
+async def _create(client: Client, name: str, schedule: Schedule) -> None:
+    try:
+        await client.create_schedule(name, schedule)
+    except ScheduleAlreadyRunningError:
+        return

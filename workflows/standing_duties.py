@@ -1,0 +1,46 @@
+"""What always runs: couriers that deliver the outbox, the reading of the CRM, and the sweep for who overslept."""
+
+from __future__ import annotations
+
+from temporalio import workflow
+
+from activities.clock import Clocks
+from activities.delivery import DeliverFor, Deliveries
+from activities.onboarding import Intake, Onboarding
+from models.outbox import Door
+from workflows.policies import NEIGHBOUR, OTHERS
+
+
+@workflow.defn
+class Courier:
+    """One a door: delivers in long shifts, and starts afresh when its history has grown."""
+
+    @workflow.run
+    async def run(self, door: Door) -> None:
+        while not workflow.info().is_continue_as_new_suggested():
+            await workflow.execute_activity_method(
+                Deliveries.deliver, DeliverFor(door), summary=f"deliver to {door}", **NEIGHBOUR
+            )
+        workflow.continue_as_new(door)
+
+
+@workflow.defn
+class CrmIntake:
+    """Started each minute: reads what was won and hands it to `Onboarding`."""
+
+    @workflow.run
+    async def run(self) -> str:
+        found: Intake = await workflow.execute_activity_method(
+            Onboarding.read_deals, summary="read won deals", **NEIGHBOUR
+        )
+        started = await workflow.execute_activity_method(Onboarding.hand_over, summary="start onboarding", **OTHERS)
+        return f"{found.read} read, {found.unreadable} unreadable, {started} handed to onboarding"
+
+
+@workflow.defn
+class Sweep:
+    """Started every ten minutes: wakes everyone on the wall clock who should have woken by now."""
+
+    @workflow.run
+    async def run(self) -> int:
+        return await workflow.execute_activity_method(Clocks.wake_overdue, summary="wake who is overdue", **OTHERS)

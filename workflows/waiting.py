@@ -1,0 +1,88 @@
+"""What all long-lived workflows share: they rest until something is due, are woken by a tick, and park when refused.
+
+On a test clock nobody uses a timer: `TestClock` ticks whoever is due and waits for the answer, which comes when the
+subject has done what it could and rests again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from datetime import timedelta
+from typing import TypeVar
+
+from temporalio import workflow
+from temporalio.exceptions import ActivityError, ApplicationError
+
+from activities.lifecycle import Lifecycle, ParkedStep
+from workflows.policies import DATABASE
+
+T = TypeVar("T")
+
+
+class Waiting:
+    """A workflow that lives longer than its next step."""
+
+    def __init__(self) -> None:
+        self._asked = 0
+        self._served = 0
+        self._changed = False
+        self._resumed = False
+
+    @workflow.update(description="Do what is due now; answered when it is done.")
+    async def tick(self) -> None:
+        self._asked += 1
+        mine = self._asked
+        await workflow.wait_condition(lambda: self._served >= mine)
+
+    @workflow.signal(description="The agenda has a new row for this subject: look again.")
+    def agenda_changed(self) -> None:
+        self._changed = True
+
+    @workflow.signal(description="A person has mended what was refused: try the parked step again.")
+    def resume(self) -> None:
+        self._resumed = True
+
+    async def rest(self, timeout: timedelta | None = None, awake: Callable[[], bool] = lambda: False) -> None:
+        """Wait for a tick, a change, `awake` or the timeout; everyone who ticked so far is answered."""
+        self._served = self._asked
+        with suppress(asyncio.TimeoutError):
+            await workflow.wait_condition(
+                lambda: self._changed or self._asked > self._served or awake(),
+                timeout=timeout,
+                timeout_summary="until the next due moment",
+            )
+        self._changed = False
+
+    async def finish(self) -> None:
+        """Answer everyone, and let running handlers end, before the workflow does."""
+        self._served = self._asked
+        await workflow.wait_condition(lambda: workflow.all_handlers_finished() and self._served >= self._asked)
+
+    async def until_accepted(self, subject: str, entity_id: str | None, step: Callable[[], Awaitable[T]]) -> T:
+        """Do a step; when it is refused, ask a person, say so in the details, and try again after `resume`."""
+        while True:
+            try:
+                return await step()
+            except ActivityError as error:
+                cause = error.cause
+                if not isinstance(cause, ApplicationError) or cause.type not in ("Refused", "Broken"):
+                    raise
+                await self._park(subject, entity_id, cause)
+
+    async def _park(self, subject: str, entity_id: str | None, cause: ApplicationError) -> None:
+        remedy = str(cause.details[0]) if cause.details else ""
+        faults = cause.details[2] if len(cause.details) > 2 else []
+        reason = " ".join([cause.message, *(str(fault) for fault in faults)])
+        workflow.set_current_details(
+            f"### Parked\n{reason}\n\n**What to do:** {remedy or 'see the task'}\n\n"
+            "Then answer the task, or signal `resume`."
+        )
+        self._resumed = False
+        await workflow.execute_activity_method(
+            Lifecycle.park, ParkedStep(subject, entity_id, reason, remedy), summary="ask a person", **DATABASE
+        )
+        while not self._resumed:
+            await self.rest(awake=lambda: self._resumed)
+        await workflow.execute_activity_method(Lifecycle.resume, subject, summary="due again", **DATABASE)
