@@ -9,6 +9,7 @@ import calendar
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from fractions import Fraction
+from functools import cache
 from typing import Literal
 from zoneinfo import ZoneInfo, available_timezones
 
@@ -86,8 +87,9 @@ def month_of(day: date) -> Period:
     return Interval("month").period_at(day.replace(day=1), day)
 
 
+@cache
 def zone(name: str) -> ZoneInfo:
-    """The IANA time zone of that name; refused if there is none."""
+    """The IANA time zone of that name; refused if there is none. Looked up once: listing all zones takes long."""
     if name not in available_timezones():
         raise Refused(
             f"{name!r} is not a time zone.",
