@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 
 from billing.credits import Grant
@@ -35,7 +35,10 @@ class Occasion:
 
 @dataclass(frozen=True, slots=True)
 class Bill:
-    """An invoice (None if nothing was due), the watermarks after it, and the pending lines it took up."""
+    """An invoice (None if nothing was due), the watermarks after it, and the pending lines it took up.
+
+    `standing` is what was billed from, with nothing pending any more.
+    """
 
     standing: Standing
     invoice: Invoice | None
@@ -59,12 +62,12 @@ def bill(standing: Standing, facts: Facts, occasion: Occasion) -> Bill:
         )
         fresh += lines
         lanes.append(moved)
-    fresh += late_usage(standing, facts.totals)
-    settled = [p.line for p in standing.pending]
+    settled = [*late_usage(standing, facts.totals), *(p.line for p in standing.pending)]
     if not fresh and not settled:
         return Bill(standing, None, tuple(lanes), ())
     marks = [f"{lane.name}:{lane.billed_through}" for lane in standing.lanes]
-    cause = [*marks, *sorted(p.pending_id for p in standing.pending), *sorted(line.key for line in fresh)]
+    keys = [line.key for line in (*fresh, *settled)]
+    cause = [*marks, *sorted(p.pending_id for p in standing.pending), *sorted(keys)]
     heading = Heading(
         invoice_id=derive("inv", standing.subscription_id, *cause),
         entity_id=standing.entity_id,
@@ -78,7 +81,8 @@ def bill(standing: Standing, facts: Facts, occasion: Occasion) -> Bill:
     )
     decision = decide(standing.parties, facts.rates, occasion.issued_on)
     invoice = assemble(heading, fresh, settled, decision, facts.grants)
-    return Bill(standing, invoice, tuple(lanes), tuple(p.pending_id for p in standing.pending))
+    claimed = tuple(p.pending_id for p in standing.pending)
+    return Bill(replace(standing, pending=()), invoice, tuple(lanes), claimed)
 
 
 def _advance(standing: Standing, lane: Lane, occasion: Occasion) -> tuple[list[Line], Lane]:
@@ -118,5 +122,5 @@ def late_usage(standing: Standing, totals: Totals) -> list[Line]:
                 continue
             quantity = measure(totals, window.item.meter or "", window.period)
             if quantity != billed.quantity:
-                lines.append(rate_late_usage(window, quantity, billed.quantity, billed.gross))
+                lines.append(rate_late_usage(window, quantity, billed.quantity, billed.gross, billed.net))
     return lines

@@ -13,6 +13,7 @@ from billing.money import Money, split, total
 from billing.period import Period
 from billing.plan import RevenueKind
 from billing.pricing import Step
+from billing.quantity import less
 
 LineKind = Literal["recurring", "usage", "late_usage", "proration", "credit_purchase"]
 
@@ -61,7 +62,7 @@ class Line:
     @property
     def quantity(self) -> Decimal:
         """What this line adds to the quantities invoiced before."""
-        return self.because.quantity - self.because.quantity_before
+        return less(self.because.quantity, self.because.quantity_before)
 
     @property
     def taxable(self) -> bool:
@@ -72,16 +73,23 @@ class Line:
 def discounted(lines: Sequence[Line]) -> tuple[Line, ...]:
     """Each group of lines with one discount percentage, reduced by it: rounded once, spread exactly by gross.
 
-    Only lines that have no discount of their own yet come here.
+    Charges and what is given back are groups of their own, each the mirror of the other. Only lines that have no
+    discount of their own yet come here.
     """
     done: dict[str, Line] = {}
-    by_percent = sorted(lines, key=lambda line: line.because.discount_percent)
-    for percent, group in groupby(by_percent, key=lambda line: line.because.discount_percent):
-        members = [line for line in group if line.gross.minor > 0]
-        if not percent or not members:
-            continue
-        sum_of_gross = total([line.gross for line in members], members[0].gross.currency)
-        off = sum_of_gross.amount.times(Fraction(percent) / 100).rounded(sum_of_gross.currency)
-        for line, share in zip(members, split(off, [line.gross.minor for line in members]), strict=True):
+    reduced = [line for line in lines if line.gross and line.because.discount_percent]
+    for (percent, _), group in groupby(sorted(reduced, key=_discount_group), key=_discount_group):
+        members = list(group)
+        off = share_off(total([line.gross for line in members], members[0].gross.currency), percent)
+        for line, share in zip(members, split(off, [abs(line.gross.minor) for line in members]), strict=True):
             done[line.key] = replace(line, discount=share)
     return tuple(done.get(line.key, line) for line in lines)
+
+
+def _discount_group(line: Line) -> tuple[Decimal, bool]:
+    return line.because.discount_percent, line.gross.minor < 0
+
+
+def share_off(gross: Money, percent: Decimal) -> Money:
+    """What `percent` takes off `gross`, rounded once; same sign."""
+    return gross.amount.times(Fraction(percent) / 100).rounded(gross.currency)

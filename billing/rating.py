@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 from datetime import date
 from decimal import Decimal
 
-from billing.line import Because, Line
+from billing.line import Because, Line, share_off
 from billing.money import Money
 from billing.period import Period
 from billing.plan import PlanItem
 from billing.pricing import Step
+from billing.quantity import added_up
 from billing.terms import Terms, Window, windows
 
 # Folded usage of one customer: (meter, local day) to quantity.
@@ -89,7 +90,7 @@ def usage_windows(history: Sequence[Terms], period: Period) -> tuple[UsageWindow
 
 def measure(totals: Totals, meter: str, period: Period) -> Decimal:
     """The meter's quantity over the days of `period`."""
-    return sum((q for (name, day), q in totals.items() if name == meter and day in period), Decimal(0))
+    return added_up(q for (name, day), q in totals.items() if name == meter and day in period)
 
 
 def rate_usage(window: UsageWindow, quantity: Decimal) -> Line:
@@ -110,11 +111,11 @@ def rate_usage(window: UsageWindow, quantity: Decimal) -> Line:
     )
 
 
-def rate_late_usage(window: UsageWindow, quantity: Decimal, before: Decimal, billed: Money) -> Line:
+def rate_late_usage(window: UsageWindow, quantity: Decimal, before: Decimal, gross: Money, net: Money) -> Line:
     """What usage that arrived after its window was billed adds: the difference of cumulative totals.
 
-    `quantity` is the window's total by now; `before` and `billed` are the quantity and the gross amounts of its
-    earlier lines.
+    `quantity` is the window's total by now; `before`, `gross` and `net` are what its earlier lines add up to. The
+    discount is such a difference too, so that usage taken back in full gives back exactly what was billed.
     """
     line = rate_usage(window, quantity)
     return replace(
@@ -122,8 +123,9 @@ def rate_late_usage(window: UsageWindow, quantity: Decimal, before: Decimal, bil
         key=f"late/{window.key}/{before}-{quantity}",
         kind="late_usage",
         description=f"{line.description} (received after billing)",
-        gross=line.gross - billed,
-        because=replace(line.because, billed_before=billed.minor, quantity_before=before),
+        gross=line.gross - gross,
+        discount=share_off(line.gross, line.because.discount_percent) - (gross - net),
+        because=replace(line.because, billed_before=gross.minor, quantity_before=before),
     )
 
 

@@ -87,9 +87,12 @@ class Standing:
 
 
 def next_bill_at(standing: Standing, lane: Lane) -> datetime | None:
-    """When a lane is due again: the start of its next period in advance, its end in arrears; None after the end."""
+    """When a lane is due again: the start of its next period in advance, its end in arrears.
+
+    After the end None, unless lines wait for a last invoice: what is given back must not be lost.
+    """
     if standing.ends_on is not None and lane.billed_through >= standing.ends_on:
-        return None
+        return instant(standing.ends_on, standing.zone) if standing.pending else None
     if lane.name == "advance":
         return instant(lane.billed_through, standing.zone)
     end = standing.period_at(lane.billed_through).end

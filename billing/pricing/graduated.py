@@ -13,6 +13,7 @@ from typing import Literal
 
 from billing.errors import Fault
 from billing.pricing.charged import Charged, Step
+from billing.quantity import less
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,7 @@ class Graduated:
         steps: list[Step] = []
         floor = Decimal(0)
         for tier in self.tiers:
-            inside = quantity - floor if tier.up_to is None else min(quantity, tier.up_to) - floor
+            inside = less(quantity if tier.up_to is None else min(quantity, tier.up_to), floor)
             if inside <= 0 and steps:
                 break
             steps.append(Step(inside, tier.rate, tier.flat_fee))
