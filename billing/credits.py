@@ -29,14 +29,17 @@ class Draw:
 
 
 def draw(grants: Sequence[Grant], due: Money, at: datetime) -> tuple[Draw, ...]:
-    """Which grants pay how much of `due`: by priority, then earliest expiry, then oldest."""
+    """Which grants pay how much of `due`: by priority, then earliest expiry, then oldest.
+
+    Grants in another currency than `due` are left alone.
+    """
     taken: list[Draw] = []
     open_ = due
     for grant in sorted(grants, key=_burn_order):
         if open_.minor <= 0:
             break
         expired = grant.expires_at is not None and grant.expires_at <= at
-        if expired or grant.remaining.minor <= 0:
+        if expired or grant.remaining.currency != due.currency or grant.remaining.minor <= 0:
             continue
         part = min(grant.remaining, open_)
         taken.append(Draw(grant.grant_id, part))

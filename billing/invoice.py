@@ -84,7 +84,12 @@ def assemble(
     decision: TaxDecision,
     grants: Sequence[Grant],
 ) -> Invoice:
-    """Discount the `fresh` lines, add the `settled` ones as they are, then tax, then draw credits."""
+    """Discount the `fresh` lines, add the `settled` ones as they are, then tax, then draw credits.
+
+    Credits pay for what is sold, never for further credits: those would outlive their expiry.
+    """
     lines = (*discounted(fresh), *settled)
     document = Invoice(heading, lines, tax(lines, decision, heading.currency), ())
-    return replace(document, draws=draw(grants, document.total, heading.issued_at))
+    bought = total([line.net for line in lines if not line.taxable], heading.currency)
+    payable = min(document.total, document.total - bought)
+    return replace(document, draws=draw(grants, payable, heading.issued_at))
