@@ -26,7 +26,7 @@ from billing.ids import derive
 from billing.invoice import Invoice
 from billing.money import Money
 from billing.period import Period
-from billing.revenue import Obligation
+from billing.revenue import Obligation, earned
 
 CauseKind = Literal["invoice", "credit_draw", "payment", "recognition"]
 
@@ -172,7 +172,11 @@ def revenue_recognised(
     obligations: Sequence[tuple[Obligation, Money]],
     posted_on: date,
 ) -> Entry:
-    """One contract's month: for each obligation the difference between what should be and what was posted."""
+    """One contract's month: for each obligation the difference between what should be and what was posted.
+
+    A month may be recognised again when more has become known. Its key therefore says what was posted before: the
+    same step done twice is one entry, a further difference is another.
+    """
     postings: list[Posting] = []
     for obligation, amount in obligations:
         pair = (debit(CONTRACT_POSITION, amount), credit(REVENUE[obligation.revenue], amount))
@@ -186,5 +190,6 @@ def revenue_recognised(
             )
             for p in pair
         ]
-    cause = derive("rec", contract_id, posted_on)
+    posted = [f"{o.obligation_id}:{earned(o, posted_on).minor}:{amount.minor}" for o, amount in obligations]
+    cause = derive("rec", contract_id, posted_on, *sorted(posted))
     return _entry(Entry(entity_id, posted_on, "recognition", cause, "Revenue recognised", tuple(postings)))
