@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
@@ -13,11 +13,11 @@ from billing import lifecycle
 from billing.errors import Fault, Refused
 from billing.line import Line
 from billing.money import Money, total
-from billing.period import instant, local_day
+from billing.period import Period, instant, local_day
 from billing.plan import Plan
 from billing.proration import BilledFee, prorate
 from billing.standing import Standing
-from billing.terms import Terms, in_force
+from billing.terms import Terms
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ def preview(standing: Standing, change: Change, now: datetime) -> Preview:
     """What `change` costs if done now. Refused if it cannot be done, naming the field."""
     _check(standing, change, now)
     before, after = standing.terms, terms_after(standing, change)
-    lines = _proration(standing, before, after, change.effective_on, change.amendment_id)
+    lines = _proration(standing, after, change.effective_on, change.amendment_id)
     today = local_day(now, standing.zone)
     return Preview(
         effective_on=change.effective_on,
@@ -67,15 +67,20 @@ def terms_after(standing: Standing, change: Change) -> Terms:
 
 def ending_lines(standing: Standing, ends_on: date, cause: str) -> tuple[Line, ...]:
     """What is given back when a subscription ends inside a period that was billed in advance."""
-    return _proration(standing, in_force(standing.history, ends_on), None, ends_on, cause)
+    return _proration(standing, None, ends_on, cause)
 
 
-def _proration(standing: Standing, before: Terms, after: Terms | None, on: date, cause: str) -> tuple[Line, ...]:
-    if on >= standing.billed_through("advance"):
-        return ()
-    whole = standing.period_at(on)
-    fees = [fee for fee in billed_fees(standing) if fee.period.overlap(whole).days]
-    return prorate(fees, before, after, on, whole, cause)
+def _proration(standing: Standing, after: Terms | None, on: date, cause: str) -> tuple[Line, ...]:
+    """Interval by interval, over the days from `on` that are billed in advance; the others are not touched."""
+    fees = billed_fees(standing)
+    lines: list[Line] = []
+    day = max(on, standing.anchor)
+    while day < standing.billed_through("advance"):
+        whole = standing.period_at(day)
+        rest = Period(day, min(whole.end, standing.billed_through("advance")))
+        lines += prorate(fees, standing.history, after, rest, whole, cause)
+        day = whole.end
+    return tuple(lines)
 
 
 def billed_fees(standing: Standing) -> Sequence[BilledFee]:
@@ -108,9 +113,9 @@ def _check(standing: Standing, change: Change, now: datetime) -> None:
         faults.append(Fault("plan", f"is priced in {change.plan.currency}; the contract is in {standing.currency}"))
     if change.plan.interval != standing.interval:
         faults.append(Fault("plan", "is billed at another interval; that needs a new subscription"))
-    if change.seats < 0 or change.seats % 1:
+    if not change.seats.is_finite() or change.seats < 0 or change.seats != change.seats.to_integral_value():
         faults.append(Fault("seats", "must be a whole number, zero or more"))
-    if not 0 <= change.discount_percent <= 100:
+    if not change.discount_percent.is_finite() or not 0 <= change.discount_percent <= 100:
         faults.append(Fault("discount_percent", "must be between 0 and 100"))
     if faults:
         raise Refused("The change cannot be made as asked.", code="invalid_amendment", faults=faults)
@@ -125,6 +130,7 @@ def _recurring(terms: Terms) -> Money:
 
 
 def _fingerprint(standing: Standing, after: Terms, lines: Sequence[Line]) -> str:
-    """Equal exactly if the same terms would be agreed at the same lines."""
+    """Equal exactly if the same terms would be agreed at the same lines; 5 seats and 5.0 seats are the same."""
+    after = replace(after, seats=after.seats.normalize(), discount_percent=after.discount_percent.normalize())
     said = repr((standing.subscription_id, after, tuple((x.item, x.period, x.gross, x.discount) for x in lines)))
     return hashlib.sha256(said.encode()).hexdigest()[:32]

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import date
 
 from billing.line import Because, Line, discounted
 from billing.money import NOTHING, Amount, Money
 from billing.period import Period
 from billing.plan import PlanItem, RevenueKind
 from billing.rating import rate_fixed
-from billing.terms import Terms
+from billing.terms import Terms, Window, windows
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,19 +31,23 @@ class BilledFee:
 
 
 def prorate(
-    billed: Sequence[BilledFee], before: Terms, after: Terms | None, on: date, whole: Period, cause: str
+    billed: Sequence[BilledFee],
+    history: Sequence[Terms],
+    after: Terms | None,
+    rest: Period,
+    whole: Period,
+    cause: str,
 ) -> tuple[Line, ...]:
-    """The lines of a change on `on`, inside the billed interval `whole`; `after` is None when it all ends.
+    """The lines of a change for `rest`, the billed days of the interval `whole` from the change on.
 
-    `billed` is everything charged in advance whose period reaches into `whole`; fees whose price and quantity
-    stay the same are left alone. `cause` is the id of the amendment and makes the keys unique.
+    `billed` is everything charged in advance; `history` are the terms so far; `after` is None when it all ends. Fees
+    whose price and quantity stay the same are left alone. `cause` is the id of the amendment and, with the first
+    day, makes the keys unique.
     """
-    rest = Period(on, whole.end)
     if not rest.days:
         return ()
-    old = {item.key: item for item in before.plan.items if item.basis != "meter" and item.advance}
-    new = {item.key: item for item in after.plan.items if item.basis != "meter" and item.advance} if after else {}
-    same = {key for key in old.keys() & new.keys() if _unchanged(old[key], before, new[key], after)}
+    cause = f"{cause}/{rest.start}"
+    same = _same(windows(history, rest), after) if after else set()
     mirrors = [
         line
         for key in dict.fromkeys(fee.item for fee in billed)
@@ -52,13 +55,13 @@ def prorate(
     ]
     charges = []
     if after:
-        fresh = rate_fixed([replace(after, effective_on=on)], rest, whole, advance=True)
+        fresh = rate_fixed([replace(after, effective_on=rest.start)], rest, whole, advance=True)
         charges = [
             replace(
                 line,
                 key=f"charge/{line.item}/{cause}",
                 kind="proration",
-                description=f"{line.description}, from {on}",
+                description=f"{line.description}, from {rest.start}",
             )
             for line in fresh
             if line.item not in same
@@ -66,10 +69,23 @@ def prorate(
     return (*mirrors, *discounted(charges))
 
 
-def _unchanged(old: PlanItem, before: Terms, new: PlanItem, after: Terms | None) -> bool:
+def _same(stretches: Sequence[Window], after: Terms) -> set[str]:
+    """Items that cost the same under `after` as in every stretch of terms that it replaces."""
+    new = _in_advance(after)
+    same = set(new) if stretches else set()
+    for before in (window.terms for window in stretches):
+        old = _in_advance(before)
+        same = {key for key in same & old.keys() if _unchanged(old[key], before, new[key], after)}
+    return same
+
+
+def _in_advance(terms: Terms) -> dict[str, PlanItem]:
+    return {item.key: item for item in terms.plan.items if item.advance}
+
+
+def _unchanged(old: PlanItem, before: Terms, new: PlanItem, after: Terms) -> bool:
     return (
-        after is not None
-        and old.price == new.price
+        old.price == new.price
         and old.quantity(before.seats) == new.quantity(after.seats)
         and before.discount_percent == after.discount_percent
         and before.plan.currency == after.plan.currency
@@ -88,7 +104,7 @@ def _mirror(fees: Sequence[BilledFee], rest: Period, cause: str) -> Line | None:
     gross = min(gross, left)
     if not gross:
         return None
-    last = reaching[-1]
+    last = next((f for f in reversed(reaching) if f.gross.minor > 0), reaching[-1])
     return Line(
         key=f"mirror/{last.item}/{cause}",
         kind="proration",
