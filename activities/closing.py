@@ -204,15 +204,7 @@ class Closing:
             row = closing.month_close(session, seller.id, command.month)
             if row.locked_at is None:
                 row.locked_at, row.stage = now_on(session, seller.clock_id), "locked"
-            plan_close(session, seller, month_of(command.month).end)
-
-
-def plan_close(session: Session, seller: LegalEntity, month: date) -> None:
-    """Put the close of `month` on the agenda: so many days after its end, at the entity's midnight."""
-    command = Month(seller.id, month)
-    due_on = month_of(month).end + timedelta(days=seller.close_after_days)
-    due_at = instant(due_on, zone(seller.time_zone))
-    agenda.plan_ahead(session, command.subject, "close", "month end", due_at, seller.id, seller.clock_id)
+            closing.plan_close(session, seller, month_of(command.month).end)
 
 
 def _stage(session: Session, command: Month, stage: str) -> None:
@@ -283,10 +275,10 @@ def _usage(session: Session, command: Month) -> list[TieOut]:
         (key, events.get(key, Decimal(0)), folded.get(key, Decimal(0))) for key in sorted(folded.keys() | events.keys())
     ]
     covered: dict[str, Decimal] = {}
-    for one in found:
-        for meter, quantity in usage_coverage(one, totals[one.customer_id]).items():
-            key = f"{one.customer_id} {meter}"
-            covered[key] = covered.get(key, Decimal(0)) + quantity
+    for customer_id in customers:
+        mine = [s for s in found if s.customer_id == customer_id]
+        for meter, quantity in usage_coverage(mine, totals[customer_id]).items():
+            covered[f"{customer_id} {meter}"] = quantity
     billed = [(key, folded[key], covered.get(key, Decimal(0))) for key in sorted(folded)]
     return [
         tie_out("usage folded", ("quantities of the stored events", "folded totals"), "units", kept),

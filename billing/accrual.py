@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import date, timedelta
 from decimal import Decimal
-from fractions import Fraction
 
 from billing.biller import late_usage
 from billing.ids import derive
-from billing.line import Line
+from billing.line import Line, share_off
 from billing.money import Money, total
 from billing.period import Period
+from billing.quantity import added_up
 from billing.rating import Totals, measure, rate_usage, usage_windows
 from billing.revenue import Obligation, Pattern
 from billing.standing import Standing
+from billing.terms import in_force, windows
 
 
 def obligation_id(subscription_id: str, line: Line) -> str:
@@ -52,26 +54,30 @@ def delivered_usage(standing: Standing, totals: Totals, through: date) -> Sequen
     with the percentage discount of the terms.
     """
     end = through + timedelta(days=1)
-    found: list[Obligation] = []
+    found: dict[str, Obligation] = {}
     late = late_usage(standing, totals)
     for billed in standing.usage:
         if billed.period.end <= end:
-            mine = [_net(x) for x in late if x.item == billed.item and x.period == billed.period]
-            found.append(_delivered(standing, billed.item, billed.period, billed.net + total(mine, standing.currency)))
+            mine = [x.net for x in late if x.item == billed.item and x.period == billed.period]
+            promise = _delivered(standing, billed.item, billed.period, billed.net + total(mine, standing.currency))
+            found[promise.obligation_id] = promise
+    for line in _unbilled(standing, totals, end):
+        promise = _delivered(standing, line.item, line.period, _net(line))
+        found.setdefault(promise.obligation_id, promise)
+    return tuple(found.values())
+
+
+def _unbilled(standing: Standing, totals: Totals, end: date) -> Iterator[Line]:
+    """Every window that has begun by `end` and was not billed by then, rated on the usage before `end`."""
     stop = min(end, standing.ends_on or end)
     start = min([standing.billed_through("arrears"), *(b.period.start for b in standing.usage if b.period.end > end)])
     while start < stop:
         whole = standing.period_at(start)
-        for window in usage_windows(
-            standing.history, Period(start, max(start, min(whole.end, standing.ends_on or whole.end)))
-        ):
-            if window.period.start >= stop:
-                continue
-            so_far = Period(window.period.start, min(window.period.end, stop))
-            line = rate_usage(window, measure(totals, window.item.meter or "", so_far))
-            found.append(_delivered(standing, window.item.key, window.period, _net(line)))
+        for window in usage_windows(standing.history, Period(start, min(whole.end, standing.ends_on or whole.end))):
+            if window.period.start < stop:
+                so_far = Period(window.period.start, min(window.period.end, stop))
+                yield rate_usage(window, measure(totals, window.item.meter or "", so_far))
         start = whole.end
-    return found
 
 
 def _delivered(standing: Standing, item: str, period: Period, earned: Money) -> Obligation:
@@ -80,30 +86,49 @@ def _delivered(standing: Standing, item: str, period: Period, earned: Money) -> 
 
 
 def _net(line: Line) -> Money:
-    off = line.gross.amount.times(Fraction(line.because.discount_percent) / 100).rounded(line.gross.currency)
-    return replace(line, discount=off).net
+    return line.gross - share_off(line.gross, line.because.discount_percent)
 
 
-def usage_coverage(standing: Standing, totals: Totals) -> dict[str, Decimal]:
-    """By meter: what lines have invoiced, what the next invoice would bill, and what no terms price.
+def usage_coverage(standings: Sequence[Standing], totals: Totals) -> dict[str, Decimal]:
+    """By meter: what one customer's lines have invoiced, what waits for an invoice, and what no terms price.
 
-    It must add up to what was folded; a period skipped or billed wrongly leaves a difference.
+    `standings` are all subscriptions of the customer, for they share its usage. The sums must equal what was folded;
+    a period skipped or billed wrongly leaves a difference. Usage that several items price counts once.
     """
-    found: dict[str, Decimal] = {}
-
-    def add(meter: str, quantity: Decimal) -> None:
-        found[meter] = found.get(meter, Decimal(0)) + quantity
-
-    meters = {item.key: item.meter for terms in standing.history for item in terms.plan.items if item.meter}
-    for billed in standing.usage:
-        add(meters[billed.item], billed.quantity)
-    for line in late_usage(standing, totals):
-        add(line.because.meter or "", line.quantity)
-    first = min([standing.anchor, *(b.period.start for b in standing.usage)])
-    open_from = standing.billed_through("arrears")
-    priced = set(meters.values())
+    found: dict[str, list[Decimal]] = defaultdict(list)
+    covered: dict[str, list[Period]] = defaultdict(list)
+    for meter, period, quantity in _invoiced(standings, totals):
+        if not any(period.overlap(other).days for other in covered[meter]):
+            covered[meter].append(period)
+            found[meter].append(quantity)
     for (meter, day), quantity in totals.items():
-        outside = day < first or (standing.ends_on is not None and day >= standing.ends_on)
-        if meter not in priced or outside or day >= open_from:
-            add(meter, quantity)
-    return found
+        invoiced = any(day in period for period in covered[meter])
+        if not invoiced and not any(_should_be_billed(s, meter, day) for s in standings):
+            found[meter].append(quantity)
+    return {meter: added_up(quantities) for meter, quantities in found.items()}
+
+
+def _invoiced(standings: Sequence[Standing], totals: Totals) -> list[tuple[str, Period, Decimal]]:
+    """Meter, window and quantity on lines, with what late lines will add; the longest windows first."""
+    found: list[tuple[str, Period, Decimal]] = []
+    for standing in standings:
+        late = {(line.item, line.period): line.quantity for line in late_usage(standing, totals)}
+        for billed in standing.usage:
+            [meter] = [
+                item.meter
+                for item in in_force(standing.history, billed.period.start).plan.items
+                if item.key == billed.item
+            ]
+            quantity = added_up([billed.quantity, late.get((billed.item, billed.period), Decimal(0))])
+            found.append((meter or "", billed.period, quantity))
+    return sorted(found, key=lambda window: (-window[1].days, window[1], window[0]))
+
+
+def _should_be_billed(standing: Standing, meter: str, day: date) -> bool:
+    """Whether the watermark says that this day's usage has been billed."""
+    alive = standing.anchor <= day < min(standing.billed_through("arrears"), standing.ends_on or date.max)
+    return alive and any(
+        item.meter == meter
+        for window in windows(standing.history, Period(day, day + timedelta(days=1)))
+        for item in window.terms.plan.items
+    )
