@@ -1,0 +1,80 @@
+"""The connection: address, key, and every request with its retries. What is sent and read is for others."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from types import TracebackType
+
+import httpx
+
+from perennial_client.encoding import Json, dumps, loads
+from perennial_client.events import Events
+from perennial_client.problem import ProblemError
+from perennial_client.retries import Retries, asked_wait, is_passing
+
+
+class Perennial:
+    """A server of Perennial at `base_url`, as the holder of `api_key`. May be shared by threads; close it at the end.
+
+    `timeout` is in seconds, for connecting and for each silence of the server.
+    """
+
+    def __init__(self, base_url: str, api_key: str, *, timeout: float = 30.0, retries: Retries = Retries()) -> None:
+        headers = {"Authorization": f"Bearer {api_key}", "User-Agent": "perennial-client/0.1.0"}
+        self._http = httpx.Client(base_url=base_url, headers=headers, timeout=timeout)
+        self._retries = retries
+        self.events = Events(self)
+
+    def get(self, path: str, **query: str | int | bool) -> Json:
+        """Read it. Raises ProblemError, or httpx.TransportError if the server cannot be reached."""
+        return self._call("GET", path, params=query, repeat=True)
+
+    def post(self, path: str, body: Json = None, *, repeat: bool = False) -> Json:
+        """Ask for it. With `repeat` it is tried again like a reading: only if `body` carries the ids you chose."""
+        return self._call("POST", path, body=body, repeat=repeat)
+
+    def close(self) -> None:
+        self._http.close()
+
+    def __enter__(self) -> Perennial:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _call(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Json = None,
+        params: Mapping[str, str | int | bool] | None = None,
+        repeat: bool,
+    ) -> Json:
+        content = None if body is None else dumps(body)
+        headers = None if body is None else {"Content-Type": "application/json"}
+        request = self._http.build_request(method, path, params=params, content=content, headers=headers)
+        answer = self._send(request, self._retries if repeat else Retries(attempts=1))
+        if not answer.is_success:
+            raise ProblemError.of(answer)
+        return loads(answer.content) if answer.content else None
+
+    def _send(self, request: httpx.Request, retries: Retries) -> httpx.Response:
+        """The last answer: a good one, a refusal, or the server's trouble once the retries are used up."""
+        failed = 0
+        while True:
+            failed += 1
+            try:
+                answer = self._http.send(request)
+            except httpx.TransportError:
+                pause = retries.pause(failed)
+                if pause is None:
+                    raise
+            else:
+                pause = retries.pause(failed, asked_wait(answer)) if is_passing(answer) else None
+                if pause is None:
+                    return answer
+            time.sleep(pause)

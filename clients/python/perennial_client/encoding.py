@@ -1,0 +1,32 @@
+"""JSON with exact numbers: a Decimal is written digit by digit, and read back as one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import date, datetime
+from decimal import Decimal
+from typing import TypeAlias
+
+Json: TypeAlias = "bool | int | float | Decimal | str | Sequence[Json] | Mapping[str, Json] | None"
+
+
+def dumps(value: Json | date | datetime) -> str:
+    """Raises ValueError for what is no finite number, TypeError for what JSON does not know."""
+    if isinstance(value, Decimal):
+        if not value.is_finite():
+            raise ValueError(f"{value} is not a number that can be sent")
+        return f"{value:f}"
+    if isinstance(value, date):
+        return json.dumps(value.isoformat())
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{json.dumps(str(key))}:{dumps(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
+        return "[" + ",".join(dumps(item) for item in value) + "]"
+    return json.dumps(value, allow_nan=False)
+
+
+def loads(text: str | bytes) -> Json:
+    """Raises ValueError if it is not JSON."""
+    value: Json = json.loads(text, parse_float=Decimal)
+    return value
