@@ -261,6 +261,15 @@ def nothing_is_left_for_later(file: File) -> Iterator[Fault]:
             yield f"{number}: {found[0]}"
 
 
+def documents_name_what_exists(file: File) -> Iterator[Fault]:
+    if file.path.suffix != ".md":
+        return
+    for number, line in enumerate(file.text.splitlines(), 1):
+        for name in re.findall(r"`([\w.-]+/(?:[\w./-]*(?:\.\w+|/))?)`", line):
+            if name.split("/")[0] in AT_THE_TOP and not (ROOT / name).exists():
+                yield f"{number}: {name} is not there"
+
+
 FUNCTION = "def f():\n" + "    x = 1\n" * (MAX_FUNCTION - 1)
 LENGTHS = {
     "files_are_short": {
@@ -289,6 +298,7 @@ every_rule = pytest.mark.parametrize(
         names_mean_something,
         nothing_else_at_the_top,
         nothing_is_left_for_later,
+        documents_name_what_exists,
     ),
     ids=lambda rule: rule.__name__,
 )
