@@ -7,12 +7,17 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from threading import get_ident
 
 from billing.chart import CHART
 from billing.errors import Refused, Unavailable
 from integrations.erp import JournalBatch, JournalEntry, Posted
+
+_FILE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 
 
 class BeancountFile:
@@ -22,35 +27,50 @@ class BeancountFile:
         self.folder = folder
 
     def post_journal(self, batch: JournalBatch) -> Posted:
-        text = render(batch)
         path = self._path(batch.external_id)
+        content = render(batch).encode()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            standing = self.find(batch.external_id)
-            if standing is None:
-                fresh = path.with_suffix(f".{os.getpid()}.tmp")
-                fresh.write_text(text)
-                fresh.replace(path)
+            if not path.exists():
+                _write_once(path, content)
+            standing = path.read_bytes()
         except OSError as error:
             raise Unavailable(f"The journal folder cannot be written: {error}") from error
-        if standing is not None and standing.digest != _digest(text):
+        if standing != content:
             raise Refused(
                 f"{path.name} holds another journal than the one to be posted.",
                 code="erp_differs",
                 remedy="Compare the file with the journal of the month; remove it if it is wrong, then resume.",
             )
-        return Posted(path.name, _digest(text))
+        return Posted(path.name, _digest(content))
 
     def find(self, external_id: str) -> Posted | None:
         path = self._path(external_id)
-        return Posted(path.name, _digest(path.read_text())) if path.exists() else None
+        return Posted(path.name, _digest(path.read_bytes())) if path.exists() else None
 
     def _path(self, external_id: str) -> Path:
+        if not _FILE_NAME.fullmatch(external_id):
+            raise Refused(
+                f"{external_id!r} cannot be the name of a file.",
+                code="erp_reference",
+                remedy="Use letters, digits, hyphens and underscores in the ids of legal entities.",
+            )
         return self.folder / f"{external_id}.beancount"
 
 
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
+def _write_once(path: Path, content: bytes) -> None:
+    """The whole file or nothing; if somebody else has written it meanwhile, theirs stands."""
+    fresh = path.with_suffix(f".{os.getpid()}-{get_ident()}.tmp")
+    fresh.write_bytes(content)
+    try:
+        with suppress(FileExistsError):
+            os.link(fresh, path)
+    finally:
+        fresh.unlink()
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def render(batch: JournalBatch) -> str:
@@ -84,5 +104,6 @@ def _account(number: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """Text that cannot end a string or a line."""
-    return text.replace("\\", "/").replace('"', "'").replace("\n", " ")
+    """Text that cannot end a string or a line: every line break and control character is a space."""
+    printable = "".join(letter if letter.isprintable() else " " for letter in text)
+    return printable.replace("\\", "/").replace('"', "'")
