@@ -9,6 +9,11 @@ from fractions import Fraction
 from billing.money import NOTHING, Amount, Rate
 
 
+def is_price(value: Decimal) -> bool:
+    """A number from zero up; infinity and NaN are none."""
+    return value.is_finite() and value >= 0
+
+
 @dataclass(frozen=True, slots=True)
 class Step:
     """`quantity` units at `unit_price` each, plus `flat_fee`; all in currency units, exact."""

@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Literal
 
 from billing.errors import Fault
-from billing.pricing.charged import Charged, Step
+from billing.pricing.charged import Charged, Step, is_price
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,4 +21,4 @@ class Flat:
         return Charged((Step(Decimal(1), self.amount),))
 
     def faults(self) -> tuple[Fault, ...]:
-        return (Fault("amount", "must not be negative"),) if self.amount < 0 else ()
+        return () if is_price(self.amount) else (Fault("amount", "must be a number, and not negative"),)

@@ -12,7 +12,7 @@ from decimal import Decimal
 from typing import Literal
 
 from billing.errors import Fault
-from billing.pricing.charged import Charged, Step
+from billing.pricing.charged import Charged, Step, is_price
 from billing.quantity import less
 
 
@@ -52,14 +52,15 @@ class Graduated:
         floor = Decimal(0)
         for i, tier in enumerate(self.tiers):
             last = i == len(self.tiers) - 1
-            if tier.rate < 0 or tier.flat_fee < 0:
-                found.append(Fault(f"tiers.{i}", "rate and flat fee must not be negative"))
+            if not is_price(tier.rate) or not is_price(tier.flat_fee):
+                found.append(Fault(f"tiers.{i}", "rate and flat fee must be numbers, and not negative"))
             if last and tier.up_to is not None:
                 found.append(Fault(f"tiers.{i}.up_to", "the last tier must be without end (null)"))
             elif not last and tier.up_to is None:
                 found.append(Fault(f"tiers.{i}.up_to", "only the last tier may be without end"))
             elif not last and tier.up_to is not None:
-                if tier.up_to <= floor:
+                if not tier.up_to.is_finite() or tier.up_to <= floor:
                     found.append(Fault(f"tiers.{i}.up_to", f"must be above {floor}, where the tier before ends"))
-                floor = tier.up_to
+                else:
+                    floor = tier.up_to
         return tuple(found)

@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Literal
 
 from billing.errors import Fault
-from billing.pricing.charged import Charged, Step
+from billing.pricing.charged import Charged, Step, is_price
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,4 +21,4 @@ class PerUnit:
         return Charged((Step(quantity, self.rate),))
 
     def faults(self) -> tuple[Fault, ...]:
-        return (Fault("rate", "must not be negative"),) if self.rate < 0 else ()
+        return () if is_price(self.rate) else (Fault("rate", "must be a number, and not negative"),)
