@@ -66,7 +66,7 @@ class Hands:
 
     def on(self, queue: str) -> Sequence[Callable[..., Any]]:
         """The activities that a task queue serves; see workflows/policies.py for who goes where."""
-        database = [
+        database: list[Callable[..., Any]] = [
             self.billing.open_run,
             self.billing.bill_batch,
             self.billing.bill_one,
@@ -89,7 +89,7 @@ class Hands:
             self.clocks.due_now,
             self.clocks.move_on,
         ]
-        neighbours = [
+        neighbours: list[Callable[..., Any]] = [
             self.payments.charge_run,
             self.payments.collect,
             self.payments.ask_gateway,
@@ -98,7 +98,7 @@ class Hands:
             self.onboarding.read_deals,
             self.closing.post_to_erp,
         ]
-        others = [self.onboarding.hand_over, self.clocks.tick, self.clocks.wake_overdue]
+        others: list[Callable[..., Any]] = [self.onboarding.hand_over, self.clocks.tick, self.clocks.wake_overdue]
         return {BILLING: database, DOORS: neighbours, LIFECYCLE: others}[queue]
 
 

@@ -6,7 +6,7 @@ The same function bills a run of thousands, the first invoice of one subscriptio
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from datetime import datetime
 
 from psycopg.types.json import Jsonb
@@ -16,24 +16,21 @@ from temporalio import activity
 
 from activities.settling import settle
 from billing.accrual import obligation_id, promises_of
-from billing.biller import Bill, Facts, Occasion, bill
-from billing.credits import Grant
+from billing.biller import Occasion
 from billing.errors import Broken, Refused
 from billing.ids import derive
 from billing.invoice import Invoice
 from billing.journal import Entry, credits_drawn, invoice_issued
 from billing.period import local_day, zone
-from billing.standing import Standing
 from models import invoice, ledger, outbox, revenue, task
-from models.credit import CreditGrant, open_grants
+from models.billable import rated
+from models.credit import CreditGrant
 from models.customer import lock_roots
 from models.database import cursor, transaction
 from models.entity import entity, now_on
 from models.invoice import BillingBatch, BillingRun
 from models.standing import standings
 from models.subscription import due_roots, set_lanes
-from models.tax import rates
-from models.usage import totals_of
 
 BATCH = 250
 
@@ -81,14 +78,6 @@ class Billed:
     invoices: int = 0
     total_minor: int = 0
     parked: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Parked:
-    """A root that a person has to look at before it can be billed."""
-
-    root_id: str
-    refusal: Refused
 
 
 class Billing:
@@ -214,33 +203,6 @@ def bill_roots(session: Session, run: BillingRun, root_ids: Sequence[str]) -> Bi
         task.open_task(session, "billing", f"billing/{stuck.root_id}", run.entity_id, stuck.refusal, run.cutoff)
     invoice.number(session, run.entity_id, documents)
     return Billed(run.id, len(documents), sum(d.total.minor for d in documents), len(parked))
-
-
-def rated(session: Session, found: Sequence[Standing], occasion: Occasion) -> tuple[list[Bill], list[Parked]]:
-    """The bills of those subscriptions, nothing stored; a refused one parks its whole root."""
-    active = [s for s in found if s.lanes]
-    customers = sorted({s.customer_id for s in active})
-    totals = totals_of(session, customers)
-    grants = open_grants(session, customers)
-    table = rates(session, {c for s in active for c in (s.parties.seller_country, s.parties.buyer_country)})
-    bills: list[Bill] = []
-    parked: dict[str, Parked] = {}
-    for one in active:
-        try:
-            done = bill(one, Facts(totals[one.customer_id], table, grants.get(one.customer_id, ())), occasion)
-        except Refused as refusal:
-            parked[one.root_id] = Parked(one.root_id, refusal)
-            continue
-        bills.append(done)
-        if done.invoice and done.invoice.draws:
-            grants[one.customer_id] = _less(grants[one.customer_id], done.invoice)
-    return [b for b in bills if b.standing.root_id not in parked], list(parked.values())
-
-
-def _less(grants: Sequence[Grant], document: Invoice) -> list[Grant]:
-    """What is left of a customer's credits for the next of its subscriptions in the same batch."""
-    drawn = {d.grant_id: d.amount for d in document.draws}
-    return [replace(g, remaining=g.remaining - drawn[g.grant_id]) if g.grant_id in drawn else g for g in grants]
 
 
 def _entries(document: Invoice) -> list[Entry]:

@@ -97,6 +97,21 @@ class Clocks:
             found = agenda.open_subjects(session, overdue_only=True, now=datetime.now(UTC))
         return await self.tick(tuple(subject for subject, _ in found))
 
+    async def rebuild(self) -> int:
+        """Start everyone whom the agenda names and who does not run; looking changes nothing that is not due."""
+        with transaction(self.engine) as session:
+            found = agenda.open_subjects(session, overdue_only=False, now=datetime.now(UTC))
+        for subject, _ in found:
+            workflow, argument = who(subject)
+            await self.client.start_workflow(
+                workflow,
+                argument,
+                id=subject,
+                task_queue=LIFECYCLE_QUEUE,
+                id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+            )
+        return len(found)
+
 
 def _step(due: ClockMoment, clock: TestClock) -> Step:
     arrived = not due.subjects and not due.entities and clock.now_at >= clock.target_at
@@ -105,26 +120,28 @@ def _step(due: ClockMoment, clock: TestClock) -> Step:
 
 async def wake(client: Client, subject: str) -> None:
     """Start the subject's workflow if it does not run, and wait until it has done what is due."""
-    await client.execute_update_with_start_workflow(
-        "tick", start_workflow_operation=start_of(subject), result_type=type(None)
-    )
-
-
-def start_of(subject: str) -> WithStartWorkflowOperation[Any, Any]:
-    """How the workflow behind a subject is started: its type and what it is given follow from its id."""
-    kind, _, rest = subject.partition("/")
-    argument: str | Month = rest
-    if kind == "close":
-        entity_id, _, month = rest.rpartition("/")
-        argument = Month(entity_id, date.fromisoformat(f"{month}-01"))
-    types = {"subscription": "Subscription", "collection": "Collection", "close": "MonthlyClose"}
-    if kind not in types:
-        raise Broken(f"nobody knows how to wake {subject!r}")
-    return WithStartWorkflowOperation(
-        types[kind],
+    workflow, argument = who(subject)
+    start: WithStartWorkflowOperation[Any, Any] = WithStartWorkflowOperation(
+        workflow,
         argument,
         id=subject,
         task_queue=LIFECYCLE_QUEUE,
         id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
         id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
     )
+    await client.execute_update_with_start_workflow("tick", start_workflow_operation=start, result_type=type(None))
+
+
+def who(subject: str) -> tuple[str, str | Month]:
+    """The workflow behind a subject and what it is started with; both follow from the subject's id."""
+    kind, _, rest = subject.partition("/")
+    match kind:
+        case "subscription":
+            return "Subscription", rest
+        case "collection":
+            return "Collection", rest
+        case "close":
+            entity_id, _, month = rest.rpartition("/")
+            return "MonthlyClose", Month(entity_id, date.fromisoformat(f"{month}-01"))
+        case _:
+            raise Broken(f"nobody knows how to wake {subject!r}")

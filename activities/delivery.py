@@ -17,7 +17,8 @@ from billing.errors import Broken
 from integrations.crm import Crm, DealStatus
 from models import outbox
 from models.database import cursor, transaction
-from models.outbox import DOORS, Delivery, Door
+from models.outbox import DOORS, Delivery
+from models.outbox import Door as Door
 
 log = structlog.get_logger()
 

@@ -13,6 +13,7 @@ from temporalio.client import Client, WithStartWorkflowOperation
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 
 from activities.pulse import heartbeating
+from activities.settling import tell_crm
 from billing.errors import Broken, Fault, Refused
 from billing.ids import derive
 from billing.period import zone
@@ -110,6 +111,7 @@ class Onboarding:
             buyer = _customer_of(session, deal, now)
             sub = sign(session, _agreement(session, deal, buyer), now)
             row.accepted_at = row.accepted_at or now
+            tell_crm(session, sub.id)
             return Opened(sub.id, buyer.id, seller.id)
 
 

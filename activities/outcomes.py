@@ -40,7 +40,10 @@ class _Translating(ActivityInboundInterceptor):
             try:
                 result = await super().execute_activity(input)
             except (Exception, asyncio.CancelledError) as error:
-                raise crossing(error) from error
+                crossed = crossing(error)
+                if crossed is error:
+                    raise
+                raise crossed from error
             log.info("activity done", command=str(input.args[0]) if input.args else "", result=str(result)[:300])
             return result
 

@@ -124,10 +124,12 @@ def realign_lanes(session: Session, subscription_id: str) -> None:
 
 def _remember(session: Session, one: Standing, lines: Sequence[Line], cause: str, at: datetime) -> None:
     """Lines that wait for the next invoice, and the promises behind them, which are earned from now on."""
-    for line in lines:
+    for no, line in enumerate(lines, 1):
         pending_id = derive("pnd", one.subscription_id, line.key)
         session.add(
-            PendingItem(id=pending_id, subscription_id=one.subscription_id, cause=cause, line=line, created_at=at)
+            PendingItem(
+                id=pending_id, subscription_id=one.subscription_id, cause=cause, no=no, line=line, created_at=at
+            )
         )
     revenue.promise(session, [(one, obligation_of(one.subscription_id, line)) for line in lines], cause)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -13,8 +13,11 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field, Session, SQLModel, col, select
 
 from billing.errors import NotFound
+from billing.period import instant, month_of, zone
 from billing.tieout import Item, TieOut
+from models import agenda
 from models.database import cursor
+from models.entity import LegalEntity
 from models.values import moment, read, to_json
 
 
@@ -88,6 +91,15 @@ def tie_outs(session: Session, entity_id: str, month: date) -> list[TieOut]:
 
 def _items(stored: list[object]) -> tuple[Item, ...]:
     return tuple(read(Item, item) for item in stored)
+
+
+def plan_close(session: Session, seller: LegalEntity, month: date) -> None:
+    """Put the close of `month` on the agenda: so many days after its end, at the entity's midnight."""
+    due_on = month_of(month).end + timedelta(days=seller.close_after_days)
+    due_at = instant(due_on, zone(seller.time_zone))
+    agenda.plan_ahead(
+        session, f"close/{seller.id}/{month:%Y-%m}", "close", "month end", due_at, seller.id, seller.clock_id
+    )
 
 
 def lock_period(session: Session, entity_id: str, month: date, state: str) -> None:

@@ -102,6 +102,7 @@ class PendingItem(SQLModel, table=True):
     id: str = Field(primary_key=True)
     subscription_id: str = Field(foreign_key="subscription.id")
     cause: str
+    no: int = 1
     line: Line = Field(sa_column=Column(Whole(Line), nullable=False))
     created_at: datetime = moment()
     invoice_id: str | None = Field(default=None, foreign_key="invoice.id")

@@ -76,7 +76,7 @@ def _complete(session: Session, heads: Iterable[tuple[Any, ...]]) -> list[Standi
             lanes=tuple(lanes[key]),
             pending=tuple(pending[key]),
             fees=tuple(fees[key]),
-            usage=tuple(usage[key]),
+            usage=tuple(usage.get(key, ())),
         )
         for key, one in found.items()
     ]
@@ -113,7 +113,7 @@ def _lanes(session: Session, ids: list[str]) -> dict[str, list[Lane]]:
 def _pending(session: Session, ids: list[str]) -> dict[str, list[PendingLine]]:
     rows = cursor(session).execute(
         "select subscription_id, id, line from pending_item where subscription_id = any(%s) and invoice_id is null"
-        " order by subscription_id, created_at, id",
+        " order by subscription_id, created_at, cause, no",
         (ids,),
     )
     found: dict[str, list[PendingLine]] = defaultdict(list)

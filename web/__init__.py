@@ -1,0 +1,1 @@
+"""The window: server-rendered pages for people. No money is computed here."""

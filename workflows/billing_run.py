@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from itertools import pairwise
 
 from temporalio import workflow
 
@@ -70,8 +71,8 @@ class BillingRun:
                 f"{sum(b.parked for b in self._done)} parked."
             )
 
-        ends = [*run.batches[1:], ""]
-        await asyncio.gather(*(one(no, *ends_of) for no, ends_of in enumerate(zip(run.batches, ends, strict=True), 1)))
+        bounds = pairwise([*run.batches, ""])
+        await asyncio.gather(*(one(no, first, until) for no, (first, until) in enumerate(bounds, 1)))
 
     async def _charge(self, run: Run) -> list[Charged]:
         """First attempts in sets; what stays open gets its `Collection`, which on a test clock starts when due."""

@@ -30,6 +30,7 @@ from workflows.billing_run import BillingRun
 from workflows.policies import LIFECYCLE
 from workflows.standing_duties import Courier, CrmIntake, Sweep
 
+INTAKE = "crm-intake"
 CATCH_UP = timedelta(days=7)
 
 
@@ -76,8 +77,8 @@ async def start_duties(client: Client) -> None:
             id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
             static_summary=f"delivers to {door}",
         )
-    intake = ScheduleActionStartWorkflow(CrmIntake.run, id="crm-intake", task_queue=LIFECYCLE)
-    await _schedule(client, "crm-intake", intake, every=timedelta(seconds=60))
+    intake = ScheduleActionStartWorkflow(CrmIntake.run, id=INTAKE, task_queue=LIFECYCLE)
+    await _schedule(client, INTAKE, intake, every=timedelta(seconds=60))
     sweep = ScheduleActionStartWorkflow(Sweep.run, id="sweep", task_queue=LIFECYCLE)
     await _schedule(client, "sweep", sweep, every=timedelta(minutes=10))
 

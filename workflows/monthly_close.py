@@ -10,7 +10,9 @@ from temporalio import workflow
 from temporalio.exceptions import ApplicationError
 
 from activities.billing import OpenRun
-from activities.closing import Approval, Begun, Closing, Month, Proof
+from activities.closing import Approval as Approval
+from activities.closing import Begun, Closing, Proof
+from activities.closing import Month as Month
 from workflows import attributes
 from workflows.billing_run import BillingRun
 from workflows.policies import DATABASE, NEIGHBOUR, SET_WORK

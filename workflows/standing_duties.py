@@ -5,9 +5,8 @@ from __future__ import annotations
 from temporalio import workflow
 
 from activities.clock import Clocks
-from activities.delivery import DeliverFor, Deliveries
+from activities.delivery import DeliverFor, Deliveries, Door
 from activities.onboarding import Intake, Onboarding
-from models.outbox import Door
 from workflows.policies import NEIGHBOUR, OTHERS
 
 

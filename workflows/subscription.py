@@ -8,7 +8,8 @@ from temporalio import workflow
 
 from activities.billing import Billing, BillOne
 from activities.clock import Clocks
-from activities.lifecycle import Answer, Lifecycle, Standstill
+from activities.lifecycle import Answer as Answer
+from activities.lifecycle import Lifecycle, Standstill
 from activities.payments import ChargeRun, Payments
 from workflows import attributes
 from workflows.policies import DATABASE, NEIGHBOUR, OTHERS, SET_WORK

@@ -327,6 +327,7 @@ create table pending_item (
   id text primary key,
   subscription_id text not null references subscription,
   cause text not null,
+  no int not null,
   line jsonb not null,
   created_at timestamptz not null,
   invoice_id text references invoice

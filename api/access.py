@@ -1,0 +1,89 @@
+"""Who may do what, and what an endpoint works with: keys with scopes, a transaction, the way to the workflows."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from fastapi import Depends, Request, Security
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from sqlalchemy import Engine
+from sqlmodel import Session
+from temporalio.client import Client
+
+from billing.errors import Refused
+from models.api_key import Scope, key_behind
+from models.database import transaction
+
+_bearer = HTTPBearer(auto_error=False, description="An API key, as `perennial keys create` shows it once.")
+
+
+@dataclass(frozen=True, slots=True)
+class Doors:
+    """What the process holds open."""
+
+    engine: Engine
+    client: Client
+
+    @contextmanager
+    def transaction(self) -> Iterator[Session]:
+        with transaction(self.engine) as session:
+            yield session
+
+
+def doors(request: Request) -> Doors:
+    found: Doors = request.app.state.doors
+    return found
+
+
+def database(request: Request) -> Iterator[Session]:
+    """One transaction for the whole request, committed before the answer goes out."""
+    with transaction(doors(request).engine) as session:
+        yield session
+
+
+Database = Annotated[Session, Depends(database, scope="function")]
+Open = Annotated[Doors, Depends(doors)]
+
+
+def may(scope: Scope) -> Any:
+    """A dependency that lets only keys with `scope` (or `admin`) pass, and gives the key's id."""
+
+    def check(request: Request, given: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)] = None) -> str:
+        text = given.credentials if given else ""
+        return allowed(doors(request), text, scope)
+
+    return Security(check)
+
+
+def allowed(open_: Doors, text: str, scope: Scope) -> str:
+    """The id of the key `text`; refused if there is none or its scopes do not suffice."""
+    with open_.transaction() as session:
+        key = key_behind(session, text)
+    if key is None:
+        raise Refused(
+            "This needs a key." if not text else "This key is not known.",
+            code="unauthenticated",
+            remedy="Send `Authorization: Bearer <key>`; `perennial keys create` makes one.",
+        )
+    if scope not in key.scopes and "admin" not in key.scopes:
+        raise Refused(
+            f"This needs a key with the scope {scope!r}; yours has {', '.join(key.scopes)}.",
+            code="missing_scope",
+            remedy="Use another key, or have one made with that scope.",
+        )
+    return key.id
+
+
+Reader = Annotated[str, may("read")]
+Writer = Annotated[str, may("write")]
+Ingester = Annotated[str, may("ingest")]
+Administrator = Annotated[str, may("admin")]
+
+
+def mint(prefix: str) -> str:
+    """A new id for a new intent, where the caller did not bring one."""
+    return f"{prefix}_{secrets.token_hex(10)}"

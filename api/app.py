@@ -1,0 +1,70 @@
+"""The composition root of the API: clients into the application, routes, and what surrounds every request."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from time import perf_counter
+
+import structlog
+from fastapi import FastAPI, Request, Response
+from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
+from prometheus_client import Histogram
+
+from api import catalog, closes, customers, entities, health, invoices, problems, subscriptions, usage, webhooks
+from api.access import Doors
+from integrations.payments.registry import open_gateway
+from models.database import open_engine
+from observability import start_logging, start_tracing
+from settings import Settings
+from web import console
+from workflows.client import connect
+
+log = structlog.get_logger()
+
+REQUESTS = Histogram("perennial_http_seconds", "Time of requests.", ["method", "route", "status"])
+
+DESCRIPTION = """
+Billing that you host yourself. Money is exact; ids are yours where you bring them, and sending the same again changes
+nothing. Errors are problem documents (RFC 9457) with the field, the reason and what to do.
+"""
+
+
+def create(settings: Settings | None = None) -> FastAPI:
+    """The application; without `settings`, from the environment."""
+    chosen = settings or Settings()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        start_logging(chosen, "api")
+        engine = open_engine(chosen.database_url.get_secret_value(), chosen.database_pool)
+        api_key = chosen.temporal_api_key.get_secret_value() if chosen.temporal_api_key else None
+        tracing = start_tracing(chosen, "api")
+        client = await connect(chosen.temporal_address, chosen.temporal_namespace, api_key, tracing)
+        app.state.doors = Doors(engine, client)
+        app.state.gateways = {chosen.payment_gateway: open_gateway(chosen.payment_gateway, chosen)}
+        log.info("api ready", port=chosen.api_port)
+        yield
+        engine.dispose()
+
+    app = FastAPI(title="Perennial", version="0.1.0", description=DESCRIPTION, lifespan=lifespan)
+    problems.install(app)
+    for room in (usage, customers, subscriptions, invoices, closes, catalog, entities, webhooks, health):
+        app.include_router(room.router, responses={"default": {"model": problems.Problem}})
+    app.include_router(console.router, include_in_schema=False)
+    app.middleware("http")(_observed)
+    if chosen.otel_exporter_otlp_endpoint:
+        FastAPIInstrumentor.instrument_app(app)
+    return app
+
+
+async def _observed(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+    """Time and log each request by its route, with the business ids of its path."""
+    started = perf_counter()
+    with structlog.contextvars.bound_contextvars(method=request.method, path=request.url.path):
+        response = await call_next(request)
+        route = getattr(request.scope.get("route"), "path", "unmatched")
+        seconds = perf_counter() - started
+        REQUESTS.labels(request.method, route, response.status_code).observe(seconds)
+        log.info("request", status=response.status_code, seconds=round(seconds, 4), **request.path_params)
+    return response

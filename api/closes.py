@@ -1,0 +1,185 @@
+"""The ledger, the monthly close, and what waits for a person."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Query
+from fastapi.concurrency import run_in_threadpool
+from pydantic import BaseModel, ConfigDict, StringConstraints
+from sqlmodel import Session
+from temporalio.client import WorkflowUpdateFailedError
+from temporalio.service import RPCError, RPCStatusCode
+
+from api.access import Administrator, Database, Open, Reader, Writer
+from billing.errors import Refused
+from billing.money import Money
+from billing.tieout import TieOut
+from models import agenda, closing, ledger, task
+from models.agenda import Upcoming
+from models.closing import MonthClose
+from models.entity import entity, now_on
+from models.ledger import JournalRow
+from models.task import Task
+from workflows.monthly_close import Approval, Month
+
+router = APIRouter(prefix="/v1", tags=["Ledger and close"])
+
+MonthText = Annotated[str, Path(pattern=r"^\d{4}-(0[1-9]|1[0-2])$", examples=["2026-01"])]
+
+
+def _first(month: str) -> date:
+    return date.fromisoformat(f"{month}-01")
+
+
+class TrialLine(BaseModel):
+    """An account's debits, credits and balance (debits less credits)."""
+
+    account: str
+    name: str
+    currency: str
+    debit: Decimal
+    credit: Decimal
+    balance: Decimal
+
+
+@router.get("/entities/{entity_id}/ledger/{month}/trial-balance")
+def trial_balance(entity_id: str, month: MonthText, session: Database, key: Reader) -> list[TrialLine]:
+    """Every account up to the end of the month."""
+    entity(session, entity_id)
+    return [
+        TrialLine(
+            account=row.account,
+            name=row.name,
+            currency=row.currency,
+            debit=Money(row.debit_minor, row.currency).major,
+            credit=Money(row.credit_minor, row.currency).major,
+            balance=Money(row.balance_minor, row.currency).major,
+        )
+        for row in ledger.trial_balance(session, entity_id, _first(month))
+    ]
+
+
+@router.get("/entities/{entity_id}/ledger/{month}/journal")
+def journal(
+    entity_id: str,
+    month: MonthText,
+    session: Database,
+    key: Reader,
+    after: str = "",
+    limit: Annotated[int, Query(ge=1, le=1000)] = 200,
+) -> list[JournalRow]:
+    """The month's entries by day and id, `limit` entries a page, behind "day/entry id" of the last one."""
+    entity(session, entity_id)
+    return ledger.journal(session, entity_id, _first(month), after, limit)
+
+
+class CloseOut(BaseModel):
+    """A month's close: its stage and its tie-outs with their differences."""
+
+    close: MonthClose
+    tie_outs: list[TieOut]
+    all_hold: bool
+
+
+@router.get("/closes")
+def list_closes(session: Database, key: Reader) -> list[MonthClose]:
+    """Every close so far."""
+    return closing.closes(session)
+
+
+@router.get("/entities/{entity_id}/closes/{month}")
+def read_close(entity_id: str, month: MonthText, session: Database, key: Reader) -> CloseOut:
+    """How the close of a month stands."""
+    row = closing.month_close(session, entity_id, _first(month))
+    found = closing.tie_outs(session, entity_id, row.month)
+    return CloseOut(close=row, tie_outs=found, all_hold=bool(found) and all(t.holds for t in found))
+
+
+class ApprovalIn(BaseModel):
+    """Who approves, and what they looked at."""
+
+    model_config = ConfigDict(extra="forbid")
+    by: Annotated[str, StringConstraints(min_length=2, max_length=200)]
+    note: str = ""
+
+
+@router.post("/entities/{entity_id}/closes/{month}/approve")
+async def approve_close(
+    entity_id: str, month: MonthText, body: ApprovalIn, open_: Open, key: Administrator
+) -> dict[str, str]:
+    """Approve the close; it goes on to post the journal and lock the month. The first approval stands."""
+    command = Month(entity_id, _first(month))
+    handle = open_.client.get_workflow_handle(command.subject)
+    approval = Approval(command, body.by, body.note)
+    try:
+        by: str = await handle.execute_update("approve", approval, result_type=str)
+    except WorkflowUpdateFailedError as error:
+        raise _not_waiting(error.cause) from error
+    except RPCError as error:
+        if error.status is RPCStatusCode.NOT_FOUND:
+            raise _not_waiting(None) from error
+        raise
+    return {"approved_by": by}
+
+
+def _not_waiting(cause: BaseException | None) -> Refused:
+    said = str(getattr(cause, "message", "")) or "This close is not running."
+    return Refused(said, code="not_waiting", remedy="Read the close to see its stage.")
+
+
+@router.get("/agenda")
+def what_happens_next(
+    session: Database, key: Reader, limit: Annotated[int, Query(ge=1, le=500)] = 50
+) -> list[Upcoming]:
+    """Every subject's next due moments, soonest first."""
+    return agenda.upcoming(session, limit)
+
+
+@router.get("/tasks")
+def list_tasks(session: Database, key: Reader) -> list[Task]:
+    """What waits for a person."""
+    return task.open_tasks(session)
+
+
+class AnswerIn(BaseModel):
+    """What was done about it."""
+
+    model_config = ConfigDict(extra="forbid")
+    by: Annotated[str, StringConstraints(min_length=2, max_length=200)]
+    answer: Annotated[str, StringConstraints(min_length=1, max_length=2000)]
+
+
+@router.post("/tasks/{task_id}/answer")
+async def answer_task(task_id: str, body: AnswerIn, open_: Open, key: Writer) -> Task:
+    """Close a task; whoever waited for it tries again."""
+
+    def store() -> Task:
+        with open_.transaction() as session:
+            return _answer(session, task_id, body)
+
+    answered = await run_in_threadpool(store)
+    if answered.kind in ("step", "collection"):
+        await _resume(open_.client, answered.subject)
+    return answered
+
+
+def _answer(session: Session, task_id: str, body: AnswerIn) -> Task:
+    row = session.get(Task, task_id)
+    clock_id = entity(session, row.entity_id).clock_id if row and row.entity_id else None
+    now = now_on(session, clock_id) if clock_id else datetime.now(UTC)
+    answered = task.answer(session, task_id, body.by, body.answer, now)
+    if answered.kind == "collection" and answered.entity_id:
+        agenda.plan_ahead(session, answered.subject, "collect", answered.id, now, answered.entity_id, clock_id)
+    return answered
+
+
+async def _resume(client: Any, subject: str) -> None:
+    try:
+        await client.get_workflow_handle(subject).signal("resume")
+        await client.get_workflow_handle(subject).signal("agenda_changed")
+    except RPCError as error:
+        if error.status is not RPCStatusCode.NOT_FOUND:
+            raise

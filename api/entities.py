@@ -1,0 +1,167 @@
+"""Legal entities, and the test clocks that they may live on."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime
+from typing import Annotated, Any
+
+from fastapi import APIRouter
+from fastapi.concurrency import run_in_threadpool
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
+from sqlmodel import Session
+from temporalio.client import WithStartWorkflowOperation
+from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
+
+from api.access import Administrator, Database, Doors, Open, Reader, mint
+from billing.errors import Fault, NotFound, Refused
+from billing.money import exponent
+from billing.period import month_of, zone
+from models.closing import plan_close
+from models.entity import InvoiceSeries, LegalEntity, TestClock, entities, today
+from workflows.client import schedule_billing
+from workflows.policies import LIFECYCLE
+from workflows.test_clock import TestClock as ClockWorkflow
+
+router = APIRouter(prefix="/v1", tags=["Entities and clocks"])
+
+Name = Annotated[str, StringConstraints(min_length=1, max_length=200, strip_whitespace=True)]
+Id = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.-]{1,63}$")]
+Country = Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}$")]
+Currency = Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")]
+
+
+class ClockIn(BaseModel):
+    """A test clock that starts at `now`."""
+
+    model_config = ConfigDict(extra="forbid")
+    id: Id | None = None
+    now: AwareDatetime
+
+
+class Clock(BaseModel):
+    """Where a test clock stands, and where it is heading; it has arrived when both are equal and nothing is due."""
+
+    id: str
+    now: datetime
+    target: datetime
+    moving: bool
+
+
+class AdvanceIn(BaseModel):
+    """The moment to live up to, everything due on the way included."""
+
+    model_config = ConfigDict(extra="forbid")
+    to: AwareDatetime
+
+
+class EntityIn(BaseModel):
+    """A legal entity. With `clock` it lives on that test clock, with all that is in it."""
+
+    model_config = ConfigDict(extra="forbid")
+    id: Id
+    name: Name
+    country: Country
+    functional_currency: Currency
+    time_zone: str = "UTC"
+    address: str = ""
+    email: str = ""
+    vat_id: str | None = None
+    clock: str | None = None
+    payment_terms_days: Annotated[int, Field(ge=0, le=365)] = 14
+    books_from: date | None = Field(default=None, description="First month to be closed; this month if left out.")
+    close_after_days: Annotated[int, Field(ge=0, le=27)] = 4
+    invoice_prefix: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9/-]{1,20}$")] | None = None
+
+
+@router.post("/test-clocks", status_code=201)
+def create_clock(body: ClockIn, session: Database, key: Administrator) -> Clock:
+    """Make a test clock. Legal entities made with it wait for it in everything."""
+    row = TestClock(id=body.id or mint("clk"), now_at=body.now, target_at=body.now)
+    standing = session.get(TestClock, row.id)
+    if standing is None:
+        session.add(row)
+    return _clock(standing or row)
+
+
+@router.get("/test-clocks/{clock_id}")
+def read_clock(clock_id: str, session: Database, key: Reader) -> Clock:
+    """Where the clock stands."""
+    row = session.get(TestClock, clock_id)
+    if row is None:
+        raise NotFound("test clock", clock_id)
+    return _clock(row)
+
+
+@router.post("/test-clocks/{clock_id}/advance", status_code=202)
+async def advance_clock(clock_id: str, body: AdvanceIn, open_: Open, key: Administrator) -> Clock:
+    """Send the clock to a moment. Answered at once; read the clock to see it arrive."""
+
+    def standing() -> Clock:
+        with open_.transaction() as session:
+            return read_clock(clock_id, session, key)
+
+    before = await run_in_threadpool(standing)
+    if body.to < before.now:
+        reason = f"must not be before {before.now.isoformat()}, where the clock stands"
+        raise Refused("A clock does not go back.", code="clock_back", faults=[Fault("to", reason)])
+    start: WithStartWorkflowOperation[Any, Any] = WithStartWorkflowOperation(
+        ClockWorkflow.run,
+        clock_id,
+        id=f"clock/{clock_id}",
+        task_queue=LIFECYCLE,
+        id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+        id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
+    )
+    await open_.client.execute_update_with_start_workflow("advance", body.to, start_workflow_operation=start)
+    return await run_in_threadpool(standing)
+
+
+def _clock(row: TestClock) -> Clock:
+    return Clock(
+        id=row.id,
+        now=row.now_at.astimezone(UTC),
+        target=row.target_at.astimezone(UTC),
+        moving=row.now_at < row.target_at,
+    )
+
+
+@router.post("/entities", status_code=201)
+async def create_entity(body: EntityIn, open_: Open, key: Administrator) -> LegalEntity:
+    """Make a legal entity with its number series and its first close on the agenda.
+
+    On the wall clock its daily billing is scheduled. The same id again changes nothing.
+    """
+    row = await run_in_threadpool(_store, open_, body)
+    if row.clock_id is None:
+        await schedule_billing(open_.client, row.id, row.time_zone)
+    return row
+
+
+def _store(open_: Doors, body: EntityIn) -> LegalEntity:
+    zone(body.time_zone)
+    exponent(body.functional_currency)
+    with open_.transaction() as session:
+        standing = session.get(LegalEntity, body.id)
+        if standing is not None:
+            return standing
+        if body.clock is not None and session.get(TestClock, body.clock) is None:
+            raise Refused("The entity cannot be made.", faults=[Fault("clock", f"there is no clock {body.clock!r}")])
+        return _new(session, body)
+
+
+def _new(session: Session, body: EntityIn) -> LegalEntity:
+    facts = body.model_dump(exclude={"clock", "invoice_prefix", "books_from"})
+    row = LegalEntity(**facts, clock_id=body.clock)
+    session.add(row)
+    session.flush()
+    prefix = body.invoice_prefix or f"{body.id.upper()}-"
+    session.add(InvoiceSeries(entity_id=row.id, kind="invoice", prefix=prefix))
+    session.add(InvoiceSeries(entity_id=row.id, kind="credit_note", prefix=f"{prefix}CN-"))
+    plan_close(session, row, month_of(body.books_from or today(session, row)).start)
+    return row
+
+
+@router.get("/entities")
+def list_entities(session: Database, key: Reader) -> list[LegalEntity]:
+    """All legal entities."""
+    return entities(session)

@@ -1,0 +1,54 @@
+"""Whether the process lives, whether it can work, and its figures."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Response
+from fastapi.concurrency import run_in_threadpool
+from prometheus_client import CONTENT_TYPE_LATEST, Gauge, generate_latest
+from temporalio.service import RPCError
+
+from api.access import Doors, Open
+from billing.errors import Unavailable
+from models.backlog import backlog
+from models.database import cursor
+
+router = APIRouter(tags=["Operation"])
+
+BACKLOG = Gauge("perennial_backlog", "What waits, by kind.", ["kind"])
+
+
+@router.get("/healthz")
+def alive() -> dict[str, str]:
+    """The process answers."""
+    return {"status": "alive"}
+
+
+@router.get("/readyz")
+async def ready(open_: Open) -> dict[str, str]:
+    """Database and workflow server answer; 503 says which one does not."""
+
+    def ask() -> None:
+        with open_.transaction() as session:
+            cursor(session).execute("select 1 from legal_entity limit 1")
+
+    await run_in_threadpool(ask)
+    try:
+        answers = await open_.client.service_client.check_health()
+    except RPCError:
+        answers = False
+    if not answers:
+        raise Unavailable("The workflow server does not answer.")
+    return {"database": "ready", "temporal": "ready"}
+
+
+@router.get("/metrics", response_class=Response)
+async def metrics(open_: Open) -> Response:
+    """Prometheus figures of this process, and what waits in the database."""
+    for kind, many in (await run_in_threadpool(_backlog, open_)).items():
+        BACKLOG.labels(kind).set(many)
+    return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+
+def _backlog(open_: Doors) -> dict[str, int]:
+    with open_.transaction() as session:
+        return backlog(session)

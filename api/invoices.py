@@ -1,0 +1,153 @@
+"""Invoices: lists, documents, explanations and the upcoming one."""
+
+from __future__ import annotations
+
+from datetime import date
+from decimal import Decimal
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Response
+from pydantic import BaseModel
+
+from api.access import Database, Reader
+from billing.biller import Occasion
+from billing.errors import NotFound, Refused
+from billing.explain import explain
+from billing.invoice import Invoice as Document
+from billing.money import Money
+from billing.period import instant, local_day
+from models import invoice
+from models.billable import rated
+from models.entity import now_on
+from models.invoice import Invoice, InvoiceLine, InvoiceSummary, InvoiceTax, RenderedDocument
+from models.payment import PaymentAttempt, attempts
+from models.standing import standing
+
+router = APIRouter(prefix="/v1", tags=["Invoices"])
+
+
+class InvoiceOut(BaseModel):
+    """An invoice with lines, taxes and payments. Amounts ending in `_minor` are in minor units of the currency."""
+
+    invoice: InvoiceSummary
+    status: str
+    lines: list[InvoiceLine]
+    taxes: list[InvoiceTax]
+    payments: list[PaymentAttempt]
+
+
+class Explained(BaseModel):
+    """A line and the words that explain it."""
+
+    no: int
+    description: str
+    net: str
+    because: list[str]
+
+
+class Explanation(BaseModel):
+    """Where every figure of an invoice comes from. `usage_snapshot` marks which events it has seen."""
+
+    number: str
+    total: str
+    lines: list[Explained]
+    usage_snapshot: str
+
+
+@router.get("/invoices")
+def list_invoices(
+    session: Database,
+    key: Reader,
+    customer: str | None = None,
+    subscription: str | None = None,
+    after: str = "",
+    limit: Annotated[int, Query(ge=1, le=500)] = 50,
+) -> list[InvoiceSummary]:
+    """A page of invoices in order of number, behind the number `after`."""
+    return invoice.summaries(session, customer, subscription, after, limit)
+
+
+@router.get("/invoices/{invoice_id}")
+def read_invoice(invoice_id: str, session: Database, key: Reader) -> InvoiceOut:
+    """One invoice, by id or number."""
+    seen = invoice.summary(session, invoice_id)
+    return InvoiceOut(
+        invoice=seen,
+        status=seen.status,
+        lines=invoice.lines(session, seen.id),
+        taxes=invoice.taxes(session, seen.id),
+        payments=attempts(session, seen.id),
+    )
+
+
+@router.get("/invoices/{invoice_id}/pdf", response_class=Response)
+def read_pdf(invoice_id: str, session: Database, key: Reader) -> Response:
+    """The printed invoice, as it was stored when it was issued."""
+    seen = invoice.summary(session, invoice_id)
+    document = session.get(RenderedDocument, seen.id)
+    if document is None:
+        raise Refused(f"{seen.number} is not printed yet.", code="not_found", remedy="Ask again in a moment.")
+    headers = {"Content-Disposition": f'inline; filename="{seen.number}.pdf"', "ETag": f'"{document.sha256}"'}
+    return Response(document.content, media_type=document.media_type, headers=headers)
+
+
+@router.get("/invoices/{invoice_id}/explain")
+def explain_invoice(invoice_id: str, session: Database, key: Reader) -> Explanation:
+    """Every line in words: quantity, price, share of the period, discount, rounding, terms version."""
+    seen = invoice.summary(session, invoice_id)
+    lines = [
+        Explained(
+            no=row.no,
+            description=row.description,
+            net=str(Money(row.net_minor, row.currency)),
+            because=explain(row.because, Money(row.gross_minor, row.currency), Money(row.discount_minor, row.currency)),
+        )
+        for row in invoice.lines(session, seen.id)
+    ]
+    snapshot = session.get_one(Invoice, seen.id).usage_snapshot
+    return Explanation(
+        number=seen.number, total=str(Money(seen.total_minor, seen.currency)), lines=lines, usage_snapshot=str(snapshot)
+    )
+
+
+class Upcoming(BaseModel):
+    """What would be billed at the end of the running period as things stand now; nothing is stored."""
+
+    as_of: date
+    net: Decimal
+    tax: Decimal
+    total: Decimal
+    due: Decimal
+    currency: str
+    lines: list[str]
+
+
+@router.get("/subscriptions/{subscription_id}/upcoming-invoice")
+def upcoming_invoice(subscription_id: str, session: Database, key: Reader) -> Upcoming | None:
+    """The next invoice, by the same engine that will issue it; None when nothing more will be billed."""
+    one = standing(session, subscription_id)
+    if one is None:
+        raise NotFound("subscription", subscription_id)
+    now = now_on(session, one.clock_id)
+    through = one.billed_through("arrears")
+    day = one.period_at(through).end
+    if one.ends_on is not None:
+        day = min(day, one.ends_on)
+    cutoff = max(now, instant(day, one.zone))
+    bills, parked = rated(session, [one], Occasion(cutoff, local_day(cutoff, one.zone)))
+    if parked:
+        raise parked[0].refusal
+    document = bills[0].invoice if bills else None
+    return _upcoming(document, day) if document else None
+
+
+def _upcoming(document: Document, day: date) -> Upcoming:
+    return Upcoming(
+        as_of=day,
+        net=document.net.major,
+        tax=document.tax.major,
+        total=document.total.major,
+        due=document.due.major,
+        currency=document.heading.currency,
+        lines=[f"{line.description}, {line.period}: {line.net}" for line in document.lines],
+    )

@@ -1,0 +1,317 @@
+"""Subscriptions: signing, previews, amendments, cancellations and the upcoming invoice."""
+
+from __future__ import annotations
+
+from datetime import date
+from decimal import Decimal
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query
+from fastapi.concurrency import run_in_threadpool
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from sqlmodel import Session
+from temporalio.client import WithStartWorkflowOperation
+from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
+
+from api.access import Database, Doors, Open, Reader, Writer, mint
+from billing.amending import Change, Preview, preview
+from billing.errors import Fault, NotFound, Refused
+from billing.ids import derive
+from billing.period import local_day
+from billing.standing import Standing
+from models.amendment import Amendment, Cancellation, amendments, open_cancellation
+from models.catalog import plan
+from models.entity import entity, now_on
+from models.signing import Agreement, sign
+from models.standing import standing
+from models.subscription import Subscription, SubscriptionTransition, subscription, subscriptions, transitions
+from workflows.policies import LIFECYCLE
+from workflows.subscription import Answer
+from workflows.subscription import Subscription as Lifecycle
+
+router = APIRouter(prefix="/v1/subscriptions", tags=["Subscriptions"])
+
+CallersId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.:-]{2,64}$")]
+
+
+class SubscriptionIn(BaseModel):
+    """An agreement. Bring your own `id`: sending it again changes nothing."""
+
+    model_config = ConfigDict(extra="forbid")
+    id: CallersId | None = None
+    customer: str
+    entity: str
+    plan: str
+    plan_version: int | None = None
+    seats: Annotated[Decimal, Field(ge=0)] = Decimal(1)
+    starts_on: date
+    discount_percent: Annotated[Decimal, Field(ge=0, le=100)] = Decimal(0)
+    prepaid_credit: Annotated[Decimal, Field(ge=0)] = Decimal(0)
+    purchase_order: str | None = None
+
+
+class ChangeIn(BaseModel):
+    """What to change; what is left out stays. `effective_on` is a local day, today if left out."""
+
+    model_config = ConfigDict(extra="forbid")
+    plan: str | None = None
+    seats: Annotated[Decimal, Field(ge=0)] | None = None
+    discount_percent: Annotated[Decimal, Field(ge=0, le=100)] | None = None
+    effective_on: date | None = None
+
+
+class AmendmentIn(ChangeIn):
+    """A change to be made. `id` is yours: it is the key under which the change happens once."""
+
+    id: CallersId | None = None
+    preview_hash: str | None = None
+
+
+class CancellationIn(BaseModel):
+    """A wish to end: at the end of what is paid, today, or on a day (the first that is not billed)."""
+
+    model_config = ConfigDict(extra="forbid")
+    id: CallersId | None = None
+    when: Literal["period_end", "now"] | date = "period_end"
+    reason: Annotated[str, StringConstraints(min_length=1, max_length=500)]
+
+
+class SubscriptionOut(BaseModel):
+    """A subscription with its present terms and history."""
+
+    subscription: Subscription
+    plan: str
+    plan_version: int
+    seats: Decimal
+    discount_percent: Decimal
+    billed_through: dict[str, date]
+    ends_on: date | None
+    history: list[SubscriptionTransition]
+    amendments: list[Amendment]
+
+
+@router.post("", status_code=201)
+async def create_subscription(body: SubscriptionIn, open_: Open, key: Writer) -> Subscription:
+    """Sign: contract, terms and subscription in one transaction, then its life begins."""
+
+    def store() -> Subscription:
+        with open_.transaction() as session:
+            sub_id = body.id or mint("sub")
+            agreed = Agreement(
+                contract_id=derive("con", sub_id),
+                subscription_id=sub_id,
+                customer_id=body.customer,
+                entity_id=body.entity,
+                plan=plan(session, body.plan, body.plan_version),
+                seats=body.seats,
+                starts_on=body.starts_on,
+                discount_percent=body.discount_percent,
+                prepaid_credit=body.prepaid_credit,
+                purchase_order=body.purchase_order,
+            )
+            return sign(session, agreed, now_on(session, entity(session, body.entity).clock_id))
+
+    row = await run_in_threadpool(store)
+    await open_.client.start_workflow(
+        Lifecycle.run,
+        row.id,
+        id=f"subscription/{row.id}",
+        task_queue=LIFECYCLE,
+        id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+        static_summary=f"{row.customer_id}, {body.plan}",
+    )
+    return row
+
+
+@router.get("")
+def list_subscriptions(
+    session: Database, key: Reader, after: str = "", limit: Annotated[int, Query(ge=1, le=500)] = 50
+) -> list[Subscription]:
+    """A page of subscriptions, behind the id `after`."""
+    return subscriptions(session, after, limit)
+
+
+@router.get("/{subscription_id}")
+def read_subscription(subscription_id: str, session: Database, key: Reader) -> SubscriptionOut:
+    """How the subscription stands."""
+    row = subscription(session, subscription_id)
+    one = _standing(session, subscription_id)
+    ending = open_cancellation(session, subscription_id)
+    return SubscriptionOut(
+        subscription=row,
+        plan=one.terms.plan.plan_id,
+        plan_version=one.terms.plan.version,
+        seats=one.terms.seats,
+        discount_percent=one.terms.discount_percent,
+        billed_through={lane.name: lane.billed_through for lane in one.lanes},
+        ends_on=ending.effective_on if ending else None,
+        history=transitions(session, subscription_id),
+        amendments=amendments(session, subscription_id),
+    )
+
+
+@router.post("/{subscription_id}/amendments/preview")
+def preview_amendment(subscription_id: str, body: ChangeIn, session: Database, key: Reader) -> Preview:
+    """What a change would cost. Nothing is stored; send the amendment with `preview_hash` to get just this."""
+    one = _standing(session, subscription_id)
+    now = now_on(session, one.clock_id)
+    return preview(one, _change(session, one, body, "preview", local_day(now, one.zone)), now)
+
+
+@router.post("/{subscription_id}/amendments")
+async def amend(subscription_id: str, body: AmendmentIn, open_: Open, key: Writer) -> Answer:
+    """Change plan, seats or discount, today or on a day. The same id again gives the first answer."""
+    amendment_id = body.id or mint("amd")
+
+    def store() -> None:
+        with open_.transaction() as session:
+            _store_amendment(session, subscription_id, amendment_id, body, key)
+
+    await run_in_threadpool(store)
+    return await _ask(open_, subscription_id, "amend", amendment_id)
+
+
+@router.post("/{subscription_id}/upgrade-requests", status_code=202)
+async def request_upgrade(subscription_id: str, body: AmendmentIn, open_: Open, key: Writer) -> dict[str, str]:
+    """Like an amendment, but not waited for: the request is stored, and the subscription gets a signal."""
+    amendment_id = body.id or mint("amd")
+
+    def store() -> None:
+        with open_.transaction() as session:
+            _store_amendment(session, subscription_id, amendment_id, body, key)
+
+    await run_in_threadpool(store)
+    await _signal(open_, subscription_id, "upgrade_requested", amendment_id)
+    return {"id": amendment_id}
+
+
+@router.post("/{subscription_id}/cancellations", status_code=202)
+async def request_cancellation(subscription_id: str, body: CancellationIn, open_: Open, key: Writer) -> dict[str, str]:
+    """Ask for the end. The request is stored, and the subscription gets a signal; read it to see the day."""
+    cancellation_id = body.id or mint("can")
+
+    def store() -> date:
+        with open_.transaction() as session:
+            return _store_cancellation(session, subscription_id, cancellation_id, body, key)
+
+    effective_on = await run_in_threadpool(store)
+    await _signal(open_, subscription_id, "cancellation_requested", cancellation_id)
+    return {"id": cancellation_id, "effective_on": effective_on.isoformat()}
+
+
+@router.post("/{subscription_id}/cancellations/withdraw")
+async def withdraw_cancellation(subscription_id: str, open_: Open, key: Writer) -> Answer:
+    """Undo a cancellation that has not taken effect."""
+    return await _ask(open_, subscription_id, "withdraw_cancellation")
+
+
+def _standing(session: Session, subscription_id: str) -> Standing:
+    one = standing(session, subscription_id)
+    if one is None:
+        raise NotFound("subscription", subscription_id)
+    return one
+
+
+def _change(session: Session, one: Standing, body: ChangeIn, amendment_id: str, today: date) -> Change:
+    terms = one.terms
+    return Change(
+        amendment_id,
+        body.effective_on or today,
+        plan(session, body.plan) if body.plan else terms.plan,
+        terms.seats if body.seats is None else body.seats,
+        terms.discount_percent if body.discount_percent is None else body.discount_percent,
+    )
+
+
+def _store_amendment(session: Session, subscription_id: str, amendment_id: str, body: AmendmentIn, by: str) -> None:
+    """The request as a row, before anyone is told. The same id for another request is refused."""
+    one = _standing(session, subscription_id)
+    now = now_on(session, one.clock_id)
+    standing_row = session.get(Amendment, amendment_id)
+    if standing_row is not None:
+        if standing_row.subscription_id != subscription_id:
+            raise Refused("This id belongs to another amendment.", code="conflict", faults=[Fault("id", "is taken")])
+        return
+    change = _change(session, one, body, amendment_id, local_day(now, one.zone))
+    session.add(
+        Amendment(
+            id=amendment_id,
+            subscription_id=subscription_id,
+            effective_on=change.effective_on,
+            plan_id=change.plan.plan_id,
+            plan_version=change.plan.version,
+            seats=change.seats,
+            discount_percent=change.discount_percent,
+            requested_by=by,
+            requested_at=now,
+            preview_hash=body.preview_hash,
+        )
+    )
+
+
+def _store_cancellation(
+    session: Session, subscription_id: str, cancellation_id: str, body: CancellationIn, by: str
+) -> date:
+    one = _standing(session, subscription_id)
+    now = now_on(session, one.clock_id)
+    today = local_day(now, one.zone)
+    standing_row = session.get(Cancellation, cancellation_id)
+    if standing_row is not None:
+        return standing_row.effective_on
+    if one.state == "ended":
+        raise Refused("The subscription has ended.", code="transition_not_possible")
+    first_unbilled = max(one.billed_through("advance"), today)
+    effective_on = {"period_end": first_unbilled, "now": today}.get(str(body.when)) or date.fromisoformat(
+        str(body.when)
+    )
+    if effective_on < today:
+        raise Refused("The end cannot be in the past.", faults=[Fault("when", f"must not be before {today}")])
+    session.add(
+        Cancellation(
+            id=cancellation_id,
+            subscription_id=subscription_id,
+            effective_on=effective_on,
+            reason=body.reason,
+            requested_by=by,
+            requested_at=now,
+        )
+    )
+    return effective_on
+
+
+def _lifecycle(subscription_id: str) -> WithStartWorkflowOperation[Any, Any]:
+    return WithStartWorkflowOperation(
+        Lifecycle.run,
+        subscription_id,
+        id=f"subscription/{subscription_id}",
+        task_queue=LIFECYCLE,
+        id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+        id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
+    )
+
+
+async def _ask(open_: Doors, subscription_id: str, update: str, *args: str) -> Answer:
+    """An update, with the workflow started if it does not run; a refusal becomes a problem document."""
+    answer: Answer = await open_.client.execute_update_with_start_workflow(
+        update,
+        args=args,
+        start_workflow_operation=_lifecycle(subscription_id),
+        id=args[0] if args else None,
+        result_type=Answer,
+    )
+    if not answer.accepted:
+        raise Refused(answer.reason, code=answer.code, remedy=answer.remedy)
+    return answer
+
+
+async def _signal(open_: Doors, subscription_id: str, signal: str, request_id: str) -> None:
+    await open_.client.start_workflow(
+        Lifecycle.run,
+        subscription_id,
+        id=f"subscription/{subscription_id}",
+        task_queue=LIFECYCLE,
+        id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+        id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
+        start_signal=signal,
+        start_signal_args=[request_id],
+    )

@@ -1,0 +1,67 @@
+"""What neighbours tell us: webhooks of payment gateways, and the hint to read the CRM now.
+
+A webhook is verified and written down; what it says is looked up at the gateway by the invoice's `Collection`, so that
+a late, repeated or lost one does no harm.
+"""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request
+from fastapi.concurrency import run_in_threadpool
+from temporalio.client import Client
+from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
+
+from api.access import Administrator, Doors, Open
+from billing.errors import NotFound
+from integrations.payments import GatewayEvent, PaymentGateway
+from models import payment
+from models.payment import PaymentAttempt
+from workflows.client import INTAKE
+from workflows.collection import Collection
+from workflows.policies import LIFECYCLE
+
+router = APIRouter(tags=["Webhooks"])
+
+
+@router.post("/webhooks/{gateway}", status_code=202)
+async def receive_webhook(gateway: str, request: Request, open_: Open) -> dict[str, str]:
+    """A payment gateway's event. No key: the gateway signs it."""
+    known: dict[str, PaymentGateway] = request.app.state.gateways
+    if gateway not in known:
+        raise NotFound("payment gateway", gateway)
+    event = known[gateway].read_event(await request.body(), request.headers)
+    if event is None:
+        return {"outcome": "not used"}
+    waiting = await run_in_threadpool(_write_down, open_, gateway, event)
+    if waiting:
+        await _tell(open_.client, waiting, event.attempt_id)
+    return {"outcome": "taken in"}
+
+
+def _write_down(open_: Doors, gateway: str, event: GatewayEvent) -> str | None:
+    """Keep the event; the invoice whose collection waits for this payment, if one does."""
+    with open_.transaction() as session:
+        outcome = type(event.outcome).__name__.lower()
+        payment.first_time(session, gateway, event.event_id, event.attempt_id, outcome)
+        attempt = session.get(PaymentAttempt, event.attempt_id)
+        return attempt.invoice_id if attempt and attempt.state == "pending" else None
+
+
+async def _tell(client: Client, invoice_id: str, attempt_id: str) -> None:
+    await client.start_workflow(
+        Collection.run,
+        invoice_id,
+        id=f"collection/{invoice_id}",
+        task_queue=LIFECYCLE,
+        id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+        id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
+        start_signal="payment_settled",
+        start_signal_args=[attempt_id],
+    )
+
+
+@router.post("/v1/crm/intake", status_code=202)
+async def read_crm(open_: Open, key: Administrator) -> dict[str, str]:
+    """Read the CRM now instead of at the next full minute."""
+    await open_.client.get_schedule_handle(INTAKE).trigger()
+    return {"schedule": INTAKE}

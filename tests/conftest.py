@@ -1,0 +1,142 @@
+"""The real parts that tests run on: PostgreSQL and Temporal from their wheels, and the whole house in one process."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+import pytest
+import structlog
+from sqlalchemy import Engine
+from temporalio.client import Client
+
+from api.access import Doors
+from api.app import create
+from integrations.crm.pretend import PretendCrm
+from integrations.erp.pretend import PretendErp
+from integrations.payments.pretend import PretendGateway
+from models.api_key import create_key
+from models.database import open_engine, transaction
+from models.migrations import migrate
+from models.tax import store_seed
+from sandbox.postgres import Postgres
+from sandbox.temporal import Temporal
+from worker import SLOTS, Hands, workers
+from workflows.client import connect, register_attributes
+
+structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+    with Postgres(tmp_path_factory.mktemp("postgres") / "server", keep=False) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def template(postgres: Postgres) -> str:
+    """The name of a database that is migrated and seeded, to be cloned."""
+    url = postgres.create_database("template_perennial")
+    migrate(url)
+    engine = open_engine(url, pool=1)
+    with transaction(engine) as session:
+        store_seed(session)
+    engine.dispose()
+    return "template_perennial"
+
+
+@pytest.fixture
+def database_url(postgres: Postgres, template: str) -> Iterator[str]:
+    """A database of the test's own."""
+    name = f"test_{secrets.token_hex(6)}"
+    yield postgres.create_database(name, template=template)
+    postgres.drop_database(name)
+
+
+@pytest.fixture
+def engine(database_url: str) -> Iterator[Engine]:
+    engine = open_engine(database_url, pool=20)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def temporal() -> Iterator[Temporal]:
+    """A Temporal server of the test's own, in memory."""
+    with Temporal() as server:
+        yield server
+
+
+@dataclass(frozen=True)
+class House:
+    """The whole product in one process: API, worker, and neighbours that pretend. `key` is an administrator's."""
+
+    engine: Engine
+    client: Client
+    api: httpx.AsyncClient
+    hands: Hands
+    gateway: PretendGateway
+    crm: PretendCrm
+    erp: PretendErp
+    key: str
+
+    async def get(self, path: str) -> Any:
+        return self._good(await self.api.get(path))
+
+    async def post(self, path: str, body: Any) -> Any:
+        return self._good(await self.api.post(path, json=body))
+
+    async def put(self, path: str, body: Any) -> Any:
+        return self._good(await self.api.put(path, json=body))
+
+    @staticmethod
+    def _good(response: httpx.Response) -> Any:
+        assert response.is_success, f"{response.request.url} answered {response.status_code}: {response.text}"
+        return response.json()
+
+    async def advance(self, clock: str, to: datetime) -> None:
+        """Send a test clock somewhere and wait until it is there."""
+        import anyio
+
+        await self.post(f"/v1/test-clocks/{clock}/advance", {"to": to.astimezone(UTC).isoformat()})
+        with anyio.fail_after(60):
+            while (await self.get(f"/v1/test-clocks/{clock}"))["moving"]:
+                await anyio.sleep(0.05)
+
+
+@pytest.fixture
+async def house(engine: Engine, temporal: Temporal) -> AsyncIterator[House]:
+    client = await connect(temporal.address, "default")
+    await register_attributes(client)
+    gateway, crm, erp = PretendGateway(), PretendCrm(), PretendErp()
+    hands = Hands(engine, client, ("pretend", gateway), ("pretend", crm), ("pretend", erp))
+    app = create()
+    app.state.doors = Doors(engine, client)
+    app.state.gateways = {"pretend": gateway}
+    with transaction(engine) as session:
+        key = create_key(session, "tests", ["admin"])
+    async with AsyncExitStack() as stack:
+        pool = stack.enter_context(ThreadPoolExecutor(sum(SLOTS.values())))
+        for worker in workers(client, hands, pool):
+            await stack.enter_async_context(worker)
+        api = await stack.enter_async_context(
+            httpx.AsyncClient(
+                transport=httpx.ASGITransport(app, raise_app_exceptions=False),
+                base_url="http://perennial.test",
+                headers={"Authorization": f"Bearer {key}"},
+                timeout=60,
+            )
+        )
+        yield House(engine, client, api, hands, gateway, crm, erp, key)
