@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
 import httpx
@@ -30,6 +30,30 @@ from sandbox.postgres import Postgres
 from sandbox.temporal import Temporal
 from worker import SLOTS, Hands, workers
 from workflows.client import connect, register_attributes
+
+ENTITY = {
+    "id": "acme",
+    "name": "Acme GmbH",
+    "country": "DE",
+    "functional_currency": "EUR",
+    "time_zone": "Europe/Berlin",
+}
+METER = {"id": "tokens", "name": "Tokens", "event_type": "llm", "quantity_field": "n", "unit": "tokens"}
+TEAM = {
+    "name": "Team",
+    "currency": "EUR",
+    "items": [
+        {"key": "base", "name": "Base", "price": {"kind": "flat", "amount": "100"}},
+        {
+            "key": "tokens",
+            "name": "Tokens",
+            "basis": "meter",
+            "meter": "tokens",
+            "price": {"kind": "per_unit", "rate": "0.01"},
+        },
+    ],
+}
+CUSTOMER = {"id": "cus", "name": "Kunde AG", "email": "k@k.example", "country": "DE", "time_zone": "Europe/Berlin"}
 
 structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
 
@@ -105,6 +129,15 @@ class House:
     def _good(response: httpx.Response) -> Any:
         assert response.is_success, f"{response.request.url} answered {response.status_code}: {response.text}"
         return response.json()
+
+    async def cast(self, now: str, month: date) -> None:
+        """A clock `clk`, the entity `acme` in Berlin on it, a meter, the plan `team`, and a customer `cus` with a card."""
+        await self.post("/v1/test-clocks", {"id": "clk", "now": now})
+        await self.post("/v1/entities", {**ENTITY, "clock": "clk", "books_from": month.isoformat()})
+        await self.post("/v1/meters", METER)
+        await self.put("/v1/plans/team", TEAM)
+        await self.post("/v1/customers", CUSTOMER)
+        await self.put("/v1/customers/cus/payment-method", {"gateway": "pretend", "token": "pm_card_visa"})
 
     async def advance(self, clock: str, to: datetime) -> None:
         """Send a test clock somewhere and wait until it is there."""

@@ -30,7 +30,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "activities": ("billing", "models", "integrations"),
     "workflows": ("billing", "activities"),
     "api": ("billing", "models", "workflows"),
-    "web": ("billing", "models", "workflows"),
+    "web": ("billing", "models", "workflows", "api.access"),
     "sandbox": (),
     "perennial_client": (),
     "settings": (),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
 import pytest
@@ -11,39 +11,7 @@ pytestmark = pytest.mark.anyio
 
 
 async def test_a_month_from_the_agreement_to_the_locked_books(house: Any) -> None:
-    await house.post("/v1/test-clocks", {"id": "clk", "now": "2025-12-30T09:00:00Z"})
-    entity = {
-        "id": "acme",
-        "name": "Acme GmbH",
-        "country": "DE",
-        "functional_currency": "EUR",
-        "time_zone": "Europe/Berlin",
-        "clock": "clk",
-        "books_from": "2026-01-01",
-    }
-    await house.post("/v1/entities", entity)
-    await house.post(
-        "/v1/meters",
-        {"id": "tokens", "name": "Tokens", "event_type": "llm", "quantity_field": "n", "unit": "tokens"},
-    )
-    plan = {
-        "name": "Team",
-        "currency": "EUR",
-        "items": [
-            {"key": "base", "name": "Base", "price": {"kind": "flat", "amount": "100"}},
-            {
-                "key": "tokens",
-                "name": "Tokens",
-                "basis": "meter",
-                "meter": "tokens",
-                "price": {"kind": "per_unit", "rate": "0.01"},
-            },
-        ],
-    }
-    await house.put("/v1/plans/team", plan)
-    customer = {"id": "cus", "name": "Kunde AG", "email": "k@k.example", "country": "DE", "time_zone": "Europe/Berlin"}
-    await house.post("/v1/customers", customer)
-    await house.put("/v1/customers/cus/payment-method", {"gateway": "pretend", "token": "pm_card_visa"})
+    await house.cast("2025-12-30T09:00:00Z", date(2026, 1, 1))
     agreement = {"id": "sub", "customer": "cus", "entity": "acme", "plan": "team", "starts_on": "2026-01-01"}
     await house.post("/v1/subscriptions", agreement)
 
