@@ -14,6 +14,7 @@ from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 
 from activities.closing import Month
 from activities.onboarding import LIFECYCLE_QUEUE
+from activities.pulse import heartbeating_async
 from billing.errors import Broken, Refused
 from models import agenda
 from models.agenda import ClockMoment
@@ -87,7 +88,8 @@ class Clocks:
             async with gate:
                 await wake(self.client, subject)
 
-        await asyncio.gather(*(one(subject) for subject in subjects))
+        async with heartbeating_async():
+            await asyncio.gather(*(one(subject) for subject in subjects))
         return len(subjects)
 
     @activity.defn

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -12,7 +13,7 @@ from temporalio import activity
 from temporalio.client import Client, WithStartWorkflowOperation
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 
-from activities.pulse import heartbeating
+from activities.pulse import heartbeating, heartbeating_async
 from activities.settling import tell_crm
 from billing.errors import Broken, Fault, Refused
 from billing.ids import derive
@@ -84,7 +85,12 @@ class Onboarding:
         """Start `Onboarding` for every deal that nobody has accepted; one that runs is not started again."""
         with transaction(self.engine) as session:
             waiting = inbox.waiting(session, self.name)
-        for deal_id in waiting:
+        async with heartbeating_async():
+            await self._start(waiting)
+        return len(waiting)
+
+    async def _start(self, deal_ids: Sequence[str]) -> None:
+        for deal_id in deal_ids:
             start: WithStartWorkflowOperation[Any, Any] = WithStartWorkflowOperation(
                 "Onboarding",
                 DealRef(self.name, deal_id),
@@ -96,7 +102,6 @@ class Onboarding:
             await self.client.execute_update_with_start_workflow(
                 "accept", start_workflow_operation=start, id=deal_id, result_type=str
             )
-        return len(waiting)
 
     @activity.defn
     def open_account(self, ref: DealRef) -> Opened:

@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 from temporalio import activity
+
+
+@asynccontextmanager
+async def heartbeating_async(seconds: float = 1.5) -> AsyncIterator[None]:
+    """The same for an activity on the event loop."""
+
+    async def beat() -> None:
+        while True:
+            activity.heartbeat()
+            await asyncio.sleep(seconds)
+
+    beater = asyncio.create_task(beat())
+    try:
+        yield
+    finally:
+        beater.cancel()
 
 
 @contextmanager

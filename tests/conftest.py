@@ -131,7 +131,7 @@ class House:
         return response.json()
 
     async def cast(self, now: str, month: date) -> None:
-        """A clock `clk`, the entity `acme` in Berlin on it, a meter, the plan `team`, and a customer `cus` with a card."""
+        """A clock `clk`, the entity `acme` on it, a meter, the plan `team`, and a customer `cus` with a card."""
         await self.post("/v1/test-clocks", {"id": "clk", "now": now})
         await self.post("/v1/entities", {**ENTITY, "clock": "clk", "books_from": month.isoformat()})
         await self.post("/v1/meters", METER)

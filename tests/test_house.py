@@ -129,8 +129,9 @@ def doors(file: File) -> Iterator[Fault]:
     if not file.is_product:
         return
     for line, name in imports(file):
-        target = "api.app" if f"{name}.".startswith("api.app.") else name.split(".")[0]
-        if target in MAY_IMPORT and target != file.room.split(".")[0] and target not in MAY_IMPORT[file.room]:
+        target = next((t for t in ("api.app", "api.access") if f"{name}.".startswith(f"{t}.")), name.split(".")[0])
+        mine = target.split(".")[0] == file.room.split(".")[0] and target != "api.app"
+        if target.split(".")[0] in MAY_IMPORT and not mine and target not in MAY_IMPORT[file.room]:
             allowed = ", ".join(MAY_IMPORT[file.room]) or "nothing of ours"
             yield f"{line}: {file.room} imports {name}; it may import {allowed}"
 

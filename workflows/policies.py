@@ -39,7 +39,12 @@ NEIGHBOUR = Policy(
     retry_policy=_PATIENT,
 )
 # Waiting for other workflows to do what is due.
-OTHERS = Policy(task_queue=LIFECYCLE, start_to_close_timeout=timedelta(minutes=2), retry_policy=_STEADY)
+OTHERS = Policy(
+    task_queue=LIFECYCLE,
+    start_to_close_timeout=timedelta(minutes=10),
+    heartbeat_timeout=timedelta(seconds=6),
+    retry_policy=_STEADY,
+)
 
 # How long a payment under way is waited for by its webhook before the gateway is asked.
 WEBHOOK_PATIENCE = timedelta(seconds=5)
