@@ -13,7 +13,7 @@ from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 
 from api.access import Administrator, Doors, Open
 from billing.errors import NotFound
-from integrations.payments import GatewayEvent, PaymentGateway
+from integrations.payments import GatewayEvent, PaymentGateway, Pending
 from models import payment
 from models.payment import PaymentAttempt
 from workflows.client import INTAKE
@@ -44,7 +44,9 @@ def _write_down(open_: Doors, gateway: str, event: GatewayEvent) -> str | None:
         outcome = type(event.outcome).__name__.lower()
         payment.first_time(session, gateway, event.event_id, event.attempt_id, outcome)
         attempt = session.get(PaymentAttempt, event.attempt_id)
-        return attempt.invoice_id if attempt and attempt.state == "pending" else None
+        if attempt is None or attempt.state != "pending" or isinstance(event.outcome, Pending):
+            return None
+        return attempt.invoice_id
 
 
 async def _tell(client: Client, invoice_id: str, attempt_id: str) -> None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -72,17 +73,18 @@ class Month:
 
     def live(self) -> None:
         """From the signed deal to the closed month."""
-        self._prepare()
-        self._sign()
-        self._first_invoice()
-        self._use(until=self.scenario.day(16), part="first half")
-        self._upgrade()
-        self._use(until=self.scenario.next_month, part="second half")
-        self._bill()
-        self._collect()
-        self._cancel()
-        self._close()
-        self._results()
+        with closing(self.door):
+            self._prepare()
+            self._sign()
+            self._first_invoice()
+            self._use(until=self.scenario.day(16), part="first half")
+            self._upgrade()
+            self._use(until=self.scenario.next_month, part="second half")
+            self._bill()
+            self._collect()
+            self._cancel()
+            self._close()
+            self._results()
 
     def _prepare(self) -> None:
         self._say("Price list", "A test clock, a legal entity, two meters and the plans, through the API.")
@@ -105,7 +107,8 @@ class Month:
             folder / "ca.pem",
             (folder / "connected_app.pem").read_text(),
         )
-        deal = sign_deal(client, **s.deal)
+        with closing(client.session):
+            deal = sign_deal(client, **s.deal)
         self.door.post("/v1/crm/intake", {})
         found = self._until(lambda: self.door.get("/v1/subscriptions"), "the deal to arrive")
         self.subscription, self.customer = found[0]["id"], found[0]["customer_id"]

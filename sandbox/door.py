@@ -21,6 +21,9 @@ class Door:
             base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=60, trust_env=False
         )
 
+    def close(self) -> None:
+        self._client.close()
+
     def get(self, path: str) -> Json:
         return self._answer(self._client.get(path))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
 from datetime import timedelta
 
 from temporalio import workflow
@@ -47,18 +49,25 @@ class Collection(Waiting):
         return await workflow.execute_activity_method(Payments.collect, self._id, summary="do what is due", **NEIGHBOUR)
 
     async def _await_webhook(self) -> Collected:
-        """A payment under way: give the webhook a moment, then ask the gateway itself."""
+        """A payment under way: give the webhook a moment, then ask the gateway itself.
+
+        A webhook may be an old one, so only the gateway's own answer ends the wait before its time.
+        """
         workflow.set_current_details("The payment is under way; waiting for the gateway's word.")
-        try:
-            await workflow.wait_condition(
-                lambda: self._told, timeout=WEBHOOK_PATIENCE, timeout_summary="until the webhook, or ask"
+        patience_ends = workflow.now() + WEBHOOK_PATIENCE
+        while True:
+            with suppress(asyncio.TimeoutError):
+                await workflow.wait_condition(
+                    lambda: self._told,
+                    timeout=max(patience_ends - workflow.now(), timedelta(0)),
+                    timeout_summary="until the webhook, or ask",
+                )
+            self._told = False
+            seen = await workflow.execute_activity_method(
+                Payments.ask_gateway, self._id, summary="how does the payment stand", **NEIGHBOUR
             )
-        except TimeoutError:
-            workflow.logger.info("no webhook yet: asking the gateway")
-        self._told = False
-        return await workflow.execute_activity_method(
-            Payments.ask_gateway, self._id, summary="how does the payment stand", **NEIGHBOUR
-        )
+            if not seen.pending or workflow.now() >= patience_ends:
+                return seen
 
     def _until(self, seen: Collected) -> timedelta | None:
         if seen.on_clock or seen.next_due is None:
