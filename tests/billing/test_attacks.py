@@ -178,6 +178,11 @@ def test_versions_to_come_are_replaced_with_what_was_billed_for_them() -> None:
     assert [x.net.minor for x in document.lines] == [200_00, 220_00]
     seen = books.amend(midnight(date(2026, 1, 11)), change(date(2026, 1, 11)))
     assert [x.net.minor for x in seen.lines] == [-320_00, 210_00]
+    # To the raised price at once: the second stretch costs the same as before, the first does not.
+    books = Books({"sub_1": ramp}, rates=RATES)
+    books.bill(midnight(FIRST))
+    seen = books.amend(midnight(date(2026, 1, 11)), change(date(2026, 1, 11), plan=raised))
+    assert [x.net.minor for x in seen.lines] == [-320_00, 420_00]
 
 
 # Ends.
