@@ -34,6 +34,9 @@ from models.subscription import due_roots, set_lanes
 
 BATCH = 250
 
+# What one account tree can do to a batch; a database that is down is not among it.
+BREAKAGES = (Refused, Broken, ArithmeticError, LookupError, TypeError, ValueError)
+
 
 @dataclass(frozen=True, slots=True)
 class OpenRun:
@@ -111,13 +114,7 @@ class Billing:
                 for root in due_roots(session, run.entity_id, run.cutoff)
                 if command.first <= root and (not command.until or root < command.until)
             ]
-        result = self._bill_roots(command, roots)
-        with transaction(self.engine) as session:
-            cursor(session).execute(
-                "insert into billing_batch (run_id, no, result) values (%s, %s, %s) on conflict do nothing",
-                (command.run_id, command.no, Jsonb(asdict(result))),
-            )
-        return result
+        return self._bill_whole(command, roots)
 
     @activity.defn
     def bill_one(self, command: BillOne) -> Billed:
@@ -146,20 +143,29 @@ class Billing:
             run = _run(session, run_id)
             run.finished_at = run.finished_at or now_on(session, entity(session, run.entity_id).clock_id)
 
-    def _bill_roots(self, command: BillBatch, roots: Sequence[str]) -> Billed:
-        """One transaction for all; if that breaks, each half by itself, down to the root that breaks it."""
-        if not roots:
-            return Billed(command.run_id)
+    def _bill_whole(self, command: BillBatch, roots: Sequence[str]) -> Billed:
+        """The batch and its result in one transaction; if it breaks, in halves, and the result afterwards."""
+        try:
+            with transaction(self.engine) as session:
+                result = bill_roots(session, _run(session, command.run_id), roots)
+                _remember(session, command, result)
+                return result
+        except BREAKAGES:
+            result = self._bill_parts(command, roots)
+        with transaction(self.engine) as session:
+            _remember(session, command, result)
+        return result
+
+    def _bill_parts(self, command: BillBatch, roots: Sequence[str]) -> Billed:
+        """Each half by itself, down to the root that breaks it, which is parked."""
         try:
             with transaction(self.engine) as session:
                 return bill_roots(session, _run(session, command.run_id), roots)
-        except Refused:
-            raise
-        except (Broken, ArithmeticError, LookupError, TypeError, ValueError) as error:
+        except BREAKAGES as error:
             if len(roots) == 1:
                 return self._park(command.run_id, roots[0], error)
             half = len(roots) // 2
-            parts = [self._bill_roots(command, roots[:half]), self._bill_roots(command, roots[half:])]
+            parts = [self._bill_parts(command, roots[:half]), self._bill_parts(command, roots[half:])]
             return Billed(
                 command.run_id,
                 sum(p.invoices for p in parts),
@@ -168,13 +174,20 @@ class Billing:
             )
 
     def _park(self, run_id: str, root_id: str, error: Exception) -> Billed:
-        refusal = Refused(
-            f"Billing broke: {error!r}", code="broken", remedy="This is a fault of the software: report it."
-        )
+        remedy = "This is a fault of the software: report it, and answer this task once it is mended."
+        broken = Refused(f"Billing broke: {error!r}", code="broken", remedy=remedy)
+        refusal = error if isinstance(error, Refused) else broken
         with transaction(self.engine) as session:
             run = _run(session, run_id)
             task.open_task(session, "billing", f"billing/{root_id}", run.entity_id, refusal, run.cutoff)
         return Billed(run_id, parked=1)
+
+
+def _remember(session: Session, command: BillBatch, result: Billed) -> None:
+    cursor(session).execute(
+        "insert into billing_batch (run_id, no, result) values (%s, %s, %s) on conflict do nothing",
+        (command.run_id, command.no, Jsonb(asdict(result))),
+    )
 
 
 def _run(session: Session, run_id: str) -> BillingRun:
@@ -197,8 +210,8 @@ def bill_roots(session: Session, run: BillingRun, root_ids: Sequence[str]) -> Bi
     revenue.promise(session, promises, run.id)
     set_lanes(session, [(b.standing, lane) for b in bills for lane in b.lanes])
     ledger.post(session, [entry for document in documents for entry in _entries(document)])
-    for document in documents:
-        _announce(session, document)
+    printing = {d.heading.invoice_id: {"invoice_id": d.heading.invoice_id} for d in documents}
+    outbox.post(session, "documents", printing, run.entity_id, entity(session, run.entity_id).clock_id)
     for stuck in parked:
         task.open_task(session, "billing", f"billing/{stuck.root_id}", run.entity_id, stuck.refusal, run.cutoff)
     invoice.number(session, run.entity_id, documents)
@@ -230,9 +243,3 @@ def _grant_credits(session: Session, documents: Sequence[Invoice]) -> None:
                         granted_at=head.issued_at,
                     )
                 )
-
-
-def _announce(session: Session, document: Invoice) -> None:
-    head = document.heading
-    clock_id = entity(session, head.entity_id).clock_id
-    outbox.post(session, "documents", head.invoice_id, {"invoice_id": head.invoice_id}, head.entity_id, clock_id)

@@ -11,7 +11,7 @@ from sqlalchemy import Engine
 from sqlmodel import Session
 from temporalio import activity
 
-from billing.accrual import delivered_usage, usage_coverage
+from billing.accrual import delivered_usage, fees_in_arrears, usage_coverage
 from billing.errors import Broken, Refused
 from billing.journal import Entry, revenue_recognised
 from billing.money import Money
@@ -222,7 +222,14 @@ def _measure_delivery(session: Session, command: Month) -> None:
     """Bring usage obligations up to what was delivered by the month's last day, billed or not."""
     found = [s for s in _active(session, command.entity_id) if s.lanes]
     totals = totals_of(session, sorted({s.customer_id for s in found}))
-    promises = [(s, p) for s in found for p in delivered_usage(s, totals[s.customer_id], command.last_day)]
+    promises = [
+        (s, promise)
+        for s in found
+        for promise in (
+            *delivered_usage(s, totals[s.customer_id], command.last_day),
+            *fees_in_arrears(s, command.last_day),
+        )
+    ]
     revenue.promise(session, promises, command.subject)
 
 

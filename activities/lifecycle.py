@@ -18,6 +18,7 @@ from models.amendment import Amendment, Cancellation, open_cancellation
 from models.customer import customer, lock_roots
 from models.database import cursor, transaction
 from models.entity import entity, now_on
+from models.signing import refuse_double_metering
 from models.subscription import Subscription, move, subscription
 
 
@@ -104,7 +105,9 @@ class Lifecycle:
         now = now_on(session, row.clock_id)
         settle(session, [row.root_id], now)
         one = standing_of(session, row.id)
-        seen = preview(one, change_of(session, asked), now)
+        change = change_of(session, asked)
+        refuse_double_metering(session, row.customer_id, row.id, change.plan)
+        seen = preview(one, change, now)
         if asked.preview_hash is not None and asked.preview_hash != seen.preview_hash:
             raise Refused(
                 "Things have changed since the preview.",

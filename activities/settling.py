@@ -46,7 +46,7 @@ def settle(session: Session, root_ids: Sequence[str], now: datetime) -> int:
                 row = session.get(Amendment, item.cause)
                 if row is None:
                     raise Broken(f"the agenda names an amendment that is not there: {item.cause}")
-                apply_amendment(session, row, now)
+                apply_amendment(session, row, item.due_at)
             case "end":
                 _end(session, subscription_id, item.due_at)
             case _:
@@ -142,4 +142,4 @@ def tell_crm(session: Session, subscription_id: str) -> None:
         return
     status = f"{row.state}, terms {row.terms_version}"
     payload = {"deal_id": contract.deal_id, "subscription_id": row.id, "status": status}
-    outbox.post(session, "crm", f"{row.id}/{status}", payload, row.entity_id, row.clock_id)
+    outbox.post(session, "crm", {f"{row.id}/{status}": payload}, row.entity_id, row.clock_id)

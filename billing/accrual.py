@@ -14,7 +14,7 @@ from billing.line import Line, share_off
 from billing.money import Money, total
 from billing.period import Period
 from billing.quantity import added_up
-from billing.rating import Totals, measure, rate_usage, usage_windows
+from billing.rating import Totals, measure, rate_fixed, rate_usage, usage_windows
 from billing.revenue import Obligation, Pattern
 from billing.standing import Standing
 from billing.terms import in_force, windows
@@ -78,6 +78,20 @@ def _unbilled(standing: Standing, totals: Totals, end: date) -> Iterator[Line]:
                 so_far = Period(window.period.start, min(window.period.end, stop))
                 yield rate_usage(window, measure(totals, window.item.meter or "", so_far))
         start = whole.end
+
+
+def fees_in_arrears(standing: Standing, through: date) -> Sequence[Obligation]:
+    """Fees agreed in arrears whose period has begun by `through` and is not billed: earned by the day all the same."""
+    stop = min(through + timedelta(days=1), standing.ends_on or date.max)
+    start = standing.billed_through("arrears")
+    found: list[Line] = []
+    while start < stop:
+        whole = standing.period_at(start)
+        part = Period(start, min(whole.end, standing.ends_on or whole.end))
+        found += rate_fixed(standing.history, part, whole, advance=False)
+        start = whole.end
+    promises = [replace(obligation_of(standing.subscription_id, line), total=_net(line)) for line in found]
+    return [promise for promise in promises if promise.period.start < stop]
 
 
 def _delivered(standing: Standing, item: str, period: Period, earned: Money) -> Obligation:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal, get_args
@@ -46,12 +47,19 @@ class Delivery:
 
 
 def post(
-    session: Session, door: Door, cause: str, payload: dict[str, str], entity_id: str, clock_id: str | None
+    session: Session, door: Door, payloads: Mapping[str, Mapping[str, str]], entity_id: str, clock_id: str | None
 ) -> None:
+    """Put deliveries into the outbox, by cause; a cause that was posted before changes nothing."""
     cursor(session).execute(
-        "insert into outbox (id, door, payload, entity_id, clock_id) values (%s, %s, %s, %s, %s)"
-        " on conflict do nothing",
-        (derive("out", door, cause), door, Jsonb(payload), entity_id, clock_id),
+        "insert into outbox (id, door, payload, entity_id, clock_id)"
+        " select id, %s, payload, %s, %s from unnest(%s::text[], %s::jsonb[]) as p (id, payload) on conflict do nothing",
+        (
+            door,
+            entity_id,
+            clock_id,
+            [derive("out", door, cause) for cause in payloads],
+            [Jsonb(payload) for payload in payloads.values()],
+        ),
     )
 
 

@@ -34,7 +34,7 @@ class Obligation(SQLModel, table=True):
 
 
 def promise(session: Session, promises: Sequence[tuple[Standing, Promise]], cause: str) -> None:
-    """Write down promises in one statement. A ratable one stands as it is; a delivered one takes the new total."""
+    """Write down promises in one statement; one that stands takes the new total and end, and recognition follows."""
     rows = [
         (
             p.obligation_id,
@@ -58,7 +58,7 @@ def promise(session: Session, promises: Sequence[tuple[Standing, Promise]], caus
             " total_minor, currency, period_start, period_end, cause)"
             " select * from unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[],"
             " %s::bigint[], %s::text[], %s::date[], %s::date[], %s::text[]) order by 1"
-            " on conflict (id) do update set total_minor = excluded.total_minor where o.pattern = 'delivered'",
+            " on conflict (id) do update set total_minor = excluded.total_minor, period_end = excluded.period_end",
             [list(column) for column in zip(*rows, strict=True)],
         )
 

@@ -18,6 +18,7 @@ from models import agenda
 from models.customer import customer
 from models.entity import LegalEntity, entity
 from models.invoice import PendingItem
+from models.standing import metered_elsewhere
 from models.subscription import Contract, Subscription, SubscriptionTerms, SubscriptionTransition
 
 
@@ -50,6 +51,7 @@ def sign(session: Session, agreed: Agreement, now: datetime) -> Subscription:
     seller = entity(session, agreed.entity_id)
     buyer = customer(session, agreed.customer_id)
     _check(agreed, seller, local_day(now, zone(buyer.time_zone)))
+    refuse_double_metering(session, buyer.id, agreed.subscription_id, agreed.plan)
     session.add(
         Contract(
             id=agreed.contract_id,
@@ -92,6 +94,23 @@ def sign(session: Session, agreed: Agreement, now: datetime) -> Subscription:
         seller.clock_id,
     )
     return row
+
+
+def refuse_double_metering(session: Session, customer_id: str, subscription_id: str, plan: Plan) -> None:
+    """Refuse a plan whose meters another running subscription of the customer prices already."""
+    taken = metered_elsewhere(session, customer_id, subscription_id)
+    faults = [
+        Fault("plan", f"prices the meter {item.meter!r}, as {taken[item.meter]} does already")
+        for item in plan.items
+        if item.meter in taken
+    ]
+    if faults:
+        raise Refused(
+            "The customer's usage would be billed twice.",
+            code="double_metering",
+            faults=faults,
+            remedy="End the other subscription first, or make a customer of its own for this usage.",
+        )
 
 
 def _check(agreed: Agreement, seller: LegalEntity, today: date) -> None:

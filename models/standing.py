@@ -13,6 +13,7 @@ from billing.line import Because, Line
 from billing.money import Money
 from billing.period import Interval, Period
 from billing.proration import BilledFee
+from billing.quantity import added_up
 from billing.standing import BilledUsage, Lane, PendingLine, Standing
 from billing.taxes import Parties
 from billing.terms import Terms
@@ -125,13 +126,14 @@ def _pending(session: Session, ids: list[str]) -> dict[str, list[PendingLine]]:
 def _billed(
     session: Session, standings: dict[str, Standing]
 ) -> tuple[dict[str, list[BilledFee]], dict[str, list[BilledUsage]]]:
-    """What recent lines charged: fees that reach into the period being used, and usage by window."""
+    """What lines have charged: usage by window, all of it, since late usage knows no horizon; fees of the last year."""
     rows = cursor(session).execute(
         "select l.subscription_id, l.kind, l.item, l.description, l.period_start, l.period_end, l.quantity,"
         " l.gross_minor, l.discount_minor, l.currency, l.revenue, l.because"
         " from invoice_line l join billing_lane b on b.subscription_id = l.subscription_id and b.lane = 'arrears'"
         " where l.subscription_id = any(%s) and l.kind <> 'credit_purchase'"
-        " and l.period_end > b.billed_through - 100 order by l.subscription_id, l.period_start, l.id",
+        " and (l.meter_id is not null or l.period_end > b.billed_through - 400)"
+        " order by l.subscription_id, l.period_start, l.invoice_id, l.no",
         (list(standings),),
     )
     fees: dict[str, list[BilledFee]] = defaultdict(list)
@@ -145,8 +147,24 @@ def _billed(
             usage[key][item, period] = BilledUsage(
                 item,
                 period,
-                quantity,
+                added_up([quantity, before.quantity]) if before else quantity,
                 gross + before.gross if before else gross,
                 gross - discount + before.net if before else gross - discount,
             )
     return fees, {key: list(windows.values()) for key, windows in usage.items()}
+
+
+def metered_elsewhere(session: Session, customer_id: str, subscription_id: str) -> dict[str, str]:
+    """Meters that the customer's other running subscriptions price, each with the subscription that does.
+
+    A customer's usage of a meter is billed by one subscription; a second one would bill it again.
+    """
+    rows = cursor(session).execute(
+        "select distinct item ->> 'meter', t.subscription_id from subscription_terms t"
+        " join subscription s on s.id = t.subscription_id and s.state <> 'ended'"
+        " join plan p on p.plan_id = t.plan_id and p.version = t.plan_version,"
+        " jsonb_array_elements(p.content -> 'items') item"
+        " where s.customer_id = %s and s.id <> %s and item ->> 'meter' is not null",
+        (customer_id, subscription_id),
+    )
+    return dict(rows.fetchall())

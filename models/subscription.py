@@ -135,12 +135,24 @@ def set_lanes(session: Session, moved: Sequence[tuple[Standing, Lane]]) -> None:
         )
 
 
+# A subscription that has ended has no lane that is due; its usage may still arrive.
+_LATE_AFTER_THE_END = """
+  select s.root_id from subscription s join (
+    select subscription_id, meter_id, period_start, period_end, sum(quantity) as billed
+    from invoice_line where meter_id is not null group by 1, 2, 3, 4) w on w.subscription_id = s.id
+  where s.entity_id = %(entity)s and s.state = 'ended' and w.billed <> coalesce(
+    (select sum(t.quantity) from usage_total t where t.customer_id = s.customer_id and t.meter_id = w.meter_id
+      and t.day >= w.period_start and t.day < w.period_end), 0)
+"""
+
+
 def due_roots(session: Session, entity_id: str, cutoff: datetime) -> list[str]:
     """Account roots with something due by the cut-off, in order; those that wait for a person are left out."""
     rows = cursor(session).execute(
-        "select distinct s.root_id from billing_lane l join subscription s on s.id = l.subscription_id"
-        " where l.entity_id = %s and l.next_bill_at <= %s and not exists"
-        " (select from task t where t.subject = 'billing/' || s.root_id and t.answered_at is null) order by 1",
-        (entity_id, cutoff),
+        "with due as (select s.root_id from billing_lane l join subscription s on s.id = l.subscription_id"
+        " where l.entity_id = %(entity)s and l.next_bill_at <= %(cutoff)s union " + _LATE_AFTER_THE_END + ")"
+        " select root_id from due d where not exists"
+        " (select from task t where t.subject = 'billing/' || d.root_id and t.answered_at is null) order by 1",
+        {"entity": entity_id, "cutoff": cutoff},
     )
     return [root_id for (root_id,) in rows]
