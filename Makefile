@@ -7,12 +7,12 @@ FOLDER := .perennial
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test check up down bench storm clean lock
+.PHONY: help demo test check up down storm clean lock
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
 
-demo: .venv/sandbox.stamp ## a company's year in minutes, on this machine alone (TRACE=file writes down what happened)
+demo: .venv/sandbox.stamp ## one customer's month, from a signed deal to a closed month (TRACE=file.csv[,file.csv]: real usage)
 	@$(RUN)/perennial demo $(if $(TRACE),--trace '$(TRACE)')
 
 test: .venv/test.stamp ## every test
@@ -30,11 +30,8 @@ up: .venv/sandbox.stamp ## the whole stack in this terminal; Ctrl-C stops it, th
 down: .venv/sandbox.stamp ## stop the stack that runs in another terminal
 	@$(RUN)/perennial down
 
-bench: .venv/sandbox.stamp ## how fast it is here (SIZE=subscriptions)
-	@$(RUN)/perennial bench $(if $(SIZE),--size '$(SIZE)')
-
-storm: .venv/test.stamp ## the long seeded storm of faults, which `make test` runs only a little of
-	@$(RUN)/perennial storm
+storm: .venv/test.stamp ## kill the worker many times over a customer's month (KILLS=100 SEED=7)
+	@KILLS=$(or $(KILLS),100) $(if $(SEED),SEED=$(SEED)) $(RUN)/python -m pytest tests/test_kills.py
 
 clean: ## remove the stack's data, the environment and what tools have left
 	@if [ -d $(FOLDER) ]; then [ -x $(RUN)/python ] && $(RUN)/python -m sandbox.clear $(FOLDER) || { \

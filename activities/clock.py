@@ -16,7 +16,7 @@ from activities.closing import Month
 from activities.onboarding import LIFECYCLE_QUEUE
 from activities.pulse import heartbeating_async
 from billing.errors import Broken, Refused
-from models import agenda
+from models import agenda, closing
 from models.agenda import ClockMoment
 from models.database import transaction
 from models.entity import TestClock
@@ -100,10 +100,12 @@ class Clocks:
         return await self.tick(tuple(subject for subject, _ in found))
 
     async def rebuild(self) -> int:
-        """Start everyone whom the agenda names and who does not run; looking changes nothing that is not due."""
+        """Start everyone who has something to wait for and does not run; looking changes nothing that is not due."""
         with transaction(self.engine) as session:
-            found = agenda.open_subjects(session, overdue_only=False, now=datetime.now(UTC))
-        for subject, _ in found:
+            planned = agenda.open_subjects(session, overdue_only=False, now=datetime.now(UTC))
+            begun = [Month(c.entity_id, c.month).subject for c in closing.closes(session) if c.locked_at is None]
+        subjects = sorted({*begun, *(subject for subject, _ in planned)})
+        for subject in subjects:
             workflow, argument = who(subject)
             await self.client.start_workflow(
                 workflow,
@@ -112,7 +114,7 @@ class Clocks:
                 task_queue=LIFECYCLE_QUEUE,
                 id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
             )
-        return len(found)
+        return len(subjects)
 
 
 def _step(due: ClockMoment, clock: TestClock) -> Step:

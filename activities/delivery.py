@@ -15,10 +15,12 @@ from activities.pulse import heartbeating
 from activities.rendering import render_invoice
 from billing.errors import Broken
 from integrations.crm import Crm, DealStatus
+from activities.settling import status_of
 from models import outbox
 from models.database import cursor, transaction
 from models.outbox import DOORS, Delivery
 from models.outbox import Door as Door
+from models.subscription import subscription
 
 log = structlog.get_logger()
 
@@ -95,8 +97,16 @@ class Deliveries:
                 self._render(delivery)
 
     def _write_back(self, delivery: Delivery) -> None:
-        p = delivery.payload
-        self.crm.write_back(DealStatus(p["deal_id"], p["subscription_id"], p["status"]))
+        """How the subscription stands now, whatever it was when this was posted: deliveries overtake each other."""
+        deal_id, subscription_id = delivery.payload["deal_id"], delivery.payload["subscription_id"]
+        told = ""
+        while told != (status := self._status(subscription_id)):
+            self.crm.write_back(DealStatus(deal_id, subscription_id, status))
+            told = status
+
+    def _status(self, subscription_id: str) -> str:
+        with transaction(self.engine) as session:
+            return status_of(subscription(session, subscription_id))
 
     def _render(self, delivery: Delivery) -> None:
         """Print the invoice once; what is stored stays as it is."""

@@ -110,6 +110,8 @@ class Onboarding:
             row = session.get(CrmInbox, (ref.crm, ref.deal_id), with_for_update=True)
             if row is None:
                 raise Broken(f"deal {ref.deal_id} is not in the inbox")
+            if row.faults:
+                raise _unreadable(ref.deal_id, row.faults)
             deal = read(Deal, row.deal)
             seller = entity(session, deal.entity)
             now = now_on(session, seller.clock_id)
@@ -166,9 +168,14 @@ def _keep(session: Session, found: Deal | UnreadableDeal) -> None:
     """Into the inbox; an unreadable one becomes a person's task."""
     if isinstance(found, Deal):
         inbox.take_in(session, found.crm, found.deal_id, found.modified_at, to_json(found), [])
+        task.close_tasks(session, f"deal/{found.crm}/{found.deal_id}", found.modified_at, "corrected in the CRM")
         return
     faults = [{"field": fault.field, "reason": fault.reason} for fault in found.faults]
     inbox.take_in(session, found.crm, found.deal_id, found.modified_at, {}, faults)
-    said = "; ".join(f"{fault.field}: {fault.reason}" for fault in found.faults)
-    refusal = Refused(f"Deal {found.deal_id} cannot be read: {said}", remedy="Correct it in the CRM; it is read again.")
+    refusal = _unreadable(found.deal_id, faults)
     task.open_task(session, "deal", f"deal/{found.crm}/{found.deal_id}", None, refusal, found.modified_at)
+
+
+def _unreadable(deal_id: str, faults: Sequence[dict[str, str]]) -> Refused:
+    said = "; ".join(f"{fault['field']}: {fault['reason']}" for fault in faults)
+    return Refused(f"Deal {deal_id} cannot be read: {said}", remedy="Correct it in the CRM; it is read again.")

@@ -87,8 +87,9 @@ class Payments:
         with transaction(self.engine) as session:
             ids = payment.to_charge(session, command.run_id, command.limit + 1)
         with heartbeating():
-            outcomes = [self._charge(invoice_id) or "" for invoice_id in ids[: command.limit]]
-        waiting = [subject_of(i) for i, state in zip(ids, outcomes, strict=False) if state in ("declined", "pending")]
+            outcomes = [self._charge_of_run(invoice_id) for invoice_id in ids[: command.limit]]
+        unsettled = ("declined", "pending", "refused")
+        waiting = [subject_of(i) for i, state in zip(ids, outcomes, strict=False) if state in unsettled]
         return Charged(
             outcomes.count("paid"),
             outcomes.count("declined"),
@@ -107,10 +108,11 @@ class Payments:
             tried = payment.attempts(session, invoice_id)
         if due:
             last = tried[-1] if tried else None
-            if last and last.state == "pending" and last.reference:
-                self._record(last.id, self.gateway.look_up(last.reference))
-            else:
-                self._charge(invoice_id, again=True)
+            with heartbeating():
+                if last and last.state == "pending" and last.reference:
+                    self._record(last.id, self.gateway.look_up(last.reference))
+                else:
+                    self._charge(invoice_id, again=True)
             with transaction(self.engine) as session:
                 for item in due:
                     agenda.done(session, item.subject, item.cause, now)
@@ -122,7 +124,8 @@ class Payments:
         with transaction(self.engine) as session:
             tried = payment.attempts(session, invoice_id)
         if tried and tried[-1].state == "pending" and tried[-1].reference:
-            self._record(tried[-1].id, self.gateway.look_up(tried[-1].reference))
+            with heartbeating():
+                self._record(tried[-1].id, self.gateway.look_up(tried[-1].reference))
         return self.collection(invoice_id)
 
     def collection(self, invoice_id: str) -> Collected:
@@ -145,6 +148,17 @@ class Payments:
                 customer=seen.customer_id,
                 entity=seen.entity_id,
             )
+
+    def _charge_of_run(self, invoice_id: str) -> str:
+        """What became of it. One that the gateway refuses is left to its `Collection`, and holds up no other."""
+        try:
+            return self._charge(invoice_id) or ""
+        except Refused as refusal:
+            with transaction(self.engine) as session:
+                document = _document(session, invoice_id)
+                now = now_on(session, entity(session, document.entity_id).clock_id)
+                _plan(session, document, f"refused: {refusal.code}", now)
+            return "refused"
 
     def _charge(self, invoice_id: str, again: bool = False) -> str | None:
         """One attempt; an attempt that was started and never decided is taken up under its own key."""
@@ -214,7 +228,7 @@ def record(session: Session, attempt_id: str, outcome: Outcome) -> str:
     match outcome:
         case Pending():
             attempt.state = "pending"
-            _plan(session, document, f"look after {attempt.no}", now + LOOK_AGAIN)
+            _look_again(session, document, attempt, now)
         case Paid():
             attempt.state, attempt.decided_at = "paid", now
             _settle(session, document, attempt, now)
@@ -238,11 +252,19 @@ def _settle(session: Session, document: Invoice, attempt: PaymentAttempt, now: d
     task.close_tasks(session, subject_of(document.id), now, "paid")
 
 
+def _look_again(session: Session, document: Invoice, attempt: PaymentAttempt, now: datetime) -> None:
+    """Plan to ask after a payment under way, unless that is planned; day after day, as webhooks get lost."""
+    planned = agenda.next_due(session, subject_of(document.id))
+    if planned is None or planned <= now:
+        due_at = now + LOOK_AGAIN
+        _plan(session, document, f"look after {attempt.no} on {due_at:%Y-%m-%d}", due_at)
+
+
 def _dun(session: Session, document: Invoice, attempt: PaymentAttempt, now: datetime) -> None:
     """Plan the next attempt by the dunning calendar; when it is used up, or pointless, ask a person."""
     declines = [a for a in payment.attempts(session, document.id) if a.state == "declined" and a.decided_at]
     first = min((a.decided_at for a in declines if a.decided_at), default=now)
-    again = None if attempt.decline_final else DUNNING.next_attempt(attempt.no, first)
+    again = None if attempt.decline_final else _next_attempt(attempt.no, first, now)
     agenda.drop(session, subject_of(document.id), "collect", now)
     if again is not None:
         _plan(session, document, f"attempt {attempt.no + 1}", again)
@@ -253,6 +275,15 @@ def _dun(session: Session, document: Invoice, attempt: PaymentAttempt, now: date
         remedy="Ask the customer for another payment method, store it, and answer this task.",
     )
     task.open_task(session, "collection", subject_of(document.id), document.entity_id, refusal, now)
+
+
+def _next_attempt(no: int, first: datetime, now: datetime) -> datetime | None:
+    """The calendar's next day that is still to come; days that passed are not made up for by a row of charges."""
+    again = DUNNING.next_attempt(no, first)
+    while again is not None and again <= now:
+        no += 1
+        again = DUNNING.next_attempt(no, first)
+    return again
 
 
 def _plan(session: Session, document: Invoice, cause: str, due_at: datetime) -> None:

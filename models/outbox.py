@@ -52,7 +52,8 @@ def post(
     """Put deliveries into the outbox, by cause; a cause that was posted before changes nothing."""
     cursor(session).execute(
         "insert into outbox (id, door, payload, entity_id, clock_id)"
-        " select id, %s, payload, %s, %s from unnest(%s::text[], %s::jsonb[]) as p (id, payload) on conflict do nothing",
+        " select id, %s, payload, %s, %s from unnest(%s::text[], %s::jsonb[]) as p (id, payload)"
+        " on conflict do nothing",
         (
             door,
             entity_id,

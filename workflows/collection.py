@@ -12,7 +12,7 @@ from activities.payments import Collected, Payments
 from billing.money import Money
 from workflows import attributes
 from workflows.policies import NEIGHBOUR, WEBHOOK_PATIENCE
-from workflows.waiting import Waiting
+from workflows.waiting import Waiting, until
 
 
 @workflow.defn
@@ -30,12 +30,12 @@ class Collection(Waiting):
         while True:
             seen = await self.until_accepted(f"collection/{self._id}", None, self._collect)
             if seen.pending:
-                seen = await self._await_webhook()
+                seen = await self.until_accepted(f"collection/{self._id}", None, self._await_webhook)
             self._show(seen)
             if seen.settled:
                 await self.finish()
                 return f"settled after {seen.attempts} attempts"
-            await self.rest(self._until(seen), awake=lambda: self._told)
+            await self.rest(until(seen.next_due, seen.now, seen.on_clock), awake=lambda: self._told)
             self._told = False
             if workflow.info().is_continue_as_new_suggested():
                 await self.finish()
@@ -68,11 +68,6 @@ class Collection(Waiting):
             )
             if not seen.pending or workflow.now() >= patience_ends:
                 return seen
-
-    def _until(self, seen: Collected) -> timedelta | None:
-        if seen.on_clock or seen.next_due is None:
-            return None
-        return max(seen.next_due - workflow.now(), timedelta(0))
 
     def _show(self, seen: Collected) -> None:
         stage = "settled" if seen.settled else "needs a person" if seen.waiting_for_person else "dunning"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
 from typing import TypeVar
 
 from temporalio import workflow
@@ -16,7 +15,7 @@ from activities.closing import Month as Month
 from workflows import attributes
 from workflows.billing_run import BillingRun
 from workflows.policies import DATABASE, NEIGHBOUR, SET_WORK
-from workflows.waiting import Waiting
+from workflows.waiting import Waiting, until
 
 T = TypeVar("T")
 
@@ -79,7 +78,7 @@ class MonthlyClose(Waiting):
         begun = await self._begin()
         while not begun.stage:
             attributes.tell("waiting for the day", entity=self._month.entity_id, period=f"{self._month.month:%Y-%m}")
-            await self.rest(_until(begun))
+            await self.rest(until(begun.due_at, begun.now, begun.on_clock))
             begun = await self._begin()
         attributes.tell("cut off", entity=self._month.entity_id, period=f"{self._month.month:%Y-%m}")
         self._tick_off("cut off", "only recognition posts into the month now")
@@ -88,19 +87,20 @@ class MonthlyClose(Waiting):
         return await workflow.execute_activity_method(Closing.begin, self._month, summary="cut off", **DATABASE)
 
     async def _bill(self) -> None:
-        """Whatever the daily run has not billed is billed now; what still is behind needs a person."""
+        """Whatever the daily run has not billed is billed now; what still is behind needs a person, then again."""
+        await self._step(self._bill_what_is_behind)
+        self._tick_off("billed")
+
+    async def _bill_what_is_behind(self) -> None:
         await workflow.execute_child_workflow(
             BillingRun.run,
             OpenRun(self._month.entity_id),
             id=f"billing-run/{self._month.entity_id}/close-{self._month.month:%Y-%m}",
             static_summary=f"before the close of {self._month.month:%Y-%m}",
         )
-        await self._step(
-            lambda: workflow.execute_activity_method(
-                Closing.check_billed, self._month, summary="is everything billed", **DATABASE
-            )
+        await workflow.execute_activity_method(
+            Closing.check_billed, self._month, summary="is everything billed", **DATABASE
         )
-        self._tick_off("billed")
 
     async def _prove(self) -> None:
         while True:
@@ -146,9 +146,3 @@ class MonthlyClose(Waiting):
         done = {text.partition(":")[0]: text for text in self._done}
         lines = [f"- [{'x' if step in done else ' '}] {done.get(step, step)}" for step in STEPS]
         workflow.set_current_details("\n".join([*lines, "", waits_for]))
-
-
-def _until(begun: Begun) -> timedelta | None:
-    if begun.on_clock or begun.due_at is None:
-        return None
-    return max(begun.due_at - workflow.now(), timedelta(0))

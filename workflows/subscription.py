@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 from temporalio import workflow
 
 from activities.billing import Billing, BillOne
@@ -13,7 +11,7 @@ from activities.lifecycle import Lifecycle, Standstill
 from activities.payments import ChargeRun, Payments
 from workflows import attributes
 from workflows.policies import DATABASE, NEIGHBOUR, OTHERS, SET_WORK
-from workflows.waiting import Waiting
+from workflows.waiting import Waiting, until
 
 
 @workflow.defn
@@ -29,14 +27,11 @@ class Subscription(Waiting):
     @workflow.run
     async def run(self, subscription_id: str) -> str:
         while True:
-            seen = await self.until_accepted(self._subject, None, self._look)
-            self._show(seen)
-            if seen.bill_now:
-                await self._bill(seen)
+            seen = await self.until_accepted(self._subject, None, self._look_and_bill)
             if seen.state == "ended":
                 await self.finish()
                 return f"ended on {seen.ends_on}"
-            await self.rest(_until(seen))
+            await self.rest(until(seen.next_due, seen.now, seen.on_clock))
             if workflow.info().is_continue_as_new_suggested():
                 await self.finish()
                 workflow.continue_as_new(subscription_id)
@@ -59,11 +54,11 @@ class Subscription(Waiting):
 
     @workflow.signal(description="An upgrade was stored under this id: carry it out like `amend`.")
     async def upgrade_requested(self, amendment_id: str) -> None:
-        await self._amend(amendment_id)
+        await self.until_accepted(self._subject, None, lambda: self._amend(amendment_id))
 
     @workflow.signal(description="A cancellation was stored under this id: schedule it like `cancel`.")
     async def cancellation_requested(self, cancellation_id: str) -> None:
-        await self._cancel(cancellation_id)
+        await self.until_accepted(self._subject, None, lambda: self._cancel(cancellation_id))
 
     @workflow.query(description="How the subscription stood when it was last looked at.")
     def standing(self) -> Standstill | None:
@@ -92,6 +87,16 @@ class Subscription(Waiting):
             Lifecycle.look, self._id, summary="let take effect what is due", **DATABASE
         )
 
+    async def _look_and_bill(self) -> Standstill:
+        seen = await self._look()
+        self._show(seen)
+        if not seen.bill_now:
+            return seen
+        await self._bill(seen)
+        seen = await self._look()
+        self._show(seen)
+        return seen
+
     async def _bill(self, seen: Standstill) -> None:
         """The first or last invoice, at once; a card is charged for it, and what stays open is collected."""
         cause = "last" if seen.state == "ended" else "first"
@@ -105,7 +110,6 @@ class Subscription(Waiting):
             await workflow.execute_activity_method(
                 Clocks.tick, charged.collections, summary="start collecting", **OTHERS
             )
-        self._show(await self._look())
 
     def _show(self, seen: Standstill) -> None:
         self._seen = seen
@@ -118,10 +122,3 @@ class Subscription(Waiting):
             f"Wakes next: {due}{' (test clock)' if seen.on_clock else ''}.\n\n"
             "Change it with `amend` or `cancel`; a preview is at the API."
         )
-
-
-def _until(seen: Standstill) -> timedelta | None:
-    """How long to sleep on the wall clock; on a test clock one waits to be ticked."""
-    if seen.on_clock or seen.next_due is None:
-        return None
-    return max(seen.next_due - workflow.now(), timedelta(0))

@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TypeVar
 
 from temporalio import workflow
-from temporalio.exceptions import ActivityError, ApplicationError
+from temporalio.exceptions import ActivityError, ApplicationError, ChildWorkflowError, FailureError
 
 from activities.lifecycle import Lifecycle, ParkedStep
 from workflows.policies import DATABASE
@@ -29,12 +29,13 @@ class Waiting:
         self._served = 0
         self._changed = False
         self._resumed = False
+        self._ending = False
 
     @workflow.update(description="Do what is due now; answered when it is done.")
     async def tick(self) -> None:
         self._asked += 1
         mine = self._asked
-        await workflow.wait_condition(lambda: self._served >= mine)
+        await workflow.wait_condition(lambda: self._served >= mine or self._ending)
 
     @workflow.signal(description="The agenda has a new row for this subject: look again.")
     def agenda_changed(self) -> None:
@@ -56,18 +57,21 @@ class Waiting:
         self._changed = False
 
     async def finish(self) -> None:
-        """Answer everyone, and let running handlers end, before the workflow does."""
-        self._served = self._asked
-        await workflow.wait_condition(lambda: workflow.all_handlers_finished() and self._served >= self._asked)
+        """Answer everyone, whoever still comes too, and let running handlers end, before the workflow does.
+
+        Who was answered without anything having been done finds the subject still due and asks again.
+        """
+        self._ending = True
+        await workflow.wait_condition(workflow.all_handlers_finished)
 
     async def until_accepted(self, subject: str, entity_id: str | None, step: Callable[[], Awaitable[T]]) -> T:
         """Do a step; when it is refused, ask a person, say so in the details, and try again after `resume`."""
         while True:
             try:
                 return await step()
-            except ActivityError as error:
-                cause = error.cause
-                if not isinstance(cause, ApplicationError) or cause.type not in ("Refused", "Broken"):
+            except (ActivityError, ChildWorkflowError) as error:
+                cause = _said(error)
+                if cause is None:
                     raise
                 await self._park(subject, entity_id, cause)
 
@@ -86,3 +90,21 @@ class Waiting:
         while not self._resumed:
             await self.rest(awake=lambda: self._resumed)
         await workflow.execute_activity_method(Lifecycle.resume, subject, summary="due again", **DATABASE)
+
+
+def until(due: datetime | None, now: datetime, on_clock: bool) -> timedelta | None:
+    """How long to sleep; None on a test clock, where one waits to be ticked, and where nothing is planned.
+
+    Both moments were read on one clock, so that clocks that disagree cannot make a wake come early again and again.
+    """
+    if on_clock or due is None:
+        return None
+    return max(due - now, timedelta(0))
+
+
+def _said(error: FailureError) -> ApplicationError | None:
+    """What was refused or broke, behind the activity or the child workflow that failed of it."""
+    cause: BaseException | None = error
+    while isinstance(cause, ActivityError | ChildWorkflowError):
+        cause = cause.cause
+    return cause if isinstance(cause, ApplicationError) and cause.type in ("Refused", "Broken") else None
