@@ -28,7 +28,7 @@ from models.credit import CreditGrant
 from models.customer import lock_roots
 from models.database import cursor, transaction
 from models.entity import entity, now_on
-from models.invoice import BillingBatch, BillingRun
+from models.invoice import BillingBatch, BillingRun, batches_of
 from models.standing import standings
 from models.subscription import due_roots, set_lanes
 
@@ -40,19 +40,24 @@ BREAKAGES = (Refused, Broken, ArithmeticError, LookupError, TypeError, ValueErro
 
 @dataclass(frozen=True, slots=True)
 class OpenRun:
-    """Open the billing of an entity up to `cutoff` (None: now, on the entity's clock)."""
+    """Open the billing of an entity up to `cutoff` (None: now, on the entity's clock, fixed for the `cause`)."""
 
     entity_id: str
     cutoff: datetime | None = None
+    cause: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """An open run: its id, and the first root of each batch of whole account trees."""
+    """An open run: its id, the first root of each batch of whole account trees, and the number of the first batch.
+
+    A run that is opened again, as at a moment of a test clock, goes on counting.
+    """
 
     run_id: str
     batches: tuple[str, ...]
     on_clock: bool
+    first_no: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,13 +99,15 @@ class Billing:
         with transaction(self.engine) as session:
             seller = entity(session, command.entity_id)
             cutoff = command.cutoff or now_on(session, seller.clock_id)
-            day = local_day(cutoff, zone(seller.time_zone))
-            run_id = derive("run", seller.id, cutoff)
-            if session.get(BillingRun, run_id) is None:
-                posted_on = ledger.posting_day(session, seller.id, day)
-                session.add(BillingRun(id=run_id, entity_id=seller.id, cutoff=cutoff, posted_on=posted_on))
-            roots = due_roots(session, seller.id, cutoff)
-            return Run(run_id, tuple(roots[::BATCH]), seller.clock_id is not None)
+            cause = "" if command.cutoff else command.cause
+            run_id = derive("run", seller.id, cause or cutoff)
+            run = session.get(BillingRun, run_id)
+            if run is None:
+                posted_on = ledger.posting_day(session, seller.id, local_day(cutoff, zone(seller.time_zone)))
+                run = BillingRun(id=run_id, entity_id=seller.id, cutoff=cutoff, posted_on=posted_on)
+                session.add(run)
+            roots = due_roots(session, seller.id, run.cutoff)
+            return Run(run_id, tuple(roots[::BATCH]), seller.clock_id is not None, batches_of(session, run_id) + 1)
 
     @activity.defn
     def bill_batch(self, command: BillBatch) -> Billed:

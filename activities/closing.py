@@ -11,6 +11,7 @@ from sqlalchemy import Engine
 from sqlmodel import Session
 from temporalio import activity
 
+from activities.pulse import heartbeating
 from billing.accrual import delivered_usage, fees_in_arrears, usage_coverage
 from billing.errors import Broken, Refused
 from billing.journal import Entry, revenue_recognised
@@ -162,8 +163,11 @@ class Closing:
             return Proof(len(found) - len(wrong), wrong)
 
     @activity.defn
-    def await_approval(self, command: Month) -> None:
+    def await_approval(self, command: Month) -> str:
+        """Ask for the approval; who gave it, if it was given already."""
         with transaction(self.engine) as session:
+            if approved_by := closing.month_close(session, command.entity_id, command.month).approved_by:
+                return approved_by
             _stage(session, command, "awaiting approval")
             seller = entity(session, command.entity_id)
             question = Refused(
@@ -171,6 +175,7 @@ class Closing:
                 remedy="Look at the tie-outs, then approve the close.",
             )
             task.open_task(session, "approval", command.subject, seller.id, question, now_on(session, seller.clock_id))
+            return ""
 
     @activity.defn
     def approve(self, command: Approval) -> str:
@@ -189,7 +194,8 @@ class Closing:
         """Send the month's journal under our reference; what stands there already is not sent again."""
         with transaction(self.engine) as session:
             batch = journal_batch(session, command)
-        posted = self.erp.post_journal(batch)
+        with heartbeating():
+            posted = self.erp.post_journal(batch)
         with transaction(self.engine) as session:
             row = closing.month_close(session, command.entity_id, command.month)
             row.erp, row.erp_reference, row.stage = self.erp_name, posted.reference, "posted to the ERP"

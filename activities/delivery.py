@@ -13,9 +13,9 @@ from temporalio import activity
 from activities.printing import printable
 from activities.pulse import heartbeating
 from activities.rendering import render_invoice
+from activities.settling import status_of
 from billing.errors import Broken
 from integrations.crm import Crm, DealStatus
-from activities.settling import status_of
 from models import outbox
 from models.database import cursor, transaction
 from models.outbox import DOORS, Delivery

@@ -171,6 +171,9 @@ def _keep(session: Session, found: Deal | UnreadableDeal) -> None:
         task.close_tasks(session, f"deal/{found.crm}/{found.deal_id}", found.modified_at, "corrected in the CRM")
         return
     faults = [{"field": fault.field, "reason": fault.reason} for fault in found.faults]
+    known = session.get(CrmInbox, (found.crm, found.deal_id))
+    if known is not None and known.modified_at == found.modified_at:
+        return
     inbox.take_in(session, found.crm, found.deal_id, found.modified_at, {}, faults)
     refusal = _unreadable(found.deal_id, faults)
     task.open_task(session, "deal", f"deal/{found.crm}/{found.deal_id}", None, refusal, found.modified_at)

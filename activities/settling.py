@@ -23,7 +23,7 @@ from models.catalog import plan
 from models.database import cursor
 from models.invoice import PendingItem
 from models.standing import standing
-from models.subscription import Contract, SubscriptionTerms, move, set_lanes, subscription
+from models.subscription import Contract, Subscription, SubscriptionTerms, move, set_lanes, subscription
 
 
 def subject_of(subscription_id: str) -> str:
@@ -39,6 +39,9 @@ def settle(session: Session, root_ids: Sequence[str], now: datetime) -> int:
     due = agenda.due_for(session, [subject_of(key) for (key,) in rows], now)
     for item in due:
         subscription_id = item.subject.removeprefix("subscription/")
+        if subscription(session, subscription_id).state == "ended":
+            agenda.done(session, item.subject, item.cause, now, "dropped")
+            continue
         match item.kind:
             case "activate":
                 _activate(session, subscription_id, item.due_at)
@@ -112,6 +115,8 @@ def _end(session: Session, subscription_id: str, at: datetime) -> None:
     _remember(session, one, ending_lines(one, cancellation.effective_on, cancellation.id), cancellation.id, at)
     move(session, row, "end", cancellation.id, at)
     cancellation.applied_at = at
+    agenda.drop(session, subject_of(subscription_id), "activate", at)
+    agenda.drop(session, subject_of(subscription_id), "amendment", at)
     realign_lanes(session, subscription_id)
     tell_crm(session, subscription_id)
 
@@ -140,6 +145,11 @@ def tell_crm(session: Session, subscription_id: str) -> None:
     contract = session.get(Contract, row.contract_id)
     if contract is None or contract.crm is None or contract.deal_id is None:
         return
-    status = f"{row.state}, terms {row.terms_version}"
+    status = status_of(row)
     payload = {"deal_id": contract.deal_id, "subscription_id": row.id, "status": status}
     outbox.post(session, "crm", {f"{row.id}/{status}": payload}, row.entity_id, row.clock_id)
+
+
+def status_of(row: Subscription) -> str:
+    """What a CRM shows of a subscription."""
+    return f"{row.state}, terms {row.terms_version}"

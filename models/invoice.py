@@ -138,6 +138,12 @@ class BillingBatch(SQLModel, table=True):
     result: Any = Field(sa_column=Column(JSONB, nullable=False))
 
 
+def batches_of(session: Session, run_id: str) -> int:
+    """The highest number of a batch that the run has finished."""
+    row = cursor(session).execute("select max(no) from billing_batch where run_id = %s", (run_id,)).fetchone()
+    return (row and row[0]) or 0
+
+
 def line_id(invoice_id: str, line: Line) -> str:
     return derive("il", invoice_id, line.key)
 

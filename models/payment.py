@@ -67,12 +67,17 @@ def first_time(session: Session, gateway: str, event_id: str, attempt_id: str, o
 
 
 def to_charge(session: Session, run_id: str, limit: int) -> list[str]:
-    """Invoices of a run with something due, a payment method, and no decided attempt yet; in order of number."""
+    """Invoices of a run with something due, a payment method and no decided attempt, in order of number.
+
+    What is on the agenda to be collected is left to that.
+    """
     rows = cursor(session).execute(
         "select i.id from invoice i join invoice_number n on n.invoice_id = i.id"
         " join payment_method m on m.customer_id = i.customer_id"
         " where i.run_id = %s and i.due_minor > 0 and not exists (select from payment_attempt a"
-        " where a.invoice_id = i.id and a.state <> 'started') order by n.number limit %s",
+        " where a.invoice_id = i.id and a.state <> 'started') and not exists"
+        " (select from agenda g where g.subject = 'collection/' || i.id and g.done_at is null)"
+        " order by n.number limit %s",
         (run_id, limit),
     )
     return [invoice_id for (invoice_id,) in rows]

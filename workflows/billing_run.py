@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from temporalio import workflow
@@ -40,6 +40,7 @@ class BillingRun:
     @workflow.run
     async def run(self, order: OpenRun) -> RunReport:
         attributes.tell("billing", entity=order.entity_id)
+        order = replace(order, cause=workflow.info().run_id)
         run = await workflow.execute_activity_method(Billing.open_run, order, summary="what is due", **DATABASE)
         await self._bill(run)
         attributes.tell("charging")
@@ -72,7 +73,7 @@ class BillingRun:
             )
 
         bounds = pairwise([*run.batches, ""])
-        await asyncio.gather(*(one(no, first, until) for no, (first, until) in enumerate(bounds, 1)))
+        await asyncio.gather(*(one(no, first, until) for no, (first, until) in enumerate(bounds, run.first_no)))
 
     async def _charge(self, run: Run) -> list[Charged]:
         """First attempts in sets; what stays open gets its `Collection`, which on a test clock starts when due."""

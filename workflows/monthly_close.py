@@ -123,11 +123,12 @@ class MonthlyClose(Waiting):
             self._done.pop()
 
     async def _approval(self) -> None:
-        await workflow.execute_activity_method(
+        self._waiting_for_approval = True
+        approved_before = await workflow.execute_activity_method(
             Closing.await_approval, self._month, summary="ask for approval", **DATABASE
         )
+        self._approved_by = self._approved_by or approved_before
         attributes.tell("awaiting approval")
-        self._waiting_for_approval = True
         while not self._approved_by:
             self._show("Waits for `approve`: look at the tie-outs first.")
             await self.rest(awake=lambda: bool(self._approved_by))
