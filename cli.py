@@ -186,15 +186,16 @@ def demo(
         typer.Option(help="CSV files with TIMESTAMP, ContextTokens, GeneratedTokens; one customer each, by commas."),
     ] = None,
     stay: Annotated[
-        bool, typer.Option(envvar="PERENNIAL_STAY", help="Keep the stack running afterwards, to look around.")
-    ] = False,
+        bool | None,
+        typer.Option(help="Keep the stack running afterwards, to look around; on a terminal it does so anyway."),
+    ] = None,
     folder: Folder = DEFAULT_FOLDER,
 ) -> None:
     """Live one customer's month on a test clock, from the signed deal to the closed month."""
     from sandbox.demo import demo
 
     files = [Path(part) for part in trace.split(",")] if trace else []
-    raise typer.Exit(demo(folder / "demo", files, stay=stay))
+    raise typer.Exit(demo(folder / "demo", files, stay=sys.stdin.isatty() if stay is None else stay))
 
 
 def main() -> None:

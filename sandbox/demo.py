@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 from rich.console import Console
 from rich.markup import escape
@@ -39,9 +40,10 @@ def demo(folder: Path, traces: Sequence[Path], *, stay: bool = False) -> int:
     with one_interrupt():
         try:
             with Stack(folder, keep=False, on_step=lambda name, detail: _starting(console, name, detail)) as stack:
-                Month(console, stack, scenario).live()
+                month = Month(console, stack, scenario)
+                month.live()
                 if stay:
-                    console.print("\nRunning on. Ctrl-C stops it.")
+                    console.print(f"  The key            {month.key}\n\nRunning on. Ctrl-C stops it.", soft_wrap=True)
                     while not stack.dead():
                         time.sleep(0.5)
                 ignore_signals()
@@ -70,6 +72,7 @@ class Month:
         self.subscription = ""
         self.customer = ""
         self.entity = scenario.entity["id"]
+        self.zone = ZoneInfo(scenario.entity["time_zone"])
 
     def live(self) -> None:
         """From the signed deal to the closed month."""
@@ -133,7 +136,7 @@ class Month:
     def _first_invoice(self) -> None:
         self._advance(datetime.combine(self.scenario.month, datetime.min.time(), UTC) + timedelta(hours=9))
         self._say("First day", "The subscription activates; fees in advance and prepaid credit are billed and paid.")
-        show.invoice(self.console, self.door, self._invoices()[-1]["id"])
+        show.invoice(self.console, self.door, self.zone, self._invoices()[-1]["id"])
 
     def _use(self, until: date, part: str) -> None:
         end = datetime.combine(until, datetime.min.time(), UTC)
@@ -179,13 +182,13 @@ class Month:
         self._advance(datetime.combine(self.scenario.next_month, datetime.min.time(), UTC) + timedelta(hours=9))
         self._say("Billing run", "The period has ended: everything due is billed in one set. The card is declined.")
         for issued in self._invoices()[-1 - len(self.scenario.others) :]:
-            show.invoice(self.console, self.door, issued["id"])
+            show.invoice(self.console, self.door, self.zone, issued["id"])
 
     def _collect(self) -> None:
         self._advance(datetime.combine(self.scenario.next_month, datetime.min.time(), UTC) + timedelta(days=3, hours=9))
         self._say("Collection", "Three days later the card is tried again; Stripe's webhook says that it was paid.")
         for issued in self._invoices():
-            show.payments(self.console, self.door, issued["id"])
+            show.payments(self.console, self.door, self.zone, issued["id"])
 
     def _cancel(self) -> None:
         self._say("Cancellation", "The customer asks to end; the subscription gets a signal.")
@@ -221,7 +224,7 @@ class Month:
         mine = [i for i in self._invoices() if i["subscription_id"] == self.subscription][-1]
         pdf.write_bytes(self.door.bytes(f"/v1/invoices/{mine['id']}/pdf"))
         at = self.stack.addresses
-        show.addresses(self.console, at.api_url, at.temporal_ui_url, pdf, self.stack.folder / "erp", self.key)
+        show.addresses(self.console, at.api_url, at.temporal_ui_url, pdf, self.stack.folder / "erp")
 
     def _invoices(self) -> list[Json]:
         found: list[Json] = self.door.get("/v1/invoices")

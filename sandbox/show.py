@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from decimal import Decimal
 from itertools import groupby
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 from rich.console import Console
 from rich.markup import escape
@@ -25,7 +27,7 @@ def _minor(minor: int, currency: str) -> str:
     return f"{Decimal(minor) / (1 if currency == 'JPY' else 100):,.2f} {currency}"
 
 
-def invoice(console: Console, door: Door, invoice_id: str) -> None:
+def invoice(console: Console, door: Door, zone: ZoneInfo, invoice_id: str) -> None:
     """An invoice with its lines, discount, tax, credits, and how it was paid."""
     found = door.get(f"/v1/invoices/{invoice_id}")
     head, currency = found["invoice"], found["invoice"]["currency"]
@@ -47,17 +49,17 @@ def invoice(console: Console, door: Door, invoice_id: str) -> None:
     drawn = f", less prepaid credit {_minor(head['drawn_minor'], currency)}" if head["drawn_minor"] else ""
     due = _minor(head["due_minor"], currency)
     console.print(f"    total {_minor(head['total_minor'], currency)}{drawn}: [bold]due {due}[/]")
-    payments(console, door, invoice_id, found)
+    payments(console, door, zone, invoice_id, found)
 
 
-def payments(console: Console, door: Door, invoice_id: str, found: Json = None) -> None:
+def payments(console: Console, door: Door, zone: ZoneInfo, invoice_id: str, found: Json = None) -> None:
     """An invoice's attempts and what is open."""
     found = found or door.get(f"/v1/invoices/{invoice_id}")
     head = found["invoice"]
     for attempt in found["payments"]:
         said = f" ({attempt['decline_code']})" if attempt["decline_code"] else ""
         amount = _minor(attempt["amount_minor"], head["currency"])
-        day = attempt["started_at"][:10]
+        day = datetime.fromisoformat(attempt["started_at"]).astimezone(zone).date()
         console.print(f"    {head['number']}: attempt {attempt['no']} on {day}: {amount} {attempt['state']}{said}")
     console.print(f"    {head['number']}: {found['status']}, open {_minor(head['open_minor'], head['currency'])}")
 
@@ -110,7 +112,7 @@ def trial_balance(console: Console, rows: Json) -> None:
     console.print(table)
 
 
-def addresses(console: Console, api: str, ui: str, pdf: Path, erp: Path, key: str) -> None:
+def addresses(console: Console, api: str, ui: str, pdf: Path, erp: Path) -> None:
     """Where one can look."""
     console.print("\n[bold green]Look around[/]")
     console.print(f"  API documentation  {api}/docs", soft_wrap=True)
@@ -118,4 +120,3 @@ def addresses(console: Console, api: str, ui: str, pdf: Path, erp: Path, key: st
     console.print(f"  Temporal UI        {ui}/namespaces/default/workflows", soft_wrap=True)
     console.print(f"  The invoice        {pdf}", soft_wrap=True)
     console.print(f"  The ERP's journal  {erp}", soft_wrap=True)
-    console.print("  `.venv/bin/perennial demo --stay` keeps it running and shows the key.", soft_wrap=True)
