@@ -46,6 +46,8 @@ def demo(folder: Path, traces: Sequence[Path], *, stay: bool = False) -> int:
                     console.print(f"  The key            {month.key}\n\nRunning on. Ctrl-C stops it.", soft_wrap=True)
                     while not stack.dead():
                         time.sleep(0.5)
+                else:
+                    console.print("  These answer while it runs: `.venv/bin/perennial demo --stay`.")
                 ignore_signals()
         except KeyboardInterrupt:
             console.print("\nStopped.")
