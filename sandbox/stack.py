@@ -21,6 +21,7 @@ import httpx
 from sandbox import running, salesforce
 from sandbox.postgres import Postgres
 from sandbox.process import AlreadyRunning, Child, FolderLock, StartFailed, free_ports, port_is_free, wait_until
+from sandbox.scratch import ScratchDatabase, ScratchNamespace
 from sandbox.temporal import Temporal
 
 OnStep = Callable[[str, str], None]
@@ -41,6 +42,7 @@ class Addresses:
     database_url: str = ""
     temporal_address: str = ""
     temporal_ui_url: str = ""
+    temporal_namespace: str = "default"
     stripe_url: str = ""
     salesforce_url: str = ""
 
@@ -56,6 +58,7 @@ def environment(folder: Path, at: Addresses) -> dict[str, str]:
         "DATABASE_URL": at.database_url,
         "TEMPORAL_ADDRESS": at.temporal_address,
         "TEMPORAL_UI_URL": at.temporal_ui_url,
+        "TEMPORAL_NAMESPACE": at.temporal_namespace,
         "PAYMENT_GATEWAY": "stripe",
         "STRIPE_API_KEY": STRIPE_KEY,
         "STRIPE_WEBHOOK_SECRET": at.webhook_secret,
@@ -77,7 +80,8 @@ def environment(folder: Path, at: Addresses) -> dict[str, str]:
 class Stack:
     """All of it, in one folder. With `keep=False` it starts empty and keeps Temporal in memory and no PostgreSQL.
 
-    A server named by DATABASE_URL or TEMPORAL_ADDRESS is the operator's: it is used, and neither started nor stopped.
+    A server named by DATABASE_URL or TEMPORAL_ADDRESS is the operator's: it is used, and neither started nor stopped;
+    with `keep=False` in a database and a namespace that are made for it and removed afterwards.
     `on_step(name, detail)` is told "starting" and then the address, for each. As a context manager it is started and
     stopped. StartFailed says which process did not come up and what it wrote last.
     """
@@ -92,6 +96,7 @@ class Stack:
         self._on_step = on_step
         self._started_at = datetime.now(UTC)
         self._children: dict[str, Child] = {}
+        self._scratch: list[ScratchDatabase | ScratchNamespace] = []
         self._lock = FolderLock(self.folder / running.LOCK)
 
     def __enter__(self) -> Stack:
@@ -128,6 +133,9 @@ class Stack:
         for name in reversed(self._children):
             self._children[name].stop(SECONDS_TO_STOP)
         self._children.clear()
+        for mine in reversed(self._scratch):
+            mine.remove()
+        self._scratch.clear()
         if self.temporal:
             self.temporal.stop()
             self.temporal = None
@@ -203,8 +211,14 @@ class Stack:
 
     def _start_postgres(self, port: int) -> str:
         if given := os.environ.get("DATABASE_URL"):
-            self.addresses.database_url = given
-            return "yours, from DATABASE_URL"
+            if self._keep:
+                self.addresses.database_url = given
+                return "yours, from DATABASE_URL"
+            database = ScratchDatabase(given)
+            database.make()
+            self._scratch.append(database)
+            self.addresses.database_url = database.url
+            return f"yours, in a database of its own, {database.name}"
         server = Postgres(self.folder / "postgres", port, keep=self._keep, log=self.log("postgres"))
         server.start()
         self.postgres = server
@@ -217,7 +231,14 @@ class Stack:
         if given := os.environ.get("TEMPORAL_ADDRESS"):
             self.addresses.temporal_address = given
             self.addresses.temporal_ui_url = os.environ.get("TEMPORAL_UI_URL", "")
-            return "yours, from TEMPORAL_ADDRESS"
+            if self._keep:
+                self.addresses.temporal_namespace = os.environ.get("TEMPORAL_NAMESPACE", "default")
+                return "yours, from TEMPORAL_ADDRESS"
+            namespace = ScratchNamespace(given)
+            namespace.make()
+            self._scratch.append(namespace)
+            self.addresses.temporal_namespace = namespace.name
+            return f"yours, in a namespace of its own, {namespace.name}"
         server = Temporal(self.folder / "temporal" if self._keep else None, port, ui_port, log=self.log("temporal"))
         server.start()
         self.temporal = server
