@@ -103,8 +103,9 @@ def plan_close(session: Session, seller: LegalEntity, month: date) -> None:
 
 
 def lock_period(session: Session, entity_id: str, month: date, state: str) -> None:
-    """Set the month's state. Waits for whoever is posting into it; later postings see the new state."""
+    """Set the month's state. Waits for whoever posts into the entity's books; later postings see the new state."""
     cur = cursor(session)
+    cur.execute("select 1 from legal_entity where id = %s for update", (entity_id,))
     cur.execute(
         "insert into ledger_period (entity_id, month) values (%s, %s) on conflict do nothing", (entity_id, month)
     )

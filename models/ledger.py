@@ -132,12 +132,15 @@ def _rows(entry: Entry) -> list[tuple[object, ...]]:
 
 
 def posting_day(session: Session, entity_id: str, wanted: date) -> date:
-    """`wanted`, if its month is open; else the first day of the first open month after it."""
-    row = (
-        cursor(session)
-        .execute("select max(month) from ledger_period where entity_id = %s and state <> 'open'", (entity_id,))
-        .fetchone()
-    )
+    """`wanted`, if its month is open; else the first day of the first open month after it.
+
+    It stays so until the transaction ends: whoever wants to close a month waits.
+    """
+    cur = cursor(session)
+    cur.execute("select 1 from legal_entity where id = %s for key share", (entity_id,))
+    row = cur.execute(
+        "select max(month) from ledger_period where entity_id = %s and state <> 'open'", (entity_id,)
+    ).fetchone()
     shut = row[0] if row else None
     return wanted if shut is None or month_of(wanted).start > shut else month_of(shut).end
 

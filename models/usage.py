@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 import msgspec
-from sqlalchemy import Column
+from sqlalchemy import ARRAY, Column, Text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field, Session, SQLModel
 
@@ -29,6 +29,7 @@ class UsageEvent(SQLModel, table=True):
     received_at: datetime = moment()
     day: date
     data: Any = Field(sa_column=Column(JSONB, nullable=False))
+    meters: list[str] = Field(sa_column=Column(ARRAY(Text), nullable=False))
     batch: int
 
 
@@ -87,18 +88,21 @@ with sent as (
 ), once as (
   select distinct on (source, id) * from sent order by source, id, no
 ), placed as (
-  select o.*, c.id as customer_id, c.time_zone from once o
+  select o.source, o.id, o.subject, o.type, o.occurred_at, o.data::jsonb as data, c.id as customer_id, c.time_zone
+  from once o
   left join customer_alias a on a.alias = o.subject
   left join customer c on c.id = coalesce(a.customer_id, o.subject)
 ), kept as (
-  insert into usage_event (source, id, customer_id, type, occurred_at, day, data)
-  select source, id, customer_id, type, occurred_at, (occurred_at at time zone time_zone)::date, data::jsonb
-  from placed where customer_id is not null order by source, id
-  on conflict do nothing returning customer_id, type, day, data
+  insert into usage_event (source, id, customer_id, type, occurred_at, day, data, meters)
+  select source, id, customer_id, type, occurred_at, (occurred_at at time zone time_zone)::date, data,
+         array(select m.id from meter m where m.event_type = p.type
+               and jsonb_typeof(p.data -> m.quantity_field) = 'number' order by 1)
+  from placed p where customer_id is not null order by source, id
+  on conflict do nothing returning customer_id, day, data, meters
 ), folded as (
   insert into usage_total as t (customer_id, meter_id, day, quantity, events)
   select k.customer_id, m.id, k.day, sum((k.data ->> m.quantity_field)::numeric), count(*)
-  from kept k join meter m on m.event_type = k.type and k.data ? m.quantity_field
+  from kept k join meter m on m.id = any(k.meters)
   group by 1, 2, 3 order by 1, 2, 3
   on conflict (customer_id, meter_id, day) do update
     set quantity = t.quantity + excluded.quantity, events = t.events + excluded.events
@@ -106,7 +110,7 @@ with sent as (
   insert into usage_quarantine (source, id, subject, event, reason)
   select source, id, subject,
          jsonb_build_object('source', source, 'id', id, 'subject', subject, 'type', type,
-                            'time', occurred_at, 'data', data::jsonb), 'unknown customer'
+                            'time', occurred_at, 'data', data), 'unknown customer'
   from placed where customer_id is null order by source, id
   on conflict do nothing returning 1
 )
@@ -118,7 +122,8 @@ def receive(session: Session, events: Sequence[Event]) -> Received:
     """Store a batch: each event once, attributed, and folded into the totals by the same statement.
 
     Duplicates are known by (source, id), whatever their content. An event of an unknown customer goes to
-    quarantine. The quantities of known meters must be numbers; see `quantity_faults`.
+    quarantine. A meter counts an event only if the event has its quantity, as a number, and only from the meter's
+    making on: what a stored event was counted by is written on it.
     """
     row = (
         cursor(session)
@@ -141,11 +146,17 @@ def receive(session: Session, events: Sequence[Event]) -> Received:
 
 
 def replay(session: Session, subject: str | None, limit: int) -> Received:
-    """Send quarantined events again, those of one subject or all; what fits now is stored and folded."""
+    """Send quarantined events again, those of one subject or all; what fits now is stored and folded.
+
+    Up to `limit`, those of subjects that are known by now first.
+    """
     cur = cursor(session)
     rows = cur.execute(
-        "select source, id, subject, event from usage_quarantine where replayed_at is null"
-        " and (%(subject)s::text is null or subject = %(subject)s) order by source, id limit %(limit)s for update",
+        "select source, id, subject, event from usage_quarantine q where replayed_at is null"
+        " and (%(subject)s::text is null or subject = %(subject)s)"
+        " order by exists (select from customer c where c.id = q.subject)"
+        " or exists (select from customer_alias a where a.alias = q.subject) desc, source, id"
+        " limit %(limit)s for update",
         {"subject": subject, "limit": limit},
     ).fetchall()
     events = [
@@ -161,9 +172,7 @@ def replay(session: Session, subject: str | None, limit: int) -> Received:
         " and exists (select from usage_event e where e.source = q.source and e.id = q.id)",
         ([e.source for e in events], [e.id for e in events]),
     )
-    still = len(events) - outcome.accepted - cur.rowcount
-    kept = max(0, still)
-    return Received(outcome.accepted, len(events) - outcome.accepted - kept, kept)
+    return Received(outcome.accepted, cur.rowcount - outcome.accepted, len(events) - cur.rowcount)
 
 
 def quarantined(session: Session, limit: int) -> list[tuple[str, str, str, str, datetime]]:
@@ -195,10 +204,10 @@ def totals_of(
 
 
 def events_folded(session: Session, customer_ids: Sequence[str]) -> dict[str, Decimal]:
-    """The quantities of the stored events added up afresh: "customer meter" to quantity."""
+    """The quantities of the stored events added up afresh, by the meters that counted them: "customer meter" to sum."""
     rows = cursor(session).execute(
         "select e.customer_id || ' ' || m.id, sum((e.data ->> m.quantity_field)::numeric) from usage_event e"
-        " join meter m on m.event_type = e.type and e.data ? m.quantity_field"
+        " join meter m on m.id = any(e.meters)"
         " where e.customer_id = any(%s) group by 1",
         (list(customer_ids),),
     )

@@ -209,9 +209,11 @@ create table usage_event (
   received_at timestamptz not null default now(),
   day date not null,
   data jsonb not null,
+  meters text[] not null,
   batch xid8 not null default pg_current_xact_id(),
   primary key (source, id)
 );
+comment on column usage_event.meters is 'The meters that counted it, as they were when it came.';
 create index on usage_event (customer_id, day);
 
 create table usage_total (
@@ -303,7 +305,7 @@ create table invoice_line (
   quantity numeric not null,
   gross_minor bigint not null,
   discount_minor bigint not null,
-  net_minor bigint generated always as (gross_minor - discount_minor) stored,
+  net_minor bigint not null generated always as (gross_minor - discount_minor) stored,
   currency char(3) not null,
   revenue text not null,
   because jsonb not null,
@@ -487,7 +489,7 @@ create table journal_line (
   functional_currency char(3) not null,
   rate_id text,
   posted_on date not null,
-  month date generated always as (date_trunc('month', posted_on::timestamp)::date) stored,
+  month date not null generated always as (date_trunc('month', posted_on::timestamp)::date) stored,
   cause_kind text not null,
   cause_id text not null,
   customer_id text,
@@ -581,20 +583,21 @@ create trigger append_only before update or delete or truncate on subscription_t
 create trigger append_only before update or delete or truncate on plan execute function refuse_change();
 create trigger append_only before update or delete or truncate on usage_event execute function refuse_change();
 
--- One statement posts whole entries; this proves each balanced, in both currencies, and none in a month that is closed.
--- FOR KEY SHARE waits for a close that is locking the month (FOR UPDATE), and then sees its verdict.
+-- One statement posts whole entries; this proves each balanced, for each legal entity and in both currencies, and none in
+-- a month that is closed. The entry's reference to its legal entity waits for a close that is locking a month of it (FOR
+-- UPDATE of the legal entity), FOR KEY SHARE for one that is locking this month; then the verdict is seen.
 create function check_posting() returns trigger language plpgsql as $$
 declare
   bad record;
 begin
   select entry_id, currency, sum(case side when 'D' then amount_minor else -amount_minor end) as off into bad
-    from posted group by entry_id, currency
+    from posted group by entry_id, entity_id, currency
     having sum(case side when 'D' then amount_minor else -amount_minor end) <> 0 limit 1;
   if found then
     raise exception 'entry % is out of balance by % %', bad.entry_id, bad.off, bad.currency using errcode = 'PB002';
   end if;
   select entry_id, sum(case side when 'D' then functional_minor else -functional_minor end) as off into bad
-    from posted group by entry_id
+    from posted group by entry_id, entity_id, functional_currency
     having sum(case side when 'D' then functional_minor else -functional_minor end) <> 0 limit 1;
   if found then
     raise exception 'entry % is out of balance by % in functional currency', bad.entry_id, bad.off using errcode = 'PB002';
