@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from datetime import UTC, date, datetime
 from decimal import Decimal
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Path, Query
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, ConfigDict, StringConstraints
 from sqlmodel import Session
-from temporalio.client import WorkflowUpdateFailedError
+from temporalio.client import Client, WorkflowUpdateFailedError
+from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.service import RPCError, RPCStatusCode
 
 from api.access import Administrator, Database, Open, Reader, Writer
@@ -23,7 +24,9 @@ from models.closing import MonthClose
 from models.entity import entity, now_on
 from models.ledger import JournalRow
 from models.task import Task
+from workflows.collection import Collection
 from workflows.monthly_close import Approval, Month
+from workflows.policies import LIFECYCLE
 
 router = APIRouter(prefix="/v1", tags=["Ledger and close"])
 
@@ -176,7 +179,21 @@ def _answer(session: Session, task_id: str, body: AnswerIn) -> Task:
     return answered
 
 
-async def _resume(client: Any, subject: str) -> None:
+async def _resume(client: Client, subject: str) -> None:
+    """Tell the workflow that waits. A collection may never have been started: a card that is declined for good at once
+    leaves nothing to wait for on a test clock but the person.
+    """
+    kind, _, invoice_id = subject.partition("/")
+    if kind == "collection":
+        await client.start_workflow(
+            Collection.run,
+            invoice_id,
+            id=subject,
+            task_queue=LIFECYCLE,
+            id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+            id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
+            start_signal="agenda_changed",
+        )
     try:
         await client.get_workflow_handle(subject).signal("resume")
         await client.get_workflow_handle(subject).signal("agenda_changed")

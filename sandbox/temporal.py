@@ -41,7 +41,7 @@ LIMITS = {
 class Temporal:
     """One server. Its state is in `folder`/temporal.db, or in memory if `folder` is None.
 
-    `search_attributes` (name -> type) are registered at the start. `start` may be called again after `stop` or `kill`.
+    `search_attributes` (name -> type) are registered at the start, `dynamic_config` is the server's own (name -> JSON). `start` may be called again after `stop` or `kill`.
     As a context manager it is started and stopped.
     """
 
@@ -52,6 +52,7 @@ class Temporal:
         ui_port: int | None = None,
         *,
         search_attributes: Mapping[str, str] | None = None,
+        dynamic_config: Mapping[str, int | str] | None = None,
         log: Path | None = None,
     ) -> None:
         one, other = free_ports(2)
@@ -59,6 +60,7 @@ class Temporal:
         self.port = port or one
         self.ui_port = ui_port or other
         self._search_attributes = dict(search_attributes or {})
+        self._dynamic_config = LIMITS | dict(dynamic_config or {})
         self._log = log or (self.folder / "temporal.log" if self.folder else None)
         self._lock = FolderLock(self.folder / "lock") if self.folder else None
         self._child: Child | None = None
@@ -128,8 +130,8 @@ class Temporal:
         words += ["--ip", "127.0.0.1", "--port", str(self.port), "--ui-port", str(self.ui_port)]
         if self.folder:
             words += ["--db-filename", str(self.folder / "temporal.db")]
-        for name, limit in LIMITS.items():
-            words += ["--dynamic-config-value", f"{name}={limit}"]
+        for name, value in self._dynamic_config.items():
+            words += ["--dynamic-config-value", f"{name}={value}"]
         for name, kind in self._search_attributes.items():
             words += ["--search-attribute", f"{name}={kind}"]
         return words
