@@ -125,24 +125,21 @@ def receive(session: Session, events: Sequence[Event]) -> Received:
     quarantine. A meter counts an event only if the event has its quantity, as a number, and only from the meter's
     making on: what a stored event was counted by is written on it.
     """
-    row = (
-        cursor(session)
-        .execute(
-            _STORE,
-            {
-                "source": [e.source for e in events],
-                "id": [e.id for e in events],
-                "subject": [e.subject for e in events],
-                "type": [e.type for e in events],
-                "occurred_at": [e.occurred_at for e in events],
-                "data": [_ENCODER.encode(e.data).decode() for e in events],
-            },
-        )
-        .fetchone()
+    return _store(
+        session,
+        [(e.source, e.id, e.subject, e.type, e.occurred_at, _ENCODER.encode(e.data).decode()) for e in events],
     )
+
+
+def _store(session: Session, sent: Sequence[tuple[str, str, str, str, datetime, str]]) -> Received:
+    """Events as the columns of `_STORE`, their data as JSON text: numbers go in digit by digit."""
+    columns = zip(*sent, strict=True) if sent else [()] * 6
+    names = ("source", "id", "subject", "type", "occurred_at", "data")
+    parameters = {name: list(column) for name, column in zip(names, columns, strict=True)}
+    row = cursor(session).execute(_STORE, parameters).fetchone()
     assert row is not None
     accepted, quarantined = row
-    return Received(accepted, len(events) - accepted - quarantined, quarantined)
+    return Received(accepted, len(sent) - accepted - quarantined, quarantined)
 
 
 def replay(session: Session, subject: str | None, limit: int) -> Received:
@@ -152,27 +149,22 @@ def replay(session: Session, subject: str | None, limit: int) -> Received:
     """
     cur = cursor(session)
     rows = cur.execute(
-        "select source, id, subject, event from usage_quarantine q where replayed_at is null"
+        "select source, id, subject, event ->> 'type', (event ->> 'time')::timestamptz, event ->> 'data'"
+        " from usage_quarantine q where replayed_at is null"
         " and (%(subject)s::text is null or subject = %(subject)s)"
         " order by exists (select from customer c where c.id = q.subject)"
         " or exists (select from customer_alias a where a.alias = q.subject) desc, source, id"
         " limit %(limit)s for update",
         {"subject": subject, "limit": limit},
     ).fetchall()
-    events = [
-        Event(source, id_, name, e["type"], datetime.fromisoformat(e["time"]), e["data"])
-        for source, id_, name, e in rows
-    ]
-    if not events:
-        return Received(0, 0, 0)
-    outcome = receive(session, events)
+    outcome = _store(session, rows)
     cur.execute(
         "update usage_quarantine q set replayed_at = now() where replayed_at is null"
         " and (source, id) in (select * from unnest(%s::text[], %s::text[]))"
         " and exists (select from usage_event e where e.source = q.source and e.id = q.id)",
-        ([e.source for e in events], [e.id for e in events]),
+        ([source for source, *_ in rows], [key for _, key, *_ in rows]),
     )
-    return Received(outcome.accepted, cur.rowcount - outcome.accepted, len(events) - cur.rowcount)
+    return Received(outcome.accepted, cur.rowcount - outcome.accepted, len(rows) - cur.rowcount)
 
 
 def quarantined(session: Session, limit: int) -> list[tuple[str, str, str, str, datetime]]:

@@ -24,7 +24,9 @@ Sql = Callable[..., list[tuple[Any, ...]]]
 JANUARY = date(2026, 1, 1)
 
 
-def entry(cause: str, minor: int = 100, day: date = JANUARY, kind: CauseKind = "payment", entity: str = "acme") -> Entry:
+def entry(
+    cause: str, minor: int = 100, day: date = JANUARY, kind: CauseKind = "payment", entity: str = "acme"
+) -> Entry:
     amount = Money(minor, "EUR")
     sides = (Posting("1050", "D", amount), Posting("1100", "C", amount, contract_id="con"))
     return Entry(entity, day, kind, cause, "a test", sides)

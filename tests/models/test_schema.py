@@ -81,7 +81,7 @@ def everything(url: str) -> list[TupleRow]:
     """Every column, constraint, index, trigger and function of the database."""
     with psycopg.connect(url) as connection:
         return connection.execute(
-            "select 'column', table_name || '.' || column_name, data_type || is_nullable || coalesce(column_default, '')"
+            "select 'column', table_name || '.' || column_name, concat(data_type, is_nullable, column_default)"
             " from information_schema.columns where table_schema = 'public'"
             " union all select 'constraint', conname, pg_get_constraintdef(oid) from pg_constraint"
             "   where connamespace = 'public'::regnamespace"
