@@ -14,7 +14,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field, Session, SQLModel, col, select
 
 from billing.biller import Bill
-from billing.errors import NotFound
+from billing.errors import Broken, NotFound
 from billing.ids import derive
 from billing.invoice import Invoice as Document
 from billing.line import Because, Line
@@ -249,10 +249,13 @@ def number(session: Session, entity_id: str, documents: Sequence[Document]) -> N
                 "with taken as (update invoice_series set next_number = next_number + %(many)s"
                 " where entity_id = %(entity)s and kind = %(kind)s returning prefix, next_number - %(many)s as first)"
                 " insert into invoice_number (entity_id, kind, n, number, invoice_id)"
-                " select %(entity)s, %(kind)s, first + o - 1, prefix || lpad((first + o - 1)::text, 6, '0'), id"
-                " from taken, unnest(%(ids)s::text[]) with ordinality as d (id, o)",
+                " select %(entity)s, %(kind)s, n, prefix || lpad(n::text, greatest(6, length(n::text)), '0'), id"
+                " from (select prefix, first + o - 1 as n, id"
+                " from taken, unnest(%(ids)s::text[]) with ordinality as d (id, o)) given",
                 {"many": len(ids), "entity": entity_id, "kind": kind, "ids": ids},
             )
+            if cur.rowcount != len(ids):
+                raise Broken(f"{entity_id} has no series of numbers for documents of kind {kind}")
 
 
 @dataclass(frozen=True, slots=True)

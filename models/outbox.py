@@ -65,13 +65,16 @@ def post(
 
 
 def claim(session: Session, door: Door, limit: int) -> list[Delivery]:
-    """Take up to `limit` deliveries for half a minute; whoever dies with them leaves them to the next."""
+    """Take up to `limit` deliveries for half a minute, oldest first; whoever dies with them leaves them to the next."""
     cur = cursor(session).connection.cursor(row_factory=class_row(Delivery))
     return cur.execute(
-        "update outbox set not_before = clock_timestamp() + %s, attempts = attempts + 1 where id in ("
+        "with free as materialized ("
         " select id from outbox where door = %s and delivered_at is null and not_before <= clock_timestamp()"
-        " order by created_at, id limit %s for update skip locked) returning id, payload",
-        (CLAIM, door, limit),
+        " order by created_at, id limit %s for update skip locked), taken as ("
+        " update outbox o set not_before = clock_timestamp() + %s, attempts = attempts + 1 from free"
+        " where o.id = free.id returning o.id, o.payload, o.created_at)"
+        " select id, payload from taken order by created_at, id",
+        (door, limit, CLAIM),
     ).fetchall()
 
 
