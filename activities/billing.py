@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 
+import psycopg
+import sqlalchemy.exc
 from psycopg.types.json import Jsonb
 from sqlalchemy import Engine
 from sqlmodel import Session
@@ -35,7 +37,18 @@ from models.subscription import due_roots, set_lanes
 BATCH = 250
 
 # What one account tree can do to a batch; a database that is down is not among it.
-BREAKAGES = (Refused, Broken, ArithmeticError, LookupError, TypeError, ValueError)
+BREAKAGES = (
+    Refused,
+    Broken,
+    ArithmeticError,
+    LookupError,
+    TypeError,
+    ValueError,
+    psycopg.DataError,
+    psycopg.IntegrityError,
+    sqlalchemy.exc.DataError,
+    sqlalchemy.exc.IntegrityError,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +155,8 @@ class Billing:
                 seller = entity(session, entity_id)
                 day = ledger.posting_day(session, entity_id, local_day(cutoff, zone(seller.time_zone)))
                 session.add(BillingRun(id=run_id, entity_id=entity_id, cutoff=cutoff, posted_on=day))
-        return self.bill_batch(BillBatch(run_id, 1, root_id, root_id + "~"))
+        just_after = root_id + "\0"
+        return self.bill_batch(BillBatch(run_id, 1, root_id, just_after))
 
     @activity.defn
     def finish_run(self, run_id: str) -> None:
@@ -207,8 +221,9 @@ def _run(session: Session, run_id: str) -> BillingRun:
 def bill_roots(session: Session, run: BillingRun, root_ids: Sequence[str]) -> Billed:
     """Everything due for whole account trees, in one transaction. Whoever did it before leaves nothing to do."""
     lock_roots(session, root_ids)
-    settle(session, root_ids, run.cutoff)
-    occasion = Occasion(run.cutoff, run.posted_on)
+    seller = entity(session, run.entity_id)
+    settle(session, root_ids, run.cutoff, seller.clock_id)
+    occasion = Occasion(run.cutoff, ledger.posting_day(session, seller.id, run.posted_on))
     bills, parked = rated(session, standings(session, root_ids, run.entity_id), occasion)
     documents = [b.invoice for b in bills if b.invoice]
     invoice.store(session, run.id, bills)
@@ -218,7 +233,7 @@ def bill_roots(session: Session, run: BillingRun, root_ids: Sequence[str]) -> Bi
     set_lanes(session, [(b.standing, lane) for b in bills for lane in b.lanes])
     ledger.post(session, [entry for document in documents for entry in _entries(document)])
     printing = {d.heading.invoice_id: {"invoice_id": d.heading.invoice_id} for d in documents}
-    outbox.post(session, "documents", printing, run.entity_id, entity(session, run.entity_id).clock_id)
+    outbox.post(session, "documents", printing, seller.id, seller.clock_id)
     for stuck in parked:
         task.open_task(session, "billing", f"billing/{stuck.root_id}", run.entity_id, stuck.refusal, run.cutoff)
     invoice.number(session, run.entity_id, documents)

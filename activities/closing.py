@@ -111,10 +111,9 @@ class Closing:
             if row is None and (due is None or due > now):
                 return Begun("", due, now, on_clock)
             if row is None:
+                closing.lock_period(session, seller.id, command.month, "closing")
                 row = MonthClose(entity_id=seller.id, month=command.month, stage="cut off", started_at=now)
                 session.add(row)
-                session.flush()
-                closing.lock_period(session, seller.id, command.month, "closing")
             for item in agenda.due_for(session, [command.subject], now):
                 agenda.done(session, item.subject, item.cause, now)
             return Begun(row.stage, None, now, on_clock)

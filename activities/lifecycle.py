@@ -75,7 +75,7 @@ class Lifecycle:
         with transaction(self.engine) as session:
             row = _locked(session, subscription_id)
             now = now_on(session, row.clock_id)
-            settle(session, [row.root_id], now)
+            settle(session, [row.root_id], now, row.clock_id)
             return self._standstill(session, row, now)
 
     @activity.defn
@@ -103,7 +103,7 @@ class Lifecycle:
 
     def _amend(self, session: Session, asked: Amendment, row: Subscription) -> Answer:
         now = now_on(session, row.clock_id)
-        settle(session, [row.root_id], now)
+        settle(session, [row.root_id], now, row.clock_id)
         one = standing_of(session, row.id)
         change = change_of(session, asked)
         refuse_double_metering(session, row.customer_id, row.id, change.plan)
@@ -143,7 +143,7 @@ class Lifecycle:
             if open_cancellation(session, row.id) is not None:
                 return Answer(False, "A cancellation stands already.", "Withdraw it first.", "already_cancelled")
             now = now_on(session, row.clock_id)
-            settle(session, [row.root_id], now)
+            settle(session, [row.root_id], now, row.clock_id)
             move(session, row, "schedule_cancellation", asked.id, now)
             asked.scheduled_at = now
             session.flush()
@@ -160,7 +160,7 @@ class Lifecycle:
         with transaction(self.engine) as session:
             row = _locked(session, subscription_id)
             now = now_on(session, row.clock_id)
-            settle(session, [row.root_id], now)
+            settle(session, [row.root_id], now, row.clock_id)
             standing = open_cancellation(session, row.id)
             if standing is None or standing.applied_at is not None:
                 return Answer(False, "There is no cancellation that could be withdrawn.", code="nothing_to_withdraw")

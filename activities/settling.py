@@ -30,12 +30,16 @@ def subject_of(subscription_id: str) -> str:
     return f"subscription/{subscription_id}"
 
 
-def settle(session: Session, root_ids: Sequence[str], now: datetime) -> int:
+def settle(session: Session, root_ids: Sequence[str], now: datetime, clock_id: str | None) -> int:
     """Apply everything due by `now` on the subscriptions of these roots; returns how much there was.
 
-    The caller holds the roots' lock.
+    `now` is the time on the clock `clock_id`; subscriptions of the same customer on other clocks wait for theirs. The
+    caller holds the roots' lock.
     """
-    rows = cursor(session).execute("select id from subscription where root_id = any(%s)", (list(root_ids),))
+    rows = cursor(session).execute(
+        "select id from subscription where root_id = any(%s) and clock_id is not distinct from %s",
+        (list(root_ids), clock_id),
+    )
     due = agenda.due_for(session, [subject_of(key) for (key,) in rows], now)
     for item in due:
         subscription_id = item.subject.removeprefix("subscription/")
@@ -49,6 +53,9 @@ def settle(session: Session, root_ids: Sequence[str], now: datetime) -> int:
                 row = session.get(Amendment, item.cause)
                 if row is None:
                     raise Broken(f"the agenda names an amendment that is not there: {item.cause}")
+                if _overtaken(session, row):
+                    agenda.done(session, item.subject, item.cause, now, "dropped")
+                    continue
                 apply_amendment(session, row, item.due_at)
             case "end":
                 _end(session, subscription_id, item.due_at)
@@ -56,6 +63,12 @@ def settle(session: Session, root_ids: Sequence[str], now: datetime) -> int:
                 raise Broken(f"{item.subject} does not know {item.kind}")
         agenda.done(session, item.subject, item.cause, now)
     return len(due)
+
+
+def _overtaken(session: Session, row: Amendment) -> bool:
+    """Whether the subscription is to end by the amendment's day: the cancellation came after it was planned."""
+    cancellation = open_cancellation(session, row.subscription_id)
+    return cancellation is not None and cancellation.effective_on <= row.effective_on
 
 
 def standing_of(session: Session, subscription_id: str) -> Standing:

@@ -147,12 +147,16 @@ _LATE_AFTER_THE_END = """
 
 
 def due_roots(session: Session, entity_id: str, cutoff: datetime) -> list[str]:
-    """Account roots with something due by the cut-off, in order; those that wait for a person are left out."""
+    """Account roots with something due by the cut-off; those that wait for a person are left out.
+
+    In the order of code points, as Python compares the bounds of batches, whatever the database's collation is.
+    """
     rows = cursor(session).execute(
         "with due as (select s.root_id from billing_lane l join subscription s on s.id = l.subscription_id"
         " where l.entity_id = %(entity)s and l.next_bill_at <= %(cutoff)s union " + _LATE_AFTER_THE_END + ")"
         " select root_id from due d where not exists"
-        " (select from task t where t.subject = 'billing/' || d.root_id and t.answered_at is null) order by 1",
+        " (select from task t where t.subject = 'billing/' || d.root_id and t.answered_at is null)"
+        ' order by root_id collate "C"',
         {"entity": entity_id, "cutoff": cutoff},
     )
     return [root_id for (root_id,) in rows]
