@@ -41,8 +41,8 @@ LIMITS = {
 class Temporal:
     """One server. Its state is in `folder`/temporal.db, or in memory if `folder` is None.
 
-    `search_attributes` (name -> type) are registered at the start, `dynamic_config` is the server's own (name -> JSON). `start` may be called again after `stop` or `kill`.
-    As a context manager it is started and stopped.
+    `search_attributes` (name -> type) are registered at the start; `dynamic_config` (name -> value) is the server's.
+    `start` may be called again after `stop` or `kill`. As a context manager it is started and stopped.
     """
 
     def __init__(
