@@ -11,7 +11,7 @@ from fastapi import FastAPI, Request, Response
 from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
 from prometheus_client import Histogram
 
-from api import catalog, closes, customers, entities, health, invoices, problems, subscriptions, usage, webhooks
+from api import catalog, closes, customers, entities, health, invoices, problems, subscriptions, taxes, usage, webhooks
 from api.access import Doors
 from integrations.payments.registry import open_gateway
 from models.database import open_engine
@@ -49,7 +49,7 @@ def create(settings: Settings | None = None) -> FastAPI:
 
     app = FastAPI(title="Perennial", version="0.1.0", description=DESCRIPTION, lifespan=lifespan)
     problems.install(app)
-    for room in (usage, customers, subscriptions, invoices, closes, catalog, entities, webhooks, health):
+    for room in (usage, customers, subscriptions, invoices, closes, catalog, taxes, entities, webhooks, health):
         app.include_router(room.router, responses={"default": {"model": problems.Problem}})
     app.include_router(console.router, include_in_schema=False)
     app.middleware("http")(_observed)

@@ -82,7 +82,7 @@ def decide(parties: Parties, rates: Sequence[TaxRate], tax_point: date) -> TaxDe
     raise Refused(
         f"No tax rate is known for {buyer} on {tax_point}.",
         code="no_tax_rate",
-        remedy="Add the rate with its first day to the table of tax rates, then resume.",
+        remedy="Add the rate with its first day to the table of tax rates (POST /v1/tax-rates), then answer the task.",
     )
 
 

@@ -8,8 +8,9 @@ from datetime import date
 from decimal import Decimal
 from pathlib import Path
 
-from sqlmodel import Field, Session, SQLModel
+from sqlmodel import Field, Session, SQLModel, col, select
 
+from billing.errors import Fault, Refused
 from billing.taxes import TaxRate
 from models.database import cursor
 
@@ -63,3 +64,26 @@ def rates(session: Session, countries: Collection[str]) -> tuple[TaxRate, ...]:
         "select country, percent, valid_from, valid_until from tax_rate where country = any(%s)", (list(countries),)
     )
     return tuple(TaxRate(*row) for row in found)
+
+
+def rate_rows(session: Session, country: str | None) -> list[TaxRateRow]:
+    """The table, by country and first day."""
+    query = select(TaxRateRow).order_by(col(TaxRateRow.country), col(TaxRateRow.valid_from))
+    return list(session.exec(query if country is None else query.where(TaxRateRow.country == country)))
+
+
+def add_rate(session: Session, row: TaxRateRow) -> TaxRateRow:
+    """Add the newest rate of a country, ending the one before; refused if a rate from that day on stands already."""
+    standing = rate_rows(session, row.country)
+    same = next((r for r in standing if r.valid_from == row.valid_from), None)
+    if same is not None and same.percent == row.percent:
+        return same
+    last = standing[-1] if standing else None
+    if same is not None or (last is not None and last.valid_from >= row.valid_from):
+        fault = Fault("valid_from", f"a rate of {row.country} stands from {standing[-1].valid_from} on")
+        raise Refused("Only a later rate can be added; what was invoiced at stays.", code="conflict", faults=[fault])
+    if last is not None:
+        last.valid_until = row.valid_from
+        session.add(last)
+    session.add(row)
+    return row
