@@ -36,7 +36,9 @@ class MonthlyClose(Waiting):
 
     @workflow.run
     async def run(self, month: Month) -> str:
-        await self._cut_off()
+        if await self._cut_off() == "locked":
+            await self.finish()
+            return "was locked before"
         await self._bill()
         recognised = await self._step(
             lambda: workflow.execute_activity_method(
@@ -74,7 +76,8 @@ class MonthlyClose(Waiting):
     def checklist(self) -> list[str]:
         return self._done
 
-    async def _cut_off(self) -> None:
+    async def _cut_off(self) -> str:
+        """Wait for the day; the stage that the close has reached."""
         begun = await self._begin()
         while not begun.stage:
             attributes.tell("waiting for the day", entity=self._month.entity_id, period=f"{self._month.month:%Y-%m}")
@@ -82,6 +85,7 @@ class MonthlyClose(Waiting):
             begun = await self._begin()
         attributes.tell("cut off", entity=self._month.entity_id, period=f"{self._month.month:%Y-%m}")
         self._tick_off("cut off", "only recognition posts into the month now")
+        return begun.stage
 
     async def _begin(self) -> Begun:
         return await workflow.execute_activity_method(Closing.begin, self._month, summary="cut off", **DATABASE)
