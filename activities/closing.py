@@ -4,39 +4,28 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from decimal import Decimal
 from itertools import groupby
 
 from sqlalchemy import Engine
 from sqlmodel import Session
 from temporalio import activity
 
+from activities.proving import proofs
 from activities.pulse import heartbeating
-from billing.accrual import delivered_usage, fees_in_arrears, usage_coverage
+from billing.accrual import delivered_usage, fees_in_arrears
 from billing.errors import Broken, Refused
 from billing.journal import Entry, revenue_recognised
 from billing.money import Money
 from billing.period import instant, month_of, zone
 from billing.revenue import earned
 from billing.standing import Standing
-from billing.tieout import TieOut, tie_out
 from integrations.erp import Erp, JournalBatch, JournalEntry, JournalLine
 from models import agenda, closing, ledger, revenue, task
-from models.closing import Comparison, MonthClose, compare
-from models.database import cursor, transaction
-from models.entity import LegalEntity, entity, now_on
+from models.closing import MonthClose
+from models.database import cursor, snapshot, transaction
+from models.entity import entity, now_on
 from models.standing import standings
-from models.usage import events_folded, totals_of
-
-COMPARISONS = (
-    closing.RECEIVABLES,
-    closing.PAYMENTS,
-    closing.CREDITS,
-    closing.TAX,
-    closing.DEFERRED,
-    closing.TRIAL_BALANCE,
-    closing.KEPT_TOTALS,
-)
+from models.usage import totals_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +125,7 @@ class Closing:
     @activity.defn
     def recognise(self, command: Month) -> Recognised:
         """Post what should be earned by the month's last day and has not been posted."""
-        with transaction(self.engine) as session:
+        with snapshot(self.engine) as session:
             seller = entity(session, command.entity_id)
             _measure_delivery(session, command)
             entries = [
@@ -154,8 +143,10 @@ class Closing:
     @activity.defn
     def prove(self, command: Month) -> Proof:
         """Compute and keep the tie-outs."""
-        with transaction(self.engine) as session:
-            found = proofs(session, command)
+        with snapshot(self.engine) as session:
+            currency = entity(session, command.entity_id).functional_currency
+            standings_now = _standings(session, command.entity_id)
+            found = proofs(session, command.entity_id, currency, month_of(command.month), standings_now)
             closing.keep_tie_outs(session, command.entity_id, command.month, found)
             _stage(session, command, "tied out")
             wrong = tuple(f"{t.name}: {t.difference} {t.unit}" for t in found if not t.holds)
@@ -218,14 +209,14 @@ def _stage(session: Session, command: Month, stage: str) -> None:
         row.stage = stage
 
 
-def _active(session: Session, entity_id: str) -> list[Standing]:
+def _standings(session: Session, entity_id: str) -> list[Standing]:
     rows = cursor(session).execute("select distinct root_id from subscription where entity_id = %s", (entity_id,))
     return standings(session, [root for (root,) in rows], entity_id)
 
 
 def _measure_delivery(session: Session, command: Month) -> None:
     """Bring usage obligations up to what was delivered by the month's last day, billed or not."""
-    found = [s for s in _active(session, command.entity_id) if s.lanes]
+    found = [s for s in _standings(session, command.entity_id) if s.lanes]
     totals = totals_of(session, sorted({s.customer_id for s in found}))
     promises = [
         (s, promise)
@@ -244,58 +235,6 @@ def _recognition(command: Month, found: list[revenue.Recognition]) -> Entry | No
     if not missing:
         return None
     return revenue_recognised(command.entity_id, found[0].contract_id, found[0].customer_id, missing, command.last_day)
-
-
-def proofs(session: Session, command: Month) -> list[TieOut]:
-    """Every tie-out of the month, over the ledger, the documents and the usage."""
-    seller = entity(session, command.entity_id)
-    money = [_money(session, c, seller, command) for c in COMPARISONS]
-    return [*money, _revenue(session, seller, command), *_usage(session, command)]
-
-
-def _money(session: Session, c: Comparison, seller: LegalEntity, command: Month) -> TieOut:
-    rows = compare(session, c, seller.id, command.month, command.last_day)
-    currency = seller.functional_currency
-    return tie_out(
-        c.name,
-        (c.left_label, c.right_label),
-        currency,
-        [(what, Money(left, currency).major, Money(right, currency).major) for what, left, right in rows],
-    )
-
-
-def _revenue(session: Session, seller: LegalEntity, command: Month) -> TieOut:
-    rows = [
-        (r.promise.obligation_id, earned(r.promise, command.last_day).major, r.posted.major)
-        for r in revenue.recognitions(session, seller.id, command.last_day)
-    ]
-    return tie_out("revenue", ("earned by the schedules", "recognised in the ledger"), seller.functional_currency, rows)
-
-
-def _usage(session: Session, command: Month) -> list[TieOut]:
-    """Events against folded totals, and folded totals against what was invoiced, waits or is not billable."""
-    found = _active(session, command.entity_id)
-    customers = sorted({s.customer_id for s in found})
-    totals = totals_of(session, customers)
-    events = events_folded(session, customers)
-    folded: dict[str, Decimal] = {}
-    for customer_id, days in totals.items():
-        for (meter, _), quantity in days.items():
-            key = f"{customer_id} {meter}"
-            folded[key] = folded.get(key, Decimal(0)) + quantity
-    kept = [
-        (key, events.get(key, Decimal(0)), folded.get(key, Decimal(0))) for key in sorted(folded.keys() | events.keys())
-    ]
-    covered: dict[str, Decimal] = {}
-    for customer_id in customers:
-        mine = [s for s in found if s.customer_id == customer_id]
-        for meter, quantity in usage_coverage(mine, totals[customer_id]).items():
-            covered[f"{customer_id} {meter}"] = quantity
-    billed = [(key, folded[key], covered.get(key, Decimal(0))) for key in sorted(folded)]
-    return [
-        tie_out("usage folded", ("quantities of the stored events", "folded totals"), "units", kept),
-        tie_out("usage billed", ("folded totals", "invoiced, unbilled or not billable"), "units", billed),
-    ]
 
 
 def journal_batch(session: Session, command: Month) -> JournalBatch:

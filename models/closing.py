@@ -13,7 +13,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field, Session, SQLModel, col, select
 
 from billing.errors import NotFound
-from billing.period import instant, month_of, zone
+from billing.period import Period, instant, month_of, zone
 from billing.tieout import Item, TieOut
 from models import agenda
 from models.database import cursor
@@ -140,6 +140,17 @@ class Comparison:
 
 _SIGNED = "case side when 'D' then amount_minor else -amount_minor end"
 
+# Payments that were captured, with the day on which they count: the day of the capture, or, if that day's month was
+# closed by then, the first day of the month that was open, on which the entry stands.
+_PAID = """
+    select a.id, a.invoice_id, a.amount_minor,
+      case when e.posted_on > d.day and extract(day from e.posted_on) = 1 then e.posted_on else d.day end as paid_on
+    from payment_attempt a join invoice i on i.id = a.invoice_id join legal_entity n on n.id = i.entity_id
+    left join journal_entry e on e.cause_kind = 'payment' and e.cause_id = a.id
+    cross join lateral (select (a.decided_at at time zone n.time_zone)::date as day) d
+    where i.entity_id = %(entity)s and a.state = 'paid'
+"""
+
 RECEIVABLES = Comparison(
     "receivables",
     "invoices less credits drawn and payments",
@@ -148,12 +159,11 @@ RECEIVABLES = Comparison(
     select coalesce(d.invoice_id, g.invoice_id), coalesce(d.owed, 0), coalesce(g.owed, 0) from (
       select i.id as invoice_id, i.total_minor
         - coalesce((select sum(w.amount_minor) from credit_draw w where w.invoice_id = i.id), 0)
-        - coalesce((select sum(p.amount_minor) from payment_attempt p join journal_entry e
-                    on e.cause_kind = 'payment' and e.cause_id = p.id and e.posted_on <= %(through)s
-                    where p.invoice_id = i.id and p.state = 'paid'), 0) as owed
+        - coalesce((select sum(p.amount_minor) from ({_PAID}) p
+                    where p.invoice_id = i.id and p.paid_on <= %(through)s), 0) as owed
       from invoice i where i.entity_id = %(entity)s and i.issued_on <= %(through)s) d
     full join (
-      select invoice_id, sum({_SIGNED}) as owed from journal_line
+      select coalesce(invoice_id, entry_id) as invoice_id, sum({_SIGNED}) as owed from journal_line
       where entity_id = %(entity)s and account = '1100' and posted_on <= %(through)s group by 1) g using (invoice_id)
     """,
 )
@@ -164,10 +174,7 @@ PAYMENTS = Comparison(
     "provider clearing in the ledger",
     f"""
     select coalesce(p.id, g.cause_id), coalesce(p.amount_minor, 0), coalesce(g.amount, 0) from (
-      select a.id, a.amount_minor from payment_attempt a join invoice i on i.id = a.invoice_id
-      join legal_entity e on e.id = i.entity_id
-      where i.entity_id = %(entity)s and a.state = 'paid'
-        and (a.decided_at at time zone e.time_zone)::date between %(month)s and %(through)s) p
+      select id, amount_minor from ({_PAID}) a where paid_on between %(month)s and %(through)s) p
     full join (
       select cause_id, sum({_SIGNED}) as amount from journal_line
       where entity_id = %(entity)s and account = '1050' and posted_on between %(month)s and %(through)s group by 1) g
@@ -209,29 +216,19 @@ TAX = Comparison(
     """,
 )
 
-# The contract position rolls forward: what stood before the month, plus what documents of the month billed, less what
-# the promises say was earned, is what stands after it.
-DEFERRED = Comparison(
-    "deferred revenue",
-    "opening + billed - earned",
-    "contract position in the ledger",
-    f"""
-    select contract_id, sum(left_value), sum(right_value) from (
-      select contract_id, -sum({_SIGNED}) as left_value, 0::numeric as right_value from journal_line
-      where entity_id = %(entity)s and account = '1200' and posted_on < %(month)s group by 1
-      union all
-      select i.contract_id, sum(l.net_minor), 0 from invoice i join invoice_line l on l.invoice_id = i.id
-      where i.entity_id = %(entity)s and i.issued_on between %(month)s and %(through)s
-        and l.kind <> 'credit_purchase' group by 1
-      union all
-      select contract_id, -sum(earned), 0 from (
-        select l.contract_id, sum(case l.side when 'C' then l.amount_minor else -l.amount_minor end) as earned
-        from journal_line l where l.entity_id = %(entity)s and l.account in ('4000', '4010', '4020')
-          and l.posted_on between %(month)s and %(through)s group by 1) r group by 1
-      union all
-      select contract_id, 0, -sum({_SIGNED}) from journal_line
-      where entity_id = %(entity)s and account = '1200' and posted_on <= %(through)s group by 1) x
-    group by 1
+# What lines of documents billed by the day, and what was promised in return; usage is promised as it is delivered.
+PROMISES = Comparison(
+    "promises",
+    "lines billed by the day",
+    "promises to be earned",
+    """
+    select coalesce(l.obligation_id, l.line_id), l.billed, coalesce(o.total_minor, 0) from (
+      select g.obligation_id, min(b.id) as line_id, sum(b.net_minor) as billed
+      from invoice i join invoice_line b on b.invoice_id = i.id
+      left join journal_line g on g.invoice_line_id = b.id and g.account = '1200'
+      where i.entity_id = %(entity)s and i.issued_on <= %(through)s and b.kind <> 'credit_purchase'
+        and b.net_minor <> 0 group by g.obligation_id) l
+    left join obligation o on o.id = l.obligation_id where o.id is null or o.pattern = 'ratable'
     """,
 )
 
@@ -249,18 +246,37 @@ KEPT_TOTALS = Comparison(
     "kept totals",
     "sum of the postings",
     "kept account totals",
-    f"""
-    select coalesce(l.account, t.account), coalesce(l.balance, 0), coalesce(t.balance, 0) from (
-      select account, sum({_SIGNED}) as balance from journal_line
-      where entity_id = %(entity)s and posted_on <= %(through)s group by 1) l
+    """
+    select concat_ws(' ', account, side, nullif(contract_id, '')), coalesce(l.minor, 0), coalesce(t.minor, 0) from (
+      select account, coalesce(contract_id, '') as contract_id, side, sum(amount_minor) as minor from journal_line
+      where entity_id = %(entity)s and posted_on <= %(through)s group by 1, 2, 3) l
     full join (
-      select account, sum(debit_minor - credit_minor) as balance from account_total
-      where entity_id = %(entity)s and month <= %(month)s group by 1) t using (account)
+      select account, contract_id, side, sum(minor) as minor from account_total,
+        lateral (values ('D', debit_minor), ('C', credit_minor)) v (side, minor)
+      where entity_id = %(entity)s and month <= %(month)s and minor <> 0 group by 1, 2, 3) t
+    using (account, contract_id, side)
     """,
 )
 
+COMPARISONS = (RECEIVABLES, PAYMENTS, CREDITS, TAX, PROMISES, TRIAL_BALANCE, KEPT_TOTALS)
 
-def compare(session: Session, c: Comparison, entity_id: str, month: date, through: date) -> list[tuple[str, int, int]]:
+
+def compare(session: Session, c: Comparison, entity_id: str, month: Period) -> list[tuple[str, int, int]]:
     """The rows of a comparison, in minor units of the entity's currency."""
-    rows = cursor(session).execute(c.sql, {"entity": entity_id, "month": month, "through": through}).fetchall()
+    through = month.end - timedelta(days=1)
+    rows = cursor(session).execute(c.sql, {"entity": entity_id, "month": month.start, "through": through}).fetchall()
     return [(str(what), int(left), int(right)) for what, left, right in rows]
+
+
+def positions(session: Session, entity_id: str, through: date) -> list[tuple[str, int, int]]:
+    """By contract: what documents billed up to a day, before tax, and the contract's position in the ledger."""
+    rows = cursor(session).execute(
+        "select contract_id, sum(billed)::bigint, sum(position)::bigint from ("
+        " select i.contract_id, b.net_minor as billed, 0 as position from invoice i"
+        " join invoice_line b on b.invoice_id = i.id where i.entity_id = %(entity)s and i.issued_on <= %(through)s"
+        " and b.kind <> 'credit_purchase'"
+        f" union all select coalesce(contract_id, entry_id), 0, -({_SIGNED}) from journal_line"
+        " where entity_id = %(entity)s and account = '1200' and posted_on <= %(through)s) x group by 1",
+        {"entity": entity_id, "through": through},
+    )
+    return rows.fetchall()

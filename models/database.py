@@ -27,6 +27,13 @@ def transaction(engine: Engine) -> Iterator[Session]:
         yield session
 
 
+@contextmanager
+def snapshot(engine: Engine) -> Iterator[Session]:
+    """One transaction whose statements all see the same moment. A rival's change of a row that it changes fails it."""
+    with transaction(engine.execution_options(isolation_level="REPEATABLE READ")) as session:
+        yield session
+
+
 def connection(session: Session) -> psycopg.Connection[TupleRow]:
     """The session's own connection, with what the session holds written to it first: SQL sees it all."""
     session.flush()

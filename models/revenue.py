@@ -8,6 +8,7 @@ from datetime import date
 
 from sqlmodel import Field, Session, SQLModel
 
+from billing.chart import REVENUE
 from billing.money import Money
 from billing.period import Period
 from billing.revenue import Obligation as Promise
@@ -92,3 +93,14 @@ def recognitions(session: Session, entity_id: str, through: date) -> list[Recogn
         )
         for contract_id, customer_id, key, pattern, revenue, minor, currency, start, end, posted in rows
     ]
+
+
+def recognised(session: Session, entity_id: str, through: date) -> dict[tuple[str, str], int]:
+    """What stands in the accounts of revenue up to a day: (promise, account) to minor units."""
+    rows = cursor(session).execute(
+        "select coalesce(obligation_id, entry_id), account,"
+        " sum(case side when 'C' then amount_minor else -amount_minor end)::bigint from journal_line"
+        " where entity_id = %s and account = any(%s) and posted_on <= %s group by 1, 2",
+        (entity_id, [account.number for account in REVENUE.values()], through),
+    )
+    return {(promise, account): minor for promise, account, minor in rows}
