@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -12,13 +13,17 @@ from fastapi import Depends, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from sqlalchemy import Engine
 from sqlmodel import Session
-from temporalio.client import Client
+from temporalio.client import Client, RPCTimeoutOrCancelledError
+from temporalio.service import RPCError, RPCStatusCode
 
-from billing.errors import Refused
+from billing.errors import Refused, Unavailable
 from models.api_key import Scope, key_behind
 from models.database import transaction
 
 _bearer = HTTPBearer(auto_error=False, description="An API key, as `perennial keys create` shows it once.")
+
+
+PATIENCE_SECONDS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +42,20 @@ class Doors:
 def doors(request: Request) -> Doors:
     found: Doors = request.app.state.doors
     return found
+
+
+@asynccontextmanager
+async def patiently(otherwise: str) -> AsyncIterator[None]:
+    """Ask the workflows, and wait for a while; `otherwise` is what the caller is told if nobody answers."""
+    try:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            yield
+    except (TimeoutError, RPCTimeoutOrCancelledError) as error:
+        raise Unavailable(f"The workflows do not answer in time. {otherwise}") from error
+    except RPCError as error:
+        if error.status not in (RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.CANCELLED):
+            raise
+        raise Unavailable(f"The workflow server cannot be reached. {otherwise}") from error
 
 
 def database(request: Request) -> Iterator[Session]:
@@ -61,8 +80,10 @@ def may(scope: Scope) -> Any:
 
 def allowed(open_: Doors, text: str, scope: Scope) -> str:
     """The id of the key `text`; refused if there is none or its scopes do not suffice."""
-    with open_.transaction() as session:
-        key = key_behind(session, text)
+    key = None
+    if text.isascii() and text.isprintable():
+        with open_.transaction() as session:
+            key = key_behind(session, text)
     if key is None:
         raise Refused(
             "This needs a key." if not text else "This key is not known.",

@@ -13,11 +13,12 @@ from prometheus_client import Histogram
 
 from api import catalog, closes, customers, entities, health, invoices, problems, subscriptions, taxes, usage, webhooks
 from api.access import Doors
+from api.bodies import SizeLimit
 from integrations.payments.registry import open_gateway
 from models.database import open_engine
 from observability import start_logging, start_tracing
 from settings import Settings
-from web import console
+from web import console, reference
 from workflows.client import connect
 
 log = structlog.get_logger()
@@ -47,11 +48,15 @@ def create(settings: Settings | None = None) -> FastAPI:
         yield
         engine.dispose()
 
-    app = FastAPI(title="Perennial", version="0.1.0", description=DESCRIPTION, lifespan=lifespan)
+    app = FastAPI(
+        title="Perennial", version="0.1.0", description=DESCRIPTION, lifespan=lifespan, docs_url=None, redoc_url=None
+    )
     problems.install(app)
     for room in (usage, customers, subscriptions, invoices, closes, catalog, taxes, entities, webhooks, health):
         app.include_router(room.router, responses={"default": {"model": problems.Problem}})
-    app.include_router(console.router, include_in_schema=False)
+    for page in (console, reference):
+        app.include_router(page.router, include_in_schema=False)
+    app.add_middleware(SizeLimit)
     app.middleware("http")(_observed)
     if chosen.otel_exporter_otlp_endpoint:
         FastAPIInstrumentor.instrument_app(app)

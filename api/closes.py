@@ -14,7 +14,9 @@ from temporalio.client import Client, WorkflowUpdateFailedError
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.service import RPCError, RPCStatusCode
 
-from api.access import Administrator, Database, Open, Reader, Writer
+from api.access import Administrator, Database, Open, Reader, Writer, patiently
+from api.bodies import ExactRoute
+from api.fields import LongText, Person
 from billing.errors import Refused
 from billing.money import Money
 from billing.tieout import TieOut
@@ -28,9 +30,9 @@ from workflows.collection import Collection
 from workflows.monthly_close import Approval, Month
 from workflows.policies import LIFECYCLE
 
-router = APIRouter(prefix="/v1", tags=["Ledger and close"])
+router = APIRouter(prefix="/v1", tags=["Ledger and close"], route_class=ExactRoute)
 
-MonthText = Annotated[str, Path(pattern=r"^\d{4}-(0[1-9]|1[0-2])$", examples=["2026-01"])]
+MonthText = Annotated[str, Path(pattern=r"^(19|20|21)[0-9]{2}-(0[1-9]|1[0-2])$", examples=["2026-01"])]
 
 
 def _first(month: str) -> date:
@@ -105,8 +107,8 @@ class ApprovalIn(BaseModel):
     """Who approves, and what they looked at."""
 
     model_config = ConfigDict(extra="forbid")
-    by: Annotated[str, StringConstraints(min_length=2, max_length=200)]
-    note: str = ""
+    by: Person
+    note: LongText = ""
 
 
 @router.post("/entities/{entity_id}/closes/{month}/approve")
@@ -114,11 +116,18 @@ async def approve_close(
     entity_id: str, month: MonthText, body: ApprovalIn, open_: Open, key: Administrator
 ) -> dict[str, str]:
     """Approve the close; it goes on to post the journal and lock the month. The first approval stands."""
+
+    def known() -> None:
+        with open_.transaction() as session:
+            entity(session, entity_id)
+
+    await run_in_threadpool(known)
     command = Month(entity_id, _first(month))
     handle = open_.client.get_workflow_handle(command.subject)
     approval = Approval(command, body.by, body.note)
     try:
-        by: str = await handle.execute_update("approve", approval, result_type=str)
+        async with patiently("Read the close to see whether it is approved; if not, send it again."):
+            by: str = await handle.execute_update("approve", approval, result_type=str)
     except WorkflowUpdateFailedError as error:
         raise _not_waiting(error.cause) from error
     except RPCError as error:
@@ -151,7 +160,7 @@ class AnswerIn(BaseModel):
     """What was done about it."""
 
     model_config = ConfigDict(extra="forbid")
-    by: Annotated[str, StringConstraints(min_length=2, max_length=200)]
+    by: Person
     answer: Annotated[str, StringConstraints(min_length=1, max_length=2000)]
 
 
@@ -165,7 +174,8 @@ async def answer_task(task_id: str, body: AnswerIn, open_: Open, key: Writer) ->
 
     answered = await run_in_threadpool(store)
     if answered.kind in ("step", "collection"):
-        await _resume(open_.client, answered.subject)
+        async with patiently("The answer is stored; send it again, so that whoever waits is told."):
+            await _resume(open_.client, answered.subject)
     return answered
 
 

@@ -2,42 +2,47 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, StringConstraints
+from sqlmodel import Session
 from stdnum.eu import vat
 
 from api.access import Database, Reader, Writer, mint
-from api.entities import Country, Name
+from api.bodies import ExactRoute
+from api.fields import CallersId, Country, Day, LongText, Name, TimeZone
 from billing.errors import Fault, Refused
-from billing.period import zone
 from billing.taxes import EU
 from models.customer import Customer, CustomerAlias, PaymentMethod, add_customer, customer, customers
 
-router = APIRouter(prefix="/v1/customers", tags=["Customers"])
+router = APIRouter(prefix="/v1/customers", tags=["Customers"], route_class=ExactRoute)
+
+
+Alias = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 
 
 class CustomerIn(BaseModel):
     """A customer. Bring your own `id` (or have one made), and the names under which usage may arrive."""
 
     model_config = ConfigDict(extra="forbid")
-    id: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.:-]{2,64}$")] | None = None
+    id: CallersId | None = None
     name: Name
-    email: Annotated[str, StringConstraints(pattern=r"^[^@\s]+@[^@\s]+$")]
+    email: Annotated[str, StringConstraints(pattern=r"^[^@\s]+@[^@\s]+$", max_length=320)]
     country: Country
-    time_zone: str = "UTC"
-    address: str = ""
-    vat_id: str | None = None
-    aliases: list[str] = []
+    time_zone: TimeZone = "UTC"
+    address: LongText = ""
+    vat_id: LongText | None = None
+    aliases: list[Alias] = []
 
 
 class MethodIn(BaseModel):
     """A payment method at a gateway, by the gateway's token."""
 
     model_config = ConfigDict(extra="forbid")
-    gateway: str
+    gateway: Annotated[str, StringConstraints(min_length=1, max_length=64)]
     token: Annotated[str, StringConstraints(min_length=3, max_length=200)]
 
 
@@ -45,17 +50,21 @@ class Verification(BaseModel):
     """Evidence that the tax id was checked with the authority on that day; None takes it back."""
 
     model_config = ConfigDict(extra="forbid")
-    verified_on: date | None
+    verified_on: Day | None
 
 
 @router.post("", status_code=201)
 def create_customer(body: CustomerIn, session: Database, key: Writer) -> Customer:
     """Make a customer; the same id again returns the one that stands."""
-    zone(body.time_zone)
     if body.vat_id and body.country in EU and not vat.is_valid(body.vat_id):
         fault = Fault("vat_id", f"{body.vat_id!r} is not a well-formed European tax id (check digits)")
         raise Refused("The customer cannot be made.", code="invalid_vat_id", faults=[fault])
     customer_id = body.id or mint("cus")
+    _refuse_taken(session, customer_id, [(f"aliases.{i}", alias) for i, alias in enumerate(body.aliases)])
+    holder = session.get(CustomerAlias, customer_id)
+    if holder is not None and holder.customer_id != customer_id:
+        fault = Fault("id", f"is an alias of {holder.customer_id}, whose usage it would take")
+        raise Refused("The id is taken.", code="conflict", faults=[fault])
     row = Customer(
         **body.model_dump(exclude={"aliases", "id"}), id=customer_id, root_id=customer_id, created_at=datetime.now(UTC)
     )
@@ -87,21 +96,28 @@ class AliasIn(BaseModel):
     """Another name under which the customer's events arrive."""
 
     model_config = ConfigDict(extra="forbid")
-    alias: Annotated[str, StringConstraints(min_length=1, max_length=200)]
+    alias: Alias
 
 
 @router.post("/{customer_id}/aliases", status_code=201)
 def add_alias(customer_id: str, body: AliasIn, session: Database, key: Writer) -> CustomerAlias:
     """Attribute events under that name to the customer. Those in quarantine wait for a replay."""
     customer(session, customer_id)
-    standing = session.get(CustomerAlias, body.alias)
-    if standing is None:
-        standing = CustomerAlias(alias=body.alias, customer_id=customer_id)
-        session.add(standing)
-    if standing.customer_id != customer_id:
-        fault = Fault("alias", f"belongs to {standing.customer_id}")
-        raise Refused("The alias is taken.", code="conflict", faults=[fault])
-    return standing
+    _refuse_taken(session, customer_id, [("alias", body.alias)])
+    return session.merge(CustomerAlias(alias=body.alias, customer_id=customer_id))
+
+
+def _refuse_taken(session: Session, customer_id: str, wanted: Sequence[tuple[str, str]]) -> None:
+    """Nobody's usage may go to another: neither what arrives under their aliases, nor under their ids."""
+    faults: list[Fault] = []
+    for field, alias in wanted:
+        standing = session.get(CustomerAlias, alias)
+        if standing is not None and standing.customer_id != customer_id:
+            faults.append(Fault(field, f"belongs to {standing.customer_id}"))
+        elif alias != customer_id and session.get(Customer, alias) is not None:
+            faults.append(Fault(field, f"is the id of the customer {alias}"))
+    if faults:
+        raise Refused("The alias is taken.", code="conflict", faults=faults)
 
 
 @router.put("/{customer_id}/tax-id-verification")

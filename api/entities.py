@@ -2,32 +2,28 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter
 from fastapi.concurrency import run_in_threadpool
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from sqlmodel import Session
 from temporalio.client import WithStartWorkflowOperation
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 
-from api.access import Administrator, Database, Doors, Open, Reader, mint
+from api.access import Administrator, Database, Doors, Open, Reader, mint, patiently
+from api.bodies import ExactRoute
+from api.fields import Country, Day, Id, KnownCurrency, LongText, Moment, Name, TimeZone
 from billing.errors import Fault, NotFound, Refused
-from billing.money import exponent
-from billing.period import month_of, zone
+from billing.period import month_of
 from models.closing import plan_close
 from models.entity import InvoiceSeries, LegalEntity, TestClock, entities, today
 from workflows.client import schedule_billing
 from workflows.policies import LIFECYCLE
 from workflows.test_clock import TestClock as ClockWorkflow
 
-router = APIRouter(prefix="/v1", tags=["Entities and clocks"])
-
-Name = Annotated[str, StringConstraints(min_length=1, max_length=200, strip_whitespace=True)]
-Id = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.-]{1,63}$")]
-Country = Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}$")]
-Currency = Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")]
+router = APIRouter(prefix="/v1", tags=["Entities and clocks"], route_class=ExactRoute)
 
 
 class ClockIn(BaseModel):
@@ -35,7 +31,7 @@ class ClockIn(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     id: Id | None = None
-    now: AwareDatetime
+    now: Moment
 
 
 class Clock(BaseModel):
@@ -51,7 +47,7 @@ class AdvanceIn(BaseModel):
     """The moment to live up to, everything due on the way included."""
 
     model_config = ConfigDict(extra="forbid")
-    to: AwareDatetime
+    to: Moment
 
 
 class EntityIn(BaseModel):
@@ -61,14 +57,14 @@ class EntityIn(BaseModel):
     id: Id
     name: Name
     country: Country
-    functional_currency: Currency
-    time_zone: str = "UTC"
-    address: str = ""
-    email: str = ""
-    vat_id: str | None = None
+    functional_currency: KnownCurrency
+    time_zone: TimeZone = "UTC"
+    address: LongText = ""
+    email: LongText = ""
+    vat_id: LongText | None = None
     clock: str | None = None
     payment_terms_days: Annotated[int, Field(ge=0, le=365)] = 14
-    books_from: date | None = Field(default=None, description="First month to be closed; this month if left out.")
+    books_from: Day | None = Field(default=None, description="First month to be closed; this month if left out.")
     close_after_days: Annotated[int, Field(ge=0, le=27)] = 4
     invoice_prefix: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9/-]{1,20}$")] | None = None
 
@@ -112,7 +108,8 @@ async def advance_clock(clock_id: str, body: AdvanceIn, open_: Open, key: Admini
         id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
         id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
     )
-    await open_.client.execute_update_with_start_workflow("advance", body.to, start_workflow_operation=start)
+    async with patiently("Nothing was stored; send it again."):
+        await open_.client.execute_update_with_start_workflow("advance", body.to, start_workflow_operation=start)
     return await run_in_threadpool(standing)
 
 
@@ -133,13 +130,12 @@ async def create_entity(body: EntityIn, open_: Open, key: Administrator) -> Lega
     """
     row = await run_in_threadpool(_store, open_, body)
     if row.clock_id is None:
-        await schedule_billing(open_.client, row.id, row.time_zone)
+        async with patiently("The entity is stored, its daily billing is not scheduled; send it again."):
+            await schedule_billing(open_.client, row.id, row.time_zone)
     return row
 
 
 def _store(open_: Doors, body: EntityIn) -> LegalEntity:
-    zone(body.time_zone)
-    exponent(body.functional_currency)
     with open_.transaction() as session:
         standing = session.get(LegalEntity, body.id)
         if standing is not None:

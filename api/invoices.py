@@ -10,6 +10,7 @@ from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel
 
 from api.access import Database, Reader
+from api.bodies import ExactRoute
 from billing.biller import Occasion
 from billing.errors import NotFound, Refused
 from billing.explain import explain
@@ -23,7 +24,7 @@ from models.invoice import Invoice, InvoiceLine, InvoiceSummary, InvoiceTax, Ren
 from models.payment import PaymentAttempt, attempts
 from models.standing import standing
 
-router = APIRouter(prefix="/v1", tags=["Invoices"])
+router = APIRouter(prefix="/v1", tags=["Invoices"], route_class=ExactRoute)
 
 
 class InvoiceOut(BaseModel):

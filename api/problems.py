@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from http import HTTPStatus
+from typing import Any
 
+import psycopg
 import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as NoConnectionFree
 from starlette.exceptions import HTTPException
 from temporalio.service import RPCError, RPCStatusCode
 
@@ -28,7 +32,9 @@ _STATUS = {
     "already_cancelled": HTTPStatus.CONFLICT,
     "nothing_to_withdraw": HTTPStatus.CONFLICT,
     "not_waiting": HTTPStatus.CONFLICT,
+    "not_scheduled": HTTPStatus.CONFLICT,
     "too_large": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    "unsupported_encoding": HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
 }
 
 
@@ -51,18 +57,24 @@ class Problem(BaseModel):
     errors: list[FieldProblem] = []
 
 
-def problem(refusal: Refused, status: int | None = None) -> JSONResponse:
+def problem(refusal: Refused, status: int | None = None, headers: Mapping[str, str] | None = None) -> JSONResponse:
     code = status or _STATUS.get(refusal.code, HTTPStatus.UNPROCESSABLE_ENTITY)
     body = Problem(
         title=HTTPStatus(code).phrase,
         status=code,
-        detail=refusal.reason,
+        detail=_sendable(refusal.reason),
         code=refusal.code,
-        remedy=refusal.remedy,
-        errors=[FieldProblem(field=f.field, reason=f.reason) for f in refusal.faults],
+        remedy=_sendable(refusal.remedy),
+        errors=[FieldProblem(field=_sendable(f.field), reason=_sendable(f.reason)) for f in refusal.faults],
     )
-    headers = {"WWW-Authenticate": "Bearer"} if code == HTTPStatus.UNAUTHORIZED else None
+    if headers is None and code == HTTPStatus.UNAUTHORIZED:
+        headers = {"WWW-Authenticate": "Bearer"}
     return JSONResponse(body.model_dump(), code, headers, media_type="application/problem+json")
+
+
+def _sendable(text: str) -> str:
+    """What callers wrote may hold half a surrogate pair, which no answer can carry."""
+    return text.encode(errors="replace").decode()
 
 
 def install(app: FastAPI) -> None:
@@ -74,36 +86,41 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
-        faults = [
-            Fault(".".join(str(part) for part in e["loc"] if part not in ("body", "query", "path")), e["msg"])
-            for e in error.errors()
-        ]
         return problem(
-            Refused("The request does not fit.", code="invalid_request", faults=faults, remedy="Correct these fields.")
+            Refused(
+                "The request does not fit.",
+                code="invalid_request",
+                faults=_faults(error),
+                remedy="Correct these fields.",
+            )
         )
 
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> JSONResponse:
-        code = HTTPStatus(error.status_code).name.lower()
-        return problem(Refused(str(error.detail), code=code), error.status_code)
+        code = "too_large" if error.status_code == 413 else HTTPStatus(error.status_code).name.lower()
+        return problem(Refused(str(error.detail), code=code), error.status_code, error.headers)
 
     @app.exception_handler(Unavailable)
     async def unavailable(request: Request, error: Unavailable) -> JSONResponse:
         return _later(error.reason, int(error.after.total_seconds()) if error.after else 5)
 
-    @app.exception_handler(OperationalError)
-    async def database(request: Request, error: OperationalError) -> JSONResponse:
-        log.error("database unavailable", error=str(error.orig))
-        return _later("The database cannot be reached.", 5)
+    @app.exception_handler(NoConnectionFree)
+    async def busy(request: Request, error: NoConnectionFree) -> JSONResponse:
+        log.error("no database connection free", error=str(error))
+        return _later("All database connections are in use.", 5)
 
     @app.exception_handler(DBAPIError)
-    async def data(request: Request, error: DBAPIError) -> JSONResponse:
+    async def behind_sqlalchemy(request: Request, error: DBAPIError) -> JSONResponse:
+        return _from_database(error.orig or error)
+
+    @app.exception_handler(psycopg.Error)
+    async def data(request: Request, error: psycopg.Error) -> JSONResponse:
         return _from_database(error)
 
     @app.exception_handler(RPCError)
     async def temporal(request: Request, error: RPCError) -> JSONResponse:
         if error.status in (RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED):
-            return _later("The workflow server cannot be reached; what was asked for is stored.", 5)
+            return _later("The workflow server cannot be reached.", 5)
         log.error("workflow server refused", error=str(error))
         return problem(Refused("Something is broken on our side.", code="internal"), 500)
 
@@ -116,16 +133,49 @@ def install(app: FastAPI) -> None:
         )
 
 
-def _from_database(error: DBAPIError) -> JSONResponse:
-    """What the database refuses is either data that it cannot hold or a conflict with what stands."""
-    state = getattr(error.orig, "sqlstate", "") or ""
-    log.warning("database refused", sqlstate=state, error=str(error.orig))
-    if state.startswith("22"):
-        return problem(
-            Refused("A value cannot be stored.", code="invalid_value", remedy=str(error.orig).splitlines()[0])
-        )
+def _faults(error: RequestValidationError) -> list[Fault]:
+    """Each field once, by its path in what was sent. Of a union, the member that the caller's `kind` names is meant."""
+    found = error.errors()
+    other_kinds = {e["loc"][:-1] for e in found if e["type"] == "literal_error" and e["loc"][-1] == "kind"}
+    meant = [e for e in found if not any(e["loc"][: len(other)] == other for other in other_kinds)]
+    faults: dict[str, Fault] = {}
+    for e in meant or found:
+        field = _path(e, error.body)
+        reason = e["msg"].removeprefix("Value error, ")
+        if e["type"] == "json_invalid":
+            reason = f"is not JSON that can be read: {e['ctx']['error']}"
+        faults.setdefault(field, Fault(field, reason))
+    return list(faults.values())
+
+
+def _path(e: Mapping[str, Any], body: object) -> str:
+    """The error's place without what is not in the body: the names of a union's members."""
+    where, *rest = e["loc"]
+    if where != "body":
+        return ".".join(str(part) for part in rest) or str(where)
+    path: list[str] = []
+    at: Any = {} if e["type"] == "json_invalid" else body
+    for no, part in enumerate(rest, 1):
+        if isinstance(at, dict) and part in at:
+            at = at[part]
+        elif isinstance(at, list) and isinstance(part, int):
+            at = at[part] if part < len(at) else None
+        elif not (isinstance(at, dict) and no == len(rest) and e["type"] == "missing"):
+            continue
+        path.append(str(part))
+    return ".".join(path) or "body"
+
+
+def _from_database(error: BaseException) -> JSONResponse:
+    """What the database refuses is data that it cannot hold, a conflict with what stands, or a moment's trouble."""
+    state = getattr(error, "sqlstate", "") or ""
+    log.warning("database refused", sqlstate=state, error=str(error))
+    if state.startswith("22") or (isinstance(error, psycopg.DataError) and not state):
+        return problem(Refused("A value cannot be stored.", code="invalid_value", remedy=str(error).splitlines()[0]))
     if state.startswith("23"):
         return problem(Refused("It conflicts with what is stored.", code="conflict", remedy="Read it again and retry."))
+    if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
+        return _later("The database cannot be reached.", 5)
     return problem(Refused("Something is broken on our side.", code="internal"), 500)
 
 

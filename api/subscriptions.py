@@ -13,7 +13,9 @@ from sqlmodel import Session
 from temporalio.client import WithStartWorkflowOperation
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 
-from api.access import Database, Doors, Open, Reader, Writer, mint
+from api.access import Database, Doors, Open, Reader, Writer, mint, patiently
+from api.bodies import ExactRoute
+from api.fields import CallersId, Day, LongText, Percent, Seats
 from billing.amending import Change, Preview, preview
 from billing.errors import Fault, NotFound, Refused
 from billing.ids import derive
@@ -29,9 +31,7 @@ from workflows.policies import LIFECYCLE
 from workflows.subscription import Answer
 from workflows.subscription import Subscription as Lifecycle
 
-router = APIRouter(prefix="/v1/subscriptions", tags=["Subscriptions"])
-
-CallersId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.:-]{2,64}$")]
+router = APIRouter(prefix="/v1/subscriptions", tags=["Subscriptions"], route_class=ExactRoute)
 
 
 class SubscriptionIn(BaseModel):
@@ -43,11 +43,11 @@ class SubscriptionIn(BaseModel):
     entity: str
     plan: str
     plan_version: int | None = None
-    seats: Annotated[Decimal, Field(ge=0)] = Decimal(1)
-    starts_on: date
-    discount_percent: Annotated[Decimal, Field(ge=0, le=100)] = Decimal(0)
-    prepaid_credit: Annotated[Decimal, Field(ge=0)] = Decimal(0)
-    purchase_order: str | None = None
+    seats: Seats = Decimal(1)
+    starts_on: Day
+    discount_percent: Percent = Decimal(0)
+    prepaid_credit: Annotated[Decimal, Field(ge=0, le=10**12)] = Decimal(0)
+    purchase_order: LongText | None = None
 
 
 class ChangeIn(BaseModel):
@@ -55,16 +55,16 @@ class ChangeIn(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     plan: str | None = None
-    seats: Annotated[Decimal, Field(ge=0)] | None = None
-    discount_percent: Annotated[Decimal, Field(ge=0, le=100)] | None = None
-    effective_on: date | None = None
+    seats: Seats | None = None
+    discount_percent: Percent | None = None
+    effective_on: Day | None = None
 
 
 class AmendmentIn(ChangeIn):
     """A change to be made. `id` is yours: it is the key under which the change happens once."""
 
     id: CallersId | None = None
-    preview_hash: str | None = None
+    preview_hash: Annotated[str, StringConstraints(max_length=64)] | None = None
 
 
 class CancellationIn(BaseModel):
@@ -72,7 +72,7 @@ class CancellationIn(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     id: CallersId | None = None
-    when: Literal["period_end", "now"] | date = "period_end"
+    when: Literal["period_end", "now"] | Day = "period_end"
     reason: Annotated[str, StringConstraints(min_length=1, max_length=500)]
 
 
@@ -112,14 +112,15 @@ async def create_subscription(body: SubscriptionIn, open_: Open, key: Writer) ->
             return sign(session, agreed, now_on(session, entity(session, body.entity).clock_id))
 
     row = await run_in_threadpool(store)
-    await open_.client.start_workflow(
-        Lifecycle.run,
-        row.id,
-        id=f"subscription/{row.id}",
-        task_queue=LIFECYCLE,
-        id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-        static_summary=f"{row.customer_id}, {body.plan}",
-    )
+    async with patiently(_kept(row.id)):
+        await open_.client.start_workflow(
+            Lifecycle.run,
+            row.id,
+            id=f"subscription/{row.id}",
+            task_queue=LIFECYCLE,
+            id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+            static_summary=f"{row.customer_id}, {body.plan}",
+        )
     return row
 
 
@@ -229,8 +230,7 @@ def _store_amendment(session: Session, subscription_id: str, amendment_id: str, 
     now = now_on(session, one.clock_id)
     standing_row = session.get(Amendment, amendment_id)
     if standing_row is not None:
-        if standing_row.subscription_id != subscription_id:
-            raise Refused("This id belongs to another amendment.", code="conflict", faults=[Fault("id", "is taken")])
+        _refuse_other(standing_row, subscription_id, _asked(body))
         return
     change = _change(session, one, body, amendment_id, local_day(now, one.zone))
     session.add(
@@ -249,6 +249,20 @@ def _store_amendment(session: Session, subscription_id: str, amendment_id: str, 
     )
 
 
+def _asked(body: AmendmentIn) -> dict[str, object]:
+    """What the caller wrote, under the names of the stored amendment; what was left out is not compared."""
+    written = body.model_dump(exclude={"id"}, exclude_none=True)
+    return {"plan_id" if name == "plan" else name: value for name, value in written.items()}
+
+
+def _refuse_other(standing_row: Amendment | Cancellation, subscription_id: str, asked: dict[str, object]) -> None:
+    """An id is the key of one request: the same one may come again, another one may not."""
+    asked = {"subscription_id": subscription_id, **asked}
+    if other := [name for name, value in asked.items() if getattr(standing_row, name) != value]:
+        said = "belongs to a request with another " + ", ".join(other)
+        raise Refused("This id is taken.", code="conflict", faults=[Fault("id", said)], remedy="Choose a new id.")
+
+
 def _store_cancellation(
     session: Session, subscription_id: str, cancellation_id: str, body: CancellationIn, by: str
 ) -> date:
@@ -257,7 +271,13 @@ def _store_cancellation(
     today = local_day(now, one.zone)
     standing_row = session.get(Cancellation, cancellation_id)
     if standing_row is not None:
+        asked: dict[str, object] = {"reason": body.reason}
+        if isinstance(body.when, date):
+            asked["effective_on"] = body.when
+        _refuse_other(standing_row, subscription_id, asked)
         return standing_row.effective_on
+    if open_cancellation(session, subscription_id) is not None:
+        raise Refused("A cancellation stands already.", code="already_cancelled", remedy="Withdraw it first.")
     if one.state == "ended":
         raise Refused("The subscription has ended.", code="transition_not_possible")
     first_unbilled = max(one.billed_through("advance"), today)
@@ -292,26 +312,32 @@ def _lifecycle(subscription_id: str) -> WithStartWorkflowOperation[Any, Any]:
 
 async def _ask(open_: Doors, subscription_id: str, update: str, *args: str) -> Answer:
     """An update, with the workflow started if it does not run; a refusal becomes a problem document."""
-    answer: Answer = await open_.client.execute_update_with_start_workflow(
-        update,
-        args=args,
-        start_workflow_operation=_lifecycle(subscription_id),
-        id=args[0] if args else None,
-        result_type=Answer,
-    )
+    async with patiently(_kept(*args) if args else "Read the subscription; if nothing has changed, send it again."):
+        answer: Answer = await open_.client.execute_update_with_start_workflow(
+            update,
+            args=args,
+            start_workflow_operation=_lifecycle(subscription_id),
+            id=args[0] if args else None,
+            result_type=Answer,
+        )
     if not answer.accepted:
         raise Refused(answer.reason, code=answer.code, remedy=answer.remedy)
     return answer
 
 
 async def _signal(open_: Doors, subscription_id: str, signal: str, request_id: str) -> None:
-    await open_.client.start_workflow(
-        Lifecycle.run,
-        subscription_id,
-        id=f"subscription/{subscription_id}",
-        task_queue=LIFECYCLE,
-        id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-        id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
-        start_signal=signal,
-        start_signal_args=[request_id],
-    )
+    async with patiently(_kept(request_id)):
+        await open_.client.start_workflow(
+            Lifecycle.run,
+            subscription_id,
+            id=f"subscription/{subscription_id}",
+            task_queue=LIFECYCLE,
+            id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+            id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
+            start_signal=signal,
+            start_signal_args=[request_id],
+        )
+
+
+def _kept(request_id: str) -> str:
+    return f"What was asked for is stored as {request_id!r}; send it again with this id to have it carried out."

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import date
 from decimal import Decimal
 from typing import Annotated
 
@@ -10,11 +9,12 @@ from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from api.access import Administrator, Database, Reader
-from api.entities import Country
+from api.bodies import ExactRoute
+from api.fields import Country, Day
 from models import tax
 from models.tax import TaxRateRow
 
-router = APIRouter(prefix="/v1/tax-rates", tags=["Tax"])
+router = APIRouter(prefix="/v1/tax-rates", tags=["Tax"], route_class=ExactRoute)
 
 
 class RateIn(BaseModel):
@@ -22,7 +22,7 @@ class RateIn(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     country: Country
-    valid_from: date
+    valid_from: Day
     percent: Annotated[Decimal, Field(ge=0, le=100, decimal_places=4)]
     source: Annotated[str, StringConstraints(min_length=3, max_length=500)]
 

@@ -10,21 +10,23 @@ import msgspec
 from fastapi import APIRouter, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from prometheus_client import Counter
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 from sqlmodel import Session
 
 from api.access import Database, Ingester, Open, Reader, Writer
+from api.bodies import ExactRoute, holds_nul
+from api.fields import YEARS, Day
 from billing.errors import Fault, Refused
+from billing.quantity import added_up
 from models import catalog, usage
 from models.catalog import Meter
 from models.customer import customer
 from models.usage import Event, Received
 
-router = APIRouter(prefix="/v1", tags=["Usage"])
+router = APIRouter(prefix="/v1", tags=["Usage"], route_class=ExactRoute)
 
 MOST_EVENTS = 10_000
-MOST_BYTES = 16 * 1024 * 1024
-LARGEST = Decimal("1e30")
+DIGITS = 30
 
 EVENTS = Counter("perennial_usage_events", "Usage events by what became of them.", ["outcome"])
 
@@ -46,7 +48,19 @@ class EventsIn(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     events: Annotated[list[EventIn], msgspec.Meta(min_length=1, max_length=MOST_EVENTS)]
 
 
-_DECODER = msgspec.json.Decoder(EventsIn, float_hook=Decimal)
+def _number(text: str) -> Decimal:
+    """A number with a point or an exponent, exactly; one of absurd size would take up as many digits as it names."""
+    try:
+        number = Decimal(text)
+    except ArithmeticError as error:
+        raise ValueError(_ABSURD) from error
+    if number.adjusted() >= DIGITS or int(number.as_tuple().exponent) < -DIGITS:
+        raise ValueError(_ABSURD)
+    return number
+
+
+_ABSURD = f"Numbers must be below 10^{DIGITS} and have at most {DIGITS} decimal places"
+_DECODER = msgspec.json.Decoder(EventsIn, float_hook=_number)
 _SCHEMA, _PARTS = msgspec.json.schema_components([EventsIn], ref_template="#/components/schemas/{name}")
 OPENAPI_PARTS = _PARTS
 
@@ -61,18 +75,13 @@ async def send_events(request: Request, open_: Open, key: Ingester) -> Received:
     A duplicate is the same (source, id). An event whose subject is no known customer is kept in quarantine. If any
     event is malformed, nothing of the batch is stored and the problem document names it.
     """
-    if int(request.headers.get("content-length") or 0) > MOST_BYTES:
-        raise _too_large()
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MOST_BYTES:
-            raise _too_large()
-    batch = _decode(bytes(body))
+    if request.headers.get("content-encoding", "identity") != "identity":
+        raise Refused("The body is compressed.", code="unsupported_encoding", remedy="Send it as plain JSON.")
+    batch = _decode(await request.body())
 
     def store() -> Received:
         with open_.transaction() as session:
-            _check_quantities(session, batch)
+            _check(session, batch)
             return usage.receive(
                 session, [Event(e.source, e.id, e.subject, e.type, e.time, e.data) for e in batch.events]
             )
@@ -81,10 +90,6 @@ async def send_events(request: Request, open_: Open, key: Ingester) -> Received:
     for outcome in ("accepted", "duplicate", "quarantined"):
         EVENTS.labels(outcome).inc(getattr(received, outcome))
     return received
-
-
-def _too_large() -> Refused:
-    return Refused("The request is too large.", code="too_large", remedy="Send at most 16 MiB and 10,000 events.")
 
 
 def _decode(body: bytes) -> EventsIn:
@@ -96,7 +101,7 @@ def _decode(body: bytes) -> EventsIn:
         raise _invalid([Fault(field, reason)]) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ArithmeticError) as error:
         raise _invalid([Fault("body", f"is not JSON that can be read: {error}")]) from error
-    if b"\\u0000" in body:
+    if holds_nul(body):
         raise _invalid([Fault("body", "holds the character U+0000, which cannot be stored")])
     return batch
 
@@ -110,12 +115,17 @@ def _invalid(faults: list[Fault]) -> Refused:
     )
 
 
-def _check_quantities(session: Session, batch: EventsIn) -> None:
-    """What a meter adds up must be a number, and a finite one of sane size."""
+def _check(session: Session, batch: EventsIn) -> None:
+    """What a meter adds up must be a number of sane size, and the day of an event one that calendars have."""
     by_type: dict[str, list[Meter]] = {}
     for meter in catalog.meters(session):
         by_type.setdefault(meter.event_type, []).append(meter)
     faults = [
+        Fault(f"events.{i}.time", f"must lie in the years {YEARS.start} to {YEARS.stop - 1}")
+        for i, event in enumerate(batch.events)
+        if event.time.year not in YEARS
+    ]
+    faults += [
         Fault(f"events.{i}.data.{meter.quantity_field}", reason)
         for i, event in enumerate(batch.events)
         for meter in by_type.get(event.type, ())
@@ -130,10 +140,7 @@ def _wrong(value: object) -> str:
         return ""
     if isinstance(value, bool) or not isinstance(value, int | Decimal):
         return "must be a number"
-    number = Decimal(value)
-    if not number.is_finite() or abs(number) > LARGEST or int(number.as_tuple().exponent) < -30:
-        return "must be a finite number below 10^30 with at most 30 decimal places"
-    return ""
+    return f"must be below 10^{DIGITS}" if abs(value) >= 10**DIGITS else ""
 
 
 class Total(BaseModel):
@@ -145,14 +152,14 @@ class Total(BaseModel):
 
 
 @router.get("/customers/{customer_id}/usage")
-def read_usage(customer_id: str, session: Database, key: Reader, since: date, until: date) -> list[Total]:
+def read_usage(customer_id: str, session: Database, key: Reader, since: Day, until: Day) -> list[Total]:
     """Folded totals by meter and local day, from `since` up to but not including `until`; live."""
     customer(session, customer_id)
     found: dict[str, dict[date, Decimal]] = {}
     for (meter, day), quantity in sorted(usage.totals_of(session, [customer_id], since)[customer_id].items()):
         if day < until:
             found.setdefault(meter, {})[day] = quantity
-    return [Total(meter=m, quantity=sum(days.values(), Decimal(0)), days=days) for m, days in found.items()]
+    return [Total(meter=m, quantity=added_up(list(days.values())), days=days) for m, days in found.items()]
 
 
 class Quarantined(BaseModel):
@@ -177,6 +184,7 @@ def read_quarantine(
 class ReplayIn(BaseModel):
     """Which events to send again: those of one subject, or all."""
 
+    model_config = ConfigDict(extra="forbid")
     subject: str | None = None
 
 

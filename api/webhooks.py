@@ -10,9 +10,10 @@ from fastapi import APIRouter, Request
 from fastapi.concurrency import run_in_threadpool
 from temporalio.client import Client
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
+from temporalio.service import RPCError, RPCStatusCode
 
-from api.access import Administrator, Doors, Open
-from billing.errors import NotFound
+from api.access import Administrator, Doors, Open, patiently
+from billing.errors import NotFound, Refused
 from integrations.payments import GatewayEvent, PaymentGateway, Pending
 from models import payment
 from models.payment import PaymentAttempt
@@ -65,5 +66,13 @@ async def _tell(client: Client, invoice_id: str, attempt_id: str) -> None:
 @router.post("/v1/crm/intake", status_code=202)
 async def read_crm(open_: Open, key: Administrator) -> dict[str, str]:
     """Read the CRM now instead of at the next full minute."""
-    await open_.client.get_schedule_handle(INTAKE).trigger()
+    try:
+        async with patiently("It is read at the next full minute."):
+            await open_.client.get_schedule_handle(INTAKE).trigger()
+    except RPCError as error:
+        if error.status is not RPCStatusCode.NOT_FOUND:
+            raise
+        raise Refused(
+            "No reading of a CRM is scheduled.", code="not_scheduled", remedy="Start a worker with a CRM configured."
+        ) from error
     return {"schedule": INTAKE}

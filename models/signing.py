@@ -21,6 +21,9 @@ from models.invoice import PendingItem
 from models.standing import metered_elsewhere
 from models.subscription import Contract, Subscription, SubscriptionTerms, SubscriptionTransition
 
+MOST_SEATS = 10**9
+MOST_CREDIT = 10**12
+
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
@@ -122,16 +125,27 @@ def _check(agreed: Agreement, seller: LegalEntity, today: date) -> None:
                 f"is priced in {agreed.plan.currency}, but {seller.id} keeps books in {seller.functional_currency}",
             )
         )
-    if agreed.seats < 0 or agreed.seats % 1:
-        faults.append(Fault("seats", "must be a whole number, zero or more"))
+    if not 0 <= agreed.seats <= MOST_SEATS or agreed.seats % 1:
+        faults.append(Fault("seats", f"must be a whole number from zero to {MOST_SEATS:,}"))
     if not 0 <= agreed.discount_percent <= 100:
         faults.append(Fault("discount_percent", "must be between 0 and 100"))
-    if agreed.prepaid_credit < 0:
-        faults.append(Fault("prepaid_credit", "must not be negative"))
+    faults += _credit_faults(agreed)
     if (today - agreed.starts_on).days > 400:
         faults.append(Fault("starts_on", f"is more than 400 days before today, {today}"))
+    if (agreed.starts_on - today).days > 3660:
+        faults.append(Fault("starts_on", f"is more than ten years after today, {today}"))
     if faults:
         raise Refused("The agreement cannot be run as it stands.", code="invalid_agreement", faults=faults)
+
+
+def _credit_faults(agreed: Agreement) -> list[Fault]:
+    if not 0 <= agreed.prepaid_credit <= MOST_CREDIT:
+        return [Fault("prepaid_credit", f"must be an amount from zero to {MOST_CREDIT:,}")]
+    try:
+        Money.of(agreed.prepaid_credit, agreed.plan.currency)
+    except Refused as refusal:
+        return [Fault("prepaid_credit", refusal.reason)]
+    return []
 
 
 def _first_rows(agreed: Agreement, now: datetime) -> list[SubscriptionTerms | SubscriptionTransition | PendingItem]:

@@ -6,7 +6,7 @@ import logging
 import secrets
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any
@@ -149,8 +149,9 @@ class House:
                 await anyio.sleep(0.05)
 
 
-@pytest.fixture
-async def house(engine: Engine, temporal: Temporal) -> AsyncIterator[House]:
+@asynccontextmanager
+async def opened(engine: Engine, temporal: Temporal) -> AsyncIterator[House]:
+    """The house on a database and a server; a directory's conftest may keep one for a whole module."""
     client = await connect(temporal.address, "default")
     await register_attributes(client)
     gateway, crm, erp = PretendGateway(), PretendCrm(), PretendErp()
@@ -173,3 +174,9 @@ async def house(engine: Engine, temporal: Temporal) -> AsyncIterator[House]:
             )
         )
         yield House(engine, client, api, hands, gateway, crm, erp, key)
+
+
+@pytest.fixture
+async def house(engine: Engine, temporal: Temporal) -> AsyncIterator[House]:
+    async with opened(engine, temporal) as house:
+        yield house

@@ -8,12 +8,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends, HTTPException, Request
 from fastapi.responses import HTMLResponse, RedirectResponse
 from fastapi.security import HTTPBasic, HTTPBasicCredentials
 from fastapi.templating import Jinja2Templates
 
 from api.access import Database, Open, allowed
+from billing.errors import Refused
 from billing.explain import explain
 from billing.money import Money
 from models import agenda, closing, invoice, task
@@ -29,7 +30,13 @@ _basic = HTTPBasic(realm="Perennial", description="Any user name; an API key as 
 
 
 def _signed_in(open_: Open, given: Annotated[HTTPBasicCredentials, Depends(_basic)]) -> str:
-    return allowed(open_, given.password, "read")
+    """The key's id. For a wrong key the browser asks again, which only a challenge of its own kind makes it do."""
+    try:
+        return allowed(open_, given.password, "read")
+    except Refused as refusal:
+        if refusal.code != "unauthenticated":
+            raise
+        raise HTTPException(401, "This key is not known.", {"WWW-Authenticate": 'Basic realm="Perennial"'}) from refusal
 
 
 Viewer = Annotated[str, Depends(_signed_in)]

@@ -1,0 +1,61 @@
+"""Fields that several requests have: ids, names, days and moments, in the bounds within which billing can work."""
+
+from __future__ import annotations
+
+from datetime import date
+from decimal import Decimal
+from typing import Annotated
+
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, StringConstraints
+
+from billing.errors import Refused
+from billing.money import exponent
+from billing.period import zone
+
+YEARS = range(1970, 2200)
+
+
+def _written(value: object) -> object:
+    """A bare number would be read as seconds since 1970."""
+    if isinstance(value, int | float | Decimal):
+        raise ValueError("must be text, such as 2026-01-31")
+    return value
+
+
+def _in_range(value: date) -> date:
+    if value.year not in YEARS:
+        raise ValueError(f"must lie in the years {YEARS.start} to {YEARS.stop - 1}")
+    return value
+
+
+def _time_zone(name: str) -> str:
+    try:
+        zone(name)
+    except Refused as refusal:
+        raise ValueError(f"{refusal.reason} {refusal.remedy}") from refusal
+    return name
+
+
+def _currency(code: str) -> str:
+    try:
+        exponent(code)
+    except Refused as refusal:
+        raise ValueError(f"{refusal.reason} {refusal.remedy}") from refusal
+    return code
+
+
+Name = Annotated[str, StringConstraints(min_length=1, max_length=200, strip_whitespace=True)]
+Id = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.-]{1,63}$")]
+CallersId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]{1,63}$")]
+Country = Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}$"), Field(description="ISO 3166 code, such as DE.")]
+Currency = Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$"), Field(description="ISO 4217 code, such as EUR.")]
+KnownCurrency = Annotated[Currency, AfterValidator(_currency)]
+TimeZone = Annotated[
+    str, AfterValidator(_time_zone), Field(description="Name in the IANA database, such as Europe/Berlin.")
+]
+Day = Annotated[date, BeforeValidator(_written), AfterValidator(_in_range)]
+Moment = Annotated[AwareDatetime, BeforeValidator(_written), AfterValidator(_in_range)]
+Seats = Annotated[Decimal, Field(ge=0, le=10**9, description="A whole number.")]
+Percent = Annotated[Decimal, Field(ge=0, le=100, description="0 to 100.")]
+LongText = Annotated[str, StringConstraints(max_length=2000)]
+Person = Annotated[str, StringConstraints(min_length=2, max_length=200), Field(description="Who does this, by name.")]
