@@ -135,7 +135,8 @@ def _covered(period: Period, lines: Sequence[Period]) -> int:
 
 def _usage_folded(totals: Mapping[str, Totals], events: Mapping[str, Decimal]) -> TieOut:
     folded = _by_meter(totals)
-    rows = [(key, events.get(key, Decimal(0)), folded.get(key, Decimal(0))) for key in sorted(folded.keys() | events.keys())]
+    keys = sorted(folded.keys() | events.keys())
+    rows = [(key, events.get(key, Decimal(0)), folded.get(key, Decimal(0))) for key in keys]
     return tie_out("usage folded", ("quantities of the stored events", "folded totals"), "units", rows)
 
 

@@ -137,9 +137,9 @@ def set_lanes(session: Session, moved: Sequence[tuple[Standing, Lane]]) -> None:
 
 # A subscription that has ended has no lane that is due; its usage may still arrive.
 _LATE_AFTER_THE_END = """
-  select s.root_id from subscription s join (
-    select subscription_id, meter_id, period_start, period_end, sum(quantity) as billed
-    from invoice_line where meter_id is not null group by 1, 2, 3, 4) w on w.subscription_id = s.id
+  select s.root_id from subscription s cross join lateral (
+    select meter_id, period_start, period_end, sum(quantity) as billed from invoice_line l
+    where l.subscription_id = s.id and meter_id is not null group by 1, 2, 3) w
   where s.entity_id = %(entity)s and s.state = 'ended' and w.billed <> coalesce(
     (select sum(t.quantity) from usage_total t where t.customer_id = s.customer_id and t.meter_id = w.meter_id
       and t.day >= w.period_start and t.day < w.period_end), 0)

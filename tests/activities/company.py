@@ -16,7 +16,6 @@ from activities.billing import BillBatch, Billed, Billing, BillOne, OpenRun, Run
 from activities.closing import Approval, Closing, Month, Proof
 from activities.lifecycle import Answer, Lifecycle
 from activities.payments import ChargeRun, Payments
-from billing.ids import derive
 from billing.plan import Plan
 from integrations.erp.pretend import PretendErp
 from integrations.payments.pretend import PretendGateway
@@ -311,7 +310,3 @@ class Company:
 
     def counts(self, tables: Sequence[str]) -> dict[str, int]:
         return {table: self.sql(f"select count(*) from {table}")[0][0] for table in tables}
-
-
-def invoice_key(*cause: str) -> str:
-    return derive("inv", *cause)

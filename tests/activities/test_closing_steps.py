@@ -10,6 +10,7 @@ from threading import Event
 import psycopg
 import pytest
 
+from activities.billing import BillBatch
 from activities.closing import Approval
 from billing.errors import Refused, Unavailable
 from tests.activities.company import Company
@@ -115,8 +116,6 @@ def test_an_invoice_of_a_closed_day_is_issued_in_the_first_open_month(company: C
     company.lifecycle.look("sub-bert")
     company.sql("insert into billing_run values ('run_old', 'acme', '2026-01-25 12:00Z', '2026-01-25')")
     company.closing.begin(company.month("2026-01"))
-    from activities.billing import BillBatch
-
     assert company.billing.bill_batch(BillBatch("run_old", 1, "bert", "bert~")).invoices == 1
     rows = company.sql("select i.issued_on, e.posted_on from invoice i join journal_entry e on e.cause_id = i.id"
                        " where i.customer_id = 'bert'")  # fmt: skip
