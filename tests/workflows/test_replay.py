@@ -13,6 +13,7 @@ from __future__ import annotations
 import difflib
 import json
 import os
+import re
 from dataclasses import replace
 from datetime import date
 from decimal import Decimal
@@ -92,10 +93,8 @@ def without_machine(part: Any) -> Any:
     if isinstance(part, list):
         return [without_machine(one) for one in part]
     if isinstance(part, dict):
-        return {
-            k: without_machine(v) for k, v in part.items() if k not in ("identity", "stackTrace", "stickyAttributes")
-        }
-    return part
+        return {key: without_machine(value) for key, value in part.items() if key not in ("identity", "stackTrace")}
+    return re.sub(r"\d+@[\w.-]+", "worker", part) if isinstance(part, str) else part
 
 
 def difference(frozen: Shape, shape: Shape) -> str:
