@@ -111,6 +111,7 @@ def post(session: Session, *causes: str) -> None:
 
 def claim(engine: Engine, limit: int = 50) -> list[str]:
     with transaction(engine) as session:
+        session.connection().exec_driver_sql("set local lock_timeout = '5s'")
         return [delivery.payload["cause"] for delivery in outbox.claim(session, "crm", limit)]
 
 
