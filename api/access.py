@@ -13,7 +13,8 @@ from fastapi import Depends, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from sqlalchemy import Engine
 from sqlmodel import Session
-from temporalio.client import Client, RPCTimeoutOrCancelledError
+from temporalio.client import Client, RPCTimeoutOrCancelledError, WorkflowUpdateFailedError
+from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
 from billing.errors import Refused, Unavailable
@@ -46,10 +47,18 @@ def doors(request: Request) -> Doors:
 
 @asynccontextmanager
 async def patiently(otherwise: str) -> AsyncIterator[None]:
-    """Ask the workflows, and wait for a while; `otherwise` is what the caller is told if nobody answers."""
+    """Ask the workflows, and wait for a while; `otherwise` is what the caller is told if nobody answers.
+
+    What they refuse is refused here in the same words.
+    """
     try:
         async with asyncio.timeout(PATIENCE_SECONDS):
             yield
+    except WorkflowUpdateFailedError as error:
+        if isinstance(error.cause, ApplicationError) and error.cause.type == "Refused":
+            remedy, code = [str(said) for said in (*error.cause.details, "", "")[:2]]
+            raise Refused(error.cause.message, code=code or "refused", remedy=remedy) from error
+        raise
     except (TimeoutError, RPCTimeoutOrCancelledError) as error:
         raise Unavailable(f"The workflows do not answer in time. {otherwise}") from error
     except RPCError as error:

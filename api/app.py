@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from time import perf_counter
+from typing import Any
 
 import structlog
 from fastapi import FastAPI, Request, Response
@@ -54,6 +55,7 @@ def create(settings: Settings | None = None) -> FastAPI:
     problems.install(app)
     for room in (usage, customers, subscriptions, invoices, closes, catalog, taxes, entities, webhooks, health):
         app.include_router(room.router, responses={"default": {"model": problems.Problem}})
+    app.openapi = lambda: _document(app)  # type: ignore[method-assign]
     for page in (console, reference):
         app.include_router(page.router, include_in_schema=False)
     app.add_middleware(SizeLimit)
@@ -61,6 +63,14 @@ def create(settings: Settings | None = None) -> FastAPI:
     if chosen.otel_exporter_otlp_endpoint:
         FastAPIInstrumentor.instrument_app(app)
     return app
+
+
+def _document(app: FastAPI) -> dict[str, Any]:
+    """The OpenAPI document, with the shapes that msgspec reads."""
+    if app.openapi_schema is None:
+        document = FastAPI.openapi(app)
+        document["components"]["schemas"].update(usage.OPENAPI_PARTS)
+    return app.openapi_schema or {}
 
 
 async def _observed(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:

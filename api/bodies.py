@@ -87,7 +87,10 @@ def read_exactly(body: bytes) -> Any:
     if holds_nul(body):
         raise json.JSONDecodeError("it holds the character U+0000, which cannot be stored", "", 0)
     try:
-        return json.loads(body, parse_float=Decimal, parse_constant=_no_number, object_pairs_hook=_each_key_once)
+        value = json.loads(body, parse_float=Decimal, parse_constant=_no_number, object_pairs_hook=_each_key_once)
+        if b"\\ud" in body.lower():  # Half a surrogate pair is no text: nothing can store or send it.
+            json.dumps(value, ensure_ascii=False, default=str).encode()
+        return value
     except json.JSONDecodeError:
         raise
     except (ValueError, RecursionError, ArithmeticError) as error:

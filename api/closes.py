@@ -125,15 +125,15 @@ async def approve_close(
     command = Month(entity_id, _first(month))
     handle = open_.client.get_workflow_handle(command.subject)
     approval = Approval(command, body.by, body.note)
-    try:
-        async with patiently("Read the close to see whether it is approved; if not, send it again."):
+    async with patiently("Read the close to see whether it is approved; if not, send it again."):
+        try:
             by: str = await handle.execute_update("approve", approval, result_type=str)
-    except WorkflowUpdateFailedError as error:
-        raise _not_waiting(error.cause) from error
-    except RPCError as error:
-        if error.status is RPCStatusCode.NOT_FOUND:
-            raise _not_waiting(None) from error
-        raise
+        except WorkflowUpdateFailedError as error:
+            raise _not_waiting(error.cause) from error
+        except RPCError as error:
+            if error.status is RPCStatusCode.NOT_FOUND:
+                raise _not_waiting(None) from error
+            raise
     return {"approved_by": by}
 
 

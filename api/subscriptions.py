@@ -203,6 +203,12 @@ async def request_cancellation(subscription_id: str, body: CancellationIn, open_
 @router.post("/{subscription_id}/cancellations/withdraw")
 async def withdraw_cancellation(subscription_id: str, open_: Open, key: Writer) -> Answer:
     """Undo a cancellation that has not taken effect."""
+
+    def known() -> None:
+        with open_.transaction() as session:
+            subscription(session, subscription_id)
+
+    await run_in_threadpool(known)
     return await _ask(open_, subscription_id, "withdraw_cancellation")
 
 
