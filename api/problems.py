@@ -136,10 +136,15 @@ def install(app: FastAPI) -> None:
 def _faults(error: RequestValidationError) -> list[Fault]:
     """Each field once, by its path in what was sent. Of a union, the member that the caller's `kind` names is meant."""
     found = error.errors()
-    other_kinds = {e["loc"][:-1] for e in found if e["type"] == "literal_error" and e["loc"][-1] == "kind"}
+    other_kinds = {e["loc"][:-1]: e for e in found if e["type"] == "literal_error" and e["loc"][-1] == "kind"}
     meant = [e for e in found if not any(e["loc"][: len(other)] == other for other in other_kinds)]
     faults: dict[str, Fault] = {}
-    for e in meant or found:
+    for union in {member[:-1] for member in other_kinds}:
+        if not any(e["loc"][: len(union)] == union for e in meant):
+            of_union = [e for member, e in other_kinds.items() if member[:-1] == union]
+            field = _path(of_union[0], error.body)
+            faults[field] = Fault(field, "must be one of " + ", ".join(e["ctx"]["expected"] for e in of_union))
+    for e in meant:
         field = _path(e, error.body)
         reason = e["msg"].removeprefix("Value error, ")
         if e["type"] == "json_invalid":
