@@ -129,11 +129,7 @@ class Billing:
             done = session.get(BillingBatch, (run.id, command.no))
             if done is not None:
                 return Billed(**done.result)
-            roots = [
-                root
-                for root in due_roots(session, run.entity_id, run.cutoff)
-                if command.first <= root and (not command.until or root < command.until)
-            ]
+            roots = due_roots(session, run.entity_id, run.cutoff, command.first, command.until)
         return self._bill_whole(command, roots)
 
     @activity.defn
@@ -155,7 +151,7 @@ class Billing:
                 seller = entity(session, entity_id)
                 day = ledger.posting_day(session, entity_id, local_day(cutoff, zone(seller.time_zone)))
                 session.add(BillingRun(id=run_id, entity_id=entity_id, cutoff=cutoff, posted_on=day))
-        just_after = root_id + "\0"
+        just_after = root_id + "\x01"
         return self.bill_batch(BillBatch(run_id, 1, root_id, just_after))
 
     @activity.defn
@@ -183,6 +179,8 @@ class Billing:
             with transaction(self.engine) as session:
                 return bill_roots(session, _run(session, command.run_id), roots)
         except BREAKAGES as error:
+            if not roots:
+                raise
             if len(roots) == 1:
                 return self._park(command.run_id, roots[0], error)
             half = len(roots) // 2

@@ -252,6 +252,9 @@ def journal_batch(session: Session, command: Month) -> JournalBatch:
         entries.append(JournalEntry(entry_id, posted_on, description, cause, lines))
     if any(sum(line.debit.minor for line in entry.lines) for entry in entries):
         raise Broken(f"the journal of {command.subject} does not balance")
+    turnover = sum(line.debit.minor for entry in entries for line in entry.lines if line.debit.minor > 0)
+    if turnover != ledger.turnover(session, seller.id, command.month):
+        raise Broken(f"the journal of {command.subject} is not whole: {turnover} minor units of debits")
     return JournalBatch(
         external_id=f"{seller.id}-{command.month:%Y-%m}",
         entity_id=seller.id,

@@ -106,7 +106,7 @@ class Lifecycle:
         settle(session, [row.root_id], now, row.clock_id)
         one = standing_of(session, row.id)
         change = change_of(session, asked)
-        refuse_double_metering(session, row.customer_id, row.id, change.plan)
+        refuse_double_metering(session, row.customer_id, row.id, change.plan, change.effective_on)
         seen = preview(one, change, now)
         if asked.preview_hash is not None and asked.preview_hash != seen.preview_hash:
             raise Refused(

@@ -122,5 +122,6 @@ def late_usage(standing: Standing, totals: Totals) -> list[Line]:
                 continue
             quantity = measure(totals, window.item.meter or "", window.period)
             if quantity != billed.quantity:
-                lines.append(rate_late_usage(window, quantity, billed.quantity, billed.gross, billed.net))
+                line = rate_late_usage(window, quantity, billed.quantity, billed.gross, billed.net)
+                lines.append(replace(line, key=f"{line.key}/{billed.lines}"))
     return lines

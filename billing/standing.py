@@ -29,13 +29,14 @@ class Lane:
 
 @dataclass(frozen=True, slots=True)
 class BilledUsage:
-    """What has been invoiced for one window of a metered item so far, over all its lines."""
+    """What has been invoiced for one window of a metered item so far, over all its `lines`."""
 
     item: str
     period: Period
     quantity: Decimal
     gross: Money
     net: Money
+    lines: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,9 +74,9 @@ def decide(parties: Parties, rates: Sequence[TaxRate], tax_point: date) -> TaxDe
         return TaxDecision("O", buyer, Decimal(0), "Outside the scope of value added tax")
     if seller != buyer and parties.buyer_id_verified:
         return TaxDecision("AE", buyer, Decimal(0), "Reverse charge: the recipient accounts for the tax (Art. 196)")
-    for rate in rates:
-        if rate.country == buyer and rate.on(tax_point):
-            return TaxDecision("S", buyer, rate.percent)
+    standing = [rate for rate in rates if rate.country == buyer and rate.on(tax_point)]
+    if standing:
+        return TaxDecision("S", buyer, max(standing, key=lambda rate: rate.valid_from).percent)
     if seller == buyer and seller not in EU:
         return TaxDecision("O", buyer, Decimal(0), "No value added tax in this country")
     raise Refused(

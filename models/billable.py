@@ -35,14 +35,15 @@ def rated(session: Session, found: Sequence[Standing], occasion: Occasion) -> tu
     bills: list[Bill] = []
     parked: dict[str, Parked] = {}
     for one in active:
+        wallet = (one.entity_id, one.customer_id)
         try:
-            done = bill(one, Facts(totals[one.customer_id], table, grants.get(one.customer_id, ())), occasion)
+            done = bill(one, Facts(totals[one.customer_id], table, grants.get(wallet, ())), occasion)
         except Refused as refusal:
             parked[one.root_id] = Parked(one.root_id, refusal)
             continue
         bills.append(done)
         if done.invoice and done.invoice.draws:
-            grants[one.customer_id] = _less(grants[one.customer_id], done.invoice)
+            grants[wallet] = _less(grants[wallet], done.invoice)
     return [b for b in bills if b.standing.root_id not in parked], list(parked.values())
 
 

@@ -117,10 +117,12 @@ def lock_period(session: Session, entity_id: str, month: date, state: str) -> No
 
 
 def lanes_behind(session: Session, entity_id: str, until: datetime) -> list[str]:
-    """Subscriptions of the entity that have something due before `until` and not billed."""
+    """Subscriptions of the entity with something due before `until` that has not been billed or not taken effect."""
     rows = cursor(session).execute(
-        "select distinct subscription_id from billing_lane where entity_id = %s and next_bill_at < %s order by 1",
-        (entity_id, until),
+        "select subscription_id from billing_lane where entity_id = %(entity)s and next_bill_at < %(until)s"
+        " union select s.id from agenda a join subscription s on a.subject = 'subscription/' || s.id"
+        " where a.entity_id = %(entity)s and a.done_at is null and a.due_at < %(until)s order by 1",
+        {"entity": entity_id, "until": until},
     )
     return [key for (key,) in rows]
 

@@ -39,18 +39,21 @@ class CreditDraw(SQLModel, table=True):
     amount_minor: int
 
 
-def open_grants(session: Session, customer_ids: Sequence[str]) -> dict[str, list[Grant]]:
-    """Usable grants with something left, by customer."""
+def open_grants(session: Session, customer_ids: Sequence[str]) -> dict[tuple[str, str], list[Grant]]:
+    """Usable grants with something left, by legal entity and customer: a seller honours what it sold itself."""
     rows = cursor(session).execute(
-        "select g.customer_id, g.id, g.amount_minor - coalesce(sum(d.amount_minor), 0)::bigint, g.currency,"
-        " g.priority, g.granted_at, g.expires_at from credit_grant g left join credit_draw d on d.grant_id = g.id"
-        " where g.customer_id = any(%s) and g.usable_from is not null group by g.id order by g.id",
+        "select i.entity_id, g.customer_id, g.id, g.amount_minor - coalesce(sum(d.amount_minor), 0)::bigint,"
+        " g.currency, g.priority, g.granted_at, g.expires_at from credit_grant g join invoice i on i.id = g.invoice_id"
+        " left join credit_draw d on d.grant_id = g.id"
+        " where g.customer_id = any(%s) and g.usable_from is not null group by g.id, i.entity_id order by g.id",
         (list(customer_ids),),
     )
-    found: dict[str, list[Grant]] = defaultdict(list)
-    for customer_id, grant_id, left, currency, priority, granted_at, expires_at in rows:
+    found: dict[tuple[str, str], list[Grant]] = defaultdict(list)
+    for entity_id, customer_id, grant_id, left, currency, priority, granted_at, expires_at in rows:
         if left > 0:
-            found[customer_id].append(Grant(grant_id, Money(left, currency), priority, granted_at, expires_at))
+            found[entity_id, customer_id].append(
+                Grant(grant_id, Money(left, currency), priority, granted_at, expires_at)
+            )
     return found
 
 

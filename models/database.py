@@ -11,13 +11,20 @@ from psycopg.rows import TupleRow
 from sqlalchemy import Engine, create_engine
 from sqlmodel import Session
 
+# A process that vanishes must not hold a root's lock for long.
+_STEADY = {
+    "options": "-c idle_in_transaction_session_timeout=60s",
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+}
+
 
 def open_engine(url: str, pool: int = 18) -> Engine:
     """A pool of connections to `postgresql://...`; statements see READ COMMITTED, as the locks expect."""
     plain = url.replace("postgres://", "postgresql://", 1)
-    return create_engine(
-        plain.replace("postgresql://", "postgresql+psycopg://", 1), pool_size=pool, max_overflow=2, pool_pre_ping=True
-    )
+    url = plain.replace("postgresql://", "postgresql+psycopg://", 1)
+    return create_engine(url, pool_size=pool, max_overflow=4, pool_pre_ping=True, connect_args=_STEADY)
 
 
 @contextmanager

@@ -174,6 +174,15 @@ def trial_balance(session: Session, entity_id: str, through_month: date) -> list
     ).fetchall()
 
 
+def turnover(session: Session, entity_id: str, month: date) -> int:
+    """All debits of a month, in minor units."""
+    row = cursor(session).execute(
+        "select coalesce(sum(debit_minor), 0) from account_total where entity_id = %s and month = %s",
+        (entity_id, month),
+    )
+    return int((row.fetchone() or (0,))[0])
+
+
 @dataclass(frozen=True, slots=True)
 class JournalRow:
     """A line of the journal as people read it."""
@@ -193,9 +202,12 @@ class JournalRow:
 
 
 def journal(
-    session: Session, entity_id: str, month: date | None, after: str = "", limit: int = 100_000
+    session: Session, entity_id: str, month: date | None, after: str = "", limit: int | None = None
 ) -> list[JournalRow]:
-    """The entries of a month (or all), by day and id, in whole entries behind the key `after` ("day/entry id")."""
+    """The entries of a month (or all), by day and id, in whole entries behind the key `after` ("day/entry id").
+
+    Without a `limit`, all of them.
+    """
     cur = cursor(session).connection.cursor(row_factory=class_row(JournalRow))
     return cur.execute(
         "with page as (select id from journal_entry where entity_id = %(entity)s"

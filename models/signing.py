@@ -15,7 +15,7 @@ from billing.money import Money
 from billing.period import Period, instant, local_day, zone
 from billing.plan import Plan
 from models import agenda
-from models.customer import customer
+from models.customer import customer, lock_roots
 from models.entity import LegalEntity, entity
 from models.invoice import PendingItem
 from models.standing import metered_elsewhere
@@ -53,8 +53,9 @@ def sign(session: Session, agreed: Agreement, now: datetime) -> Subscription:
         return standing
     seller = entity(session, agreed.entity_id)
     buyer = customer(session, agreed.customer_id)
+    lock_roots(session, [buyer.root_id])
     _check(agreed, seller, local_day(now, zone(buyer.time_zone)))
-    refuse_double_metering(session, buyer.id, agreed.subscription_id, agreed.plan)
+    refuse_double_metering(session, buyer.id, agreed.subscription_id, agreed.plan, agreed.starts_on)
     session.add(
         Contract(
             id=agreed.contract_id,
@@ -99,9 +100,9 @@ def sign(session: Session, agreed: Agreement, now: datetime) -> Subscription:
     return row
 
 
-def refuse_double_metering(session: Session, customer_id: str, subscription_id: str, plan: Plan) -> None:
-    """Refuse a plan whose meters another running subscription of the customer prices already."""
-    taken = metered_elsewhere(session, customer_id, subscription_id)
+def refuse_double_metering(session: Session, customer_id: str, subscription_id: str, plan: Plan, since: date) -> None:
+    """Refuse a plan whose meters another subscription of the customer prices on `since` or later."""
+    taken = metered_elsewhere(session, customer_id, subscription_id, since)
     faults = [
         Fault("plan", f"prices the meter {item.meter!r}, as {taken[item.meter]} does already")
         for item in plan.items

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from datetime import date
 from typing import Any
 
 from sqlmodel import Session
@@ -150,21 +151,24 @@ def _billed(
                 added_up([quantity, before.quantity]) if before else quantity,
                 gross + before.gross if before else gross,
                 gross - discount + before.net if before else gross - discount,
+                before.lines + 1 if before else 1,
             )
     return fees, {key: list(windows.values()) for key, windows in usage.items()}
 
 
-def metered_elsewhere(session: Session, customer_id: str, subscription_id: str) -> dict[str, str]:
-    """Meters that the customer's other running subscriptions price, each with the subscription that does.
+def metered_elsewhere(session: Session, customer_id: str, subscription_id: str, since: date) -> dict[str, str]:
+    """Meters that the customer's other subscriptions price on `since` or later, each with the subscription that does.
 
     A customer's usage of a meter is billed by one subscription; a second one would bill it again.
     """
     rows = cursor(session).execute(
         "select distinct item ->> 'meter', t.subscription_id from subscription_terms t"
-        " join subscription s on s.id = t.subscription_id and s.state <> 'ended'"
+        " join subscription s on s.id = t.subscription_id"
+        " left join cancellation k on k.subscription_id = s.id and k.applied_at is not null"
         " join plan p on p.plan_id = t.plan_id and p.version = t.plan_version,"
         " jsonb_array_elements(p.content -> 'items') item"
-        " where s.customer_id = %s and s.id <> %s and item ->> 'meter' is not null",
-        (customer_id, subscription_id),
+        " where s.customer_id = %s and s.id <> %s and item ->> 'meter' is not null"
+        " and (k.effective_on is null or k.effective_on > %s)",
+        (customer_id, subscription_id, since),
     )
     return dict(rows.fetchall())

@@ -146,17 +146,32 @@ _LATE_AFTER_THE_END = """
 """
 
 
-def due_roots(session: Session, entity_id: str, cutoff: datetime) -> list[str]:
-    """Account roots with something due by the cut-off; those that wait for a person are left out.
+# A change of the lifecycle that nobody has woken up for takes effect by its date all the same.
+_OVERSLEPT = """
+  select s.root_id from agenda a join subscription s on a.subject = 'subscription/' || s.id
+  where a.entity_id = %(entity)s and a.done_at is null and a.due_at <= %(cutoff)s
+"""
+
+
+def due_roots(session: Session, entity_id: str, cutoff: datetime, first: str = "", until: str = "") -> list[str]:
+    """Account roots from `first` up to (not including) `until` with something due by the cut-off.
+
+    Those that wait for a person are left out. Empty bounds are none.
 
     In the order of code points, as Python compares the bounds of batches, whatever the database's collation is.
     """
     rows = cursor(session).execute(
         "with due as (select s.root_id from billing_lane l join subscription s on s.id = l.subscription_id"
-        " where l.entity_id = %(entity)s and l.next_bill_at <= %(cutoff)s union " + _LATE_AFTER_THE_END + ")"
-        " select root_id from due d where not exists"
+        " where l.entity_id = %(entity)s and l.next_bill_at <= %(cutoff)s union "
+        + _OVERSLEPT
+        + " union "
+        + _LATE_AFTER_THE_END
+        + ")"
+        ' select root_id from due d where root_id >= %(first)s collate "C"'
+        """ and (%(until)s = '' or root_id < %(until)s collate "C")"""
+        " and not exists"
         " (select from task t where t.subject = 'billing/' || d.root_id and t.answered_at is null)"
         ' order by root_id collate "C"',
-        {"entity": entity_id, "cutoff": cutoff},
+        {"entity": entity_id, "cutoff": cutoff, "first": first, "until": until},
     )
     return [root_id for (root_id,) in rows]
