@@ -25,7 +25,7 @@ NAME = "Temporal"
 NAMESPACE = "default"
 SECONDS_TO_START = 60.0
 # The defaults protect a shared cluster (2,400 requests a second and less); here the machine is the only limit.
-LIMITS = {
+LIMITS: dict[str, int | str] = {
     "frontend.rps": 100_000,
     "frontend.namespaceRPS": 100_000,
     "frontend.namespaceRPS.visibility": 10_000,
