@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from time import perf_counter
-from typing import Any
 
 import structlog
 from fastapi import FastAPI, Request, Response
@@ -15,6 +14,7 @@ from prometheus_client import Histogram
 from api import catalog, closes, customers, entities, health, invoices, problems, subscriptions, taxes, usage, webhooks
 from api.access import Doors
 from api.bodies import SizeLimit
+from api.document import document, operation_id
 from integrations.payments.registry import open_gateway
 from models.database import open_engine
 from observability import start_logging, start_tracing
@@ -50,12 +50,19 @@ def create(settings: Settings | None = None) -> FastAPI:
         engine.dispose()
 
     app = FastAPI(
-        title="Perennial", version="0.1.0", description=DESCRIPTION, lifespan=lifespan, docs_url=None, redoc_url=None
+        title="Perennial",
+        version="0.1.0",
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        generate_unique_id_function=operation_id,
+        separate_input_output_schemas=False,
     )
     problems.install(app)
     for room in (usage, customers, subscriptions, invoices, closes, catalog, taxes, entities, webhooks, health):
         app.include_router(room.router, responses={"default": {"model": problems.Problem}})
-    app.openapi = lambda: _document(app)  # type: ignore[method-assign]
+    app.openapi = lambda: document(app)  # type: ignore[method-assign]
     for page in (console, reference):
         app.include_router(page.router, include_in_schema=False)
     app.add_middleware(SizeLimit)
@@ -63,14 +70,6 @@ def create(settings: Settings | None = None) -> FastAPI:
     if chosen.otel_exporter_otlp_endpoint:
         FastAPIInstrumentor.instrument_app(app)
     return app
-
-
-def _document(app: FastAPI) -> dict[str, Any]:
-    """The OpenAPI document, with the shapes that msgspec reads."""
-    if app.openapi_schema is None:
-        document = FastAPI.openapi(app)
-        document["components"]["schemas"].update(usage.OPENAPI_PARTS)
-    return app.openapi_schema or {}
 
 
 async def _observed(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:

@@ -111,7 +111,7 @@ def explain_invoice(invoice_id: str, session: Database, key: Reader) -> Explanat
     )
 
 
-class Upcoming(BaseModel):
+class UpcomingInvoice(BaseModel):
     """What would be billed at the end of the running period as things stand now; nothing is stored."""
 
     as_of: date
@@ -124,7 +124,7 @@ class Upcoming(BaseModel):
 
 
 @router.get("/subscriptions/{subscription_id}/upcoming-invoice")
-def upcoming_invoice(subscription_id: str, session: Database, key: Reader) -> Upcoming | None:
+def upcoming_invoice(subscription_id: str, session: Database, key: Reader) -> UpcomingInvoice | None:
     """The next invoice, by the same engine that will issue it; None when nothing more will be billed."""
     one = standing(session, subscription_id)
     if one is None:
@@ -142,8 +142,8 @@ def upcoming_invoice(subscription_id: str, session: Database, key: Reader) -> Up
     return _upcoming(document, day) if document else None
 
 
-def _upcoming(document: Document, day: date) -> Upcoming:
-    return Upcoming(
+def _upcoming(document: Document, day: date) -> UpcomingInvoice:
+    return UpcomingInvoice(
         as_of=day,
         net=document.net.major,
         tax=document.tax.major,

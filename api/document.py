@@ -1,0 +1,51 @@
+"""The OpenAPI document: what FastAPI writes, with the words, the problem documents and the shapes it cannot know of."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
+
+from api.usage import OPENAPI_PARTS
+
+PROBLEM = {"$ref": "#/components/schemas/Problem"}
+
+
+def operation_id(route: APIRoute) -> str:
+    """The function's name: short, unique, and what a generated client's method is called."""
+    return route.name
+
+
+def document(app: FastAPI) -> dict[str, Any]:
+    """Made once. Words come from words.toml, by field or parameter, where the code itself says nothing."""
+    if app.openapi_schema is None:
+        words = tomllib.loads(Path(__file__).with_name("words.toml").read_text())
+        found = FastAPI.openapi(app)
+        schemas = found["components"]["schemas"]
+        schemas.update(OPENAPI_PARTS)
+        for name in ("HTTPValidationError", "ValidationError"):
+            schemas.pop(name, None)
+        for name, schema in schemas.items():
+            _describe(schema, words["fields"] | words["of"].get(name, {}))
+        for operations in found["paths"].values():
+            for operation in operations.values():
+                _complete(operation, words["parameters"])
+    return app.openapi_schema or {}
+
+
+def _describe(schema: dict[str, Any], words: dict[str, str]) -> None:
+    for field, inner in schema.get("properties", {}).items():
+        if field in words:
+            inner.setdefault("description", words[field])
+
+
+def _complete(operation: dict[str, Any], words: dict[str, str]) -> None:
+    for parameter in operation.get("parameters", ()):
+        if "description" not in parameter["schema"] and parameter["name"] in words:
+            parameter.setdefault("description", words[parameter["name"]])
+    operation["responses"].pop("422", None)
+    failure = {"description": "A problem document.", "content": {"application/problem+json": {"schema": PROBLEM}}}
+    operation["responses"]["default"] = failure
