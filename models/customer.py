@@ -65,6 +65,12 @@ def customers(session: Session, after: str, limit: int) -> list[Customer]:
     return list(session.exec(select(Customer).where(Customer.id > after).order_by(col(Customer.id)).limit(limit)))
 
 
+def names_of(session: Session, customer_ids: Sequence[str]) -> dict[str, str]:
+    """Customer to name, for pages that people read."""
+    rows = cursor(session).execute("select id, name from customer where id = any(%s)", (list(customer_ids),))
+    return dict(rows.fetchall())
+
+
 def add_customer(session: Session, row: Customer, aliases: Sequence[str]) -> Customer:
     """The customer with its own root; one that exists already stays as it is. Aliases that are new are added."""
     found = session.get(Customer, row.id)

@@ -304,6 +304,12 @@ def summaries(
     ).fetchall()
 
 
+def latest(session: Session, limit: int) -> list[InvoiceSummary]:
+    """The newest invoices, newest first."""
+    cur = cursor(session).connection.cursor(row_factory=class_row(InvoiceSummary))
+    return cur.execute(_SUMMARY + "order by i.issued_at desc, n.number desc limit %s", (limit,)).fetchall()
+
+
 def summary(session: Session, invoice_id: str) -> InvoiceSummary:
     cur = cursor(session).connection.cursor(row_factory=class_row(InvoiceSummary))
     found = cur.execute(_SUMMARY + "where i.id = %s or n.number = %s", (invoice_id, invoice_id)).fetchone()

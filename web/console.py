@@ -19,6 +19,7 @@ from billing.explain import explain
 from billing.money import Money
 from models import agenda, closing, invoice, task
 from models.backlog import backlog
+from models.customer import customer, names_of
 from models.payment import attempts
 
 router = APIRouter()
@@ -50,6 +51,7 @@ def home() -> RedirectResponse:
 @router.get("/console")
 def overview(request: Request, session: Database, viewer: Viewer) -> HTMLResponse:
     """Everything on one page."""
+    latest = invoice.latest(session, 25)
     return templates.TemplateResponse(
         request,
         "overview.html",
@@ -57,7 +59,8 @@ def overview(request: Request, session: Database, viewer: Viewer) -> HTMLRespons
             "backlog": backlog(session),
             "agenda": agenda.upcoming(session, 20),
             "tasks": task.open_tasks(session),
-            "invoices": list(reversed(invoice.summaries(session, None, None, "", 200)))[:25],
+            "invoices": latest,
+            "names": names_of(session, sorted({i.customer_id for i in latest})),
             "closes": closing.closes(session),
         },
     )
@@ -72,6 +75,7 @@ def one_invoice(request: Request, invoice_id: str, session: Database, viewer: Vi
         "invoice.html",
         {
             "invoice": seen,
+            "customer": customer(session, seen.customer_id),
             "lines": invoice.lines(session, seen.id),
             "taxes": invoice.taxes(session, seen.id),
             "attempts": attempts(session, seen.id),
