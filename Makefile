@@ -15,8 +15,8 @@ help: ## this list
 demo: .venv/sandbox.stamp ## one customer's month, from a signed deal to a closed month (TRACE=file.csv[,file.csv]: real usage)
 	@$(RUN)/perennial demo $(if $(TRACE),--trace '$(TRACE)')
 
-test: .venv/test.stamp ## every test
-	@$(RUN)/python -m pytest
+test: .venv/test.stamp ## every test, four at a time: most of them wait for servers
+	@$(RUN)/python -m pytest -n 4 --dist worksteal
 
 check: .venv/test.stamp ## style, types and the rules of the house
 	$(RUN)/ruff check .

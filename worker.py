@@ -33,7 +33,8 @@ from integrations.erp import Erp
 from integrations.erp.registry import open_erp
 from integrations.payments import PaymentGateway
 from integrations.payments.registry import open_gateway
-from models.database import open_engine
+from models.database import open_engine, transaction
+from models.entity import entities
 from observability import start_logging, start_tracing, worker_runtime
 from settings import Settings
 from workflows import WORKFLOWS, runner
@@ -75,6 +76,7 @@ class Hands:
             self.lifecycle.amend,
             self.lifecycle.cancel,
             self.lifecycle.withdraw_cancellation,
+            self.lifecycle.ask,
             self.lifecycle.park,
             self.lifecycle.resume,
             self.onboarding.open_account,
@@ -98,7 +100,12 @@ class Hands:
             self.onboarding.read_deals,
             self.closing.post_to_erp,
         ]
-        others: list[Callable[..., Any]] = [self.onboarding.hand_over, self.clocks.tick, self.clocks.wake_overdue]
+        others: list[Callable[..., Any]] = [
+            self.onboarding.hand_over,
+            self.clocks.tick,
+            self.clocks.rouse,
+            self.clocks.wake_overdue,
+        ]
         return {BILLING: database, DOORS: neighbours, LIFECYCLE: others}[queue]
 
 
@@ -119,6 +126,12 @@ def workers(client: Client, hands: Hands, pool: ThreadPoolExecutor) -> list[Work
         )
         for queue, slots in SLOTS.items()
     ]
+
+
+def _on_the_wall(engine: Engine) -> list[tuple[str, str]]:
+    """Legal entities whose days are real ones, with their time zones."""
+    with transaction(engine) as session:
+        return [(e.id, e.time_zone) for e in entities(session) if e.clock_id is None]
 
 
 async def run(settings: Settings) -> None:
@@ -147,7 +160,7 @@ async def run(settings: Settings) -> None:
         async with AsyncExitStack() as running:
             for worker in workers(client, hands, pool):
                 await running.enter_async_context(worker)
-            await start_duties(client)
+            await start_duties(client, _on_the_wall(engine))
             log.info("worker ready", queues=list(SLOTS), namespace=settings.temporal_namespace)
             await stop.wait()
             log.info("worker stopping")

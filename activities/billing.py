@@ -24,7 +24,7 @@ from billing.ids import derive
 from billing.invoice import Invoice
 from billing.journal import Entry, credits_drawn, invoice_issued
 from billing.period import local_day, zone
-from models import invoice, ledger, outbox, revenue, task
+from models import invoice, ledger, outbox, payment, revenue, task
 from models.billable import rated
 from models.credit import CreditGrant
 from models.customer import lock_roots
@@ -232,10 +232,24 @@ def bill_roots(session: Session, run: BillingRun, root_ids: Sequence[str]) -> Bi
     ledger.post(session, [entry for document in documents for entry in _entries(document)])
     printing = {d.heading.invoice_id: {"invoice_id": d.heading.invoice_id} for d in documents}
     outbox.post(session, "documents", printing, seller.id, seller.clock_id)
+    payment.collect_when_due(session, list(printing))
+    for document in documents:
+        if document.total.minor < 0:
+            _ask_about_credit(session, document, run)
     for stuck in parked:
         task.open_task(session, "billing", f"billing/{stuck.root_id}", run.entity_id, stuck.refusal, run.cutoff)
     invoice.number(session, run.entity_id, documents)
     return Billed(run.id, len(documents), sum(d.total.minor for d in documents), len(parked))
+
+
+def _ask_about_credit(session: Session, document: Invoice, run: BillingRun) -> None:
+    """A credit note leaves the customer something: what becomes of it is a person's decision."""
+    refusal = Refused(
+        f"The customer has {-document.total} to his credit.",
+        remedy="Pay it back or set it against an open invoice, then answer this task with what was done.",
+    )
+    subject = f"invoice/{document.heading.invoice_id}"
+    task.open_task(session, "credit balance", subject, run.entity_id, refusal, run.cutoff)
 
 
 def _entries(document: Invoice) -> list[Entry]:

@@ -93,11 +93,28 @@ class Clocks:
         return len(subjects)
 
     @activity.defn
+    async def rouse(self, subjects: tuple[str, ...]) -> int:
+        """Tell subjects on the wall clock to look what is due; nobody is waited for, so that none holds up others."""
+        async with heartbeating_async():
+            for subject in subjects:
+                workflow, argument = who(subject)
+                await self.client.start_workflow(
+                    workflow,
+                    argument,
+                    id=subject,
+                    task_queue=LIFECYCLE_QUEUE,
+                    id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+                    id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
+                    start_signal="agenda_changed",
+                )
+        return len(subjects)
+
+    @activity.defn
     async def wake_overdue(self) -> int:
-        """Wake everyone on the wall clock who should have woken by now."""
+        """Rouse everyone on the wall clock who should have woken by now."""
         with transaction(self.engine) as session:
             found = agenda.open_subjects(session, overdue_only=True, now=datetime.now(UTC))
-        return await self.tick(tuple(subject for subject, _ in found))
+        return await self.rouse(tuple(subject for subject, _ in found))
 
     async def rebuild(self) -> int:
         """Start everyone who has something to wait for and does not run; looking changes nothing that is not due."""

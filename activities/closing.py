@@ -73,11 +73,12 @@ class Proof:
 
 @dataclass(frozen=True, slots=True)
 class Approval:
-    """A person's yes. `note` says what they looked at."""
+    """A person's yes, and the key that it came with. `note` says what they looked at."""
 
     month: Month
     by: str
     note: str = ""
+    key: str = ""
 
 
 class Closing:
@@ -175,7 +176,7 @@ class Closing:
             now = now_on(session, entity(session, command.month.entity_id).clock_id)
             if row.approved_by is None:
                 row.approved_by, row.approved_at, row.approval_note = command.by, now, command.note
-                row.stage = "approved"
+                row.approved_with, row.stage = command.key or None, "approved"
                 task.close_tasks(session, command.month.subject, now, f"approved by {command.by}")
             return row.approved_by or ""
 

@@ -20,6 +20,7 @@ from models.database import cursor, transaction
 from models.entity import entity, now_on
 from models.signing import refuse_double_metering
 from models.subscription import Subscription, move, subscription
+from models.values import read
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,7 @@ class Answer:
     scheduled: bool = False
     net_minor: int = 0
     currency: str = ""
+    faults: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,12 +91,12 @@ class Lifecycle:
                 row = _locked(session, asked.subscription_id)
                 session.refresh(asked)
                 if asked.answer is not None:
-                    return Answer(**asked.answer)
+                    return read(Answer, asked.answer)
                 answer = self._amend(session, asked, row)
                 asked.answer = asdict(answer)
                 return answer
         except Refused as refusal:
-            answer = Answer(False, _said(refusal), refusal.remedy, refusal.code)
+            answer = _refusal(refusal)
             with transaction(self.engine) as session:
                 asked = session.get(Amendment, amendment_id, with_for_update=True)
                 if asked is not None and asked.answer is None:
@@ -105,7 +107,7 @@ class Lifecycle:
         now = now_on(session, row.clock_id)
         settle(session, [row.root_id], now, row.clock_id)
         one = standing_of(session, row.id)
-        change = change_of(session, asked)
+        change = change_of(session, asked, one.terms)
         refuse_double_metering(session, row.customer_id, row.id, change.plan, change.effective_on)
         seen = preview(one, change, now)
         if asked.preview_hash is not None and asked.preview_hash != seen.preview_hash:
@@ -172,6 +174,13 @@ class Lifecycle:
             return Answer(True)
 
     @activity.defn
+    def ask(self, question: ParkedStep) -> None:
+        """A request was refused after its sender had gone: a person gets to know."""
+        with transaction(self.engine) as session:
+            refusal = Refused(question.reason, remedy=question.remedy)
+            task.open_task(session, "request", question.subject, question.entity_id, refusal, _now(session, question))
+
+    @activity.defn
     def park(self, question: ParkedStep) -> None:
         """A step was refused: ask a person, and take the subject off the clock until they answer."""
         with transaction(self.engine) as session:
@@ -224,5 +233,6 @@ def _locked(session: Session, subscription_id: str) -> Subscription:
     return row
 
 
-def _said(refusal: Refused) -> str:
-    return " ".join([refusal.reason, *(f"{fault.field}: {fault.reason}." for fault in refusal.faults)])
+def _refusal(refusal: Refused) -> Answer:
+    faults = tuple((fault.field, fault.reason) for fault in refusal.faults)
+    return Answer(False, refusal.reason, refusal.remedy, refusal.code, faults=faults)

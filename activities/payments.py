@@ -15,10 +15,9 @@ from temporalio import activity
 
 from activities.pulse import heartbeating
 from billing.dunning import DunningPolicy
-from billing.errors import Broken, Refused
+from billing.errors import Broken, Refused, Unavailable
 from billing.ids import derive
 from billing.journal import Capture, payment_captured
-from billing.money import Money
 from billing.period import local_day, zone
 from integrations.payments import ChargeOrder, Declined, Outcome, Paid, PaymentGateway, Pending
 from models import agenda, credit, invoice, ledger, payment, task
@@ -88,7 +87,7 @@ class Payments:
             ids = payment.to_charge(session, command.run_id, command.limit + 1)
         with heartbeating():
             outcomes = [self._charge_of_run(invoice_id) for invoice_id in ids[: command.limit]]
-        unsettled = ("declined", "pending", "refused")
+        unsettled = ("declined", "pending", "refused", "unavailable")
         waiting = [subject_of(i) for i, state in zip(ids, outcomes, strict=False) if state in unsettled]
         return Charged(
             outcomes.count("paid"),
@@ -150,21 +149,30 @@ class Payments:
             )
 
     def _charge_of_run(self, invoice_id: str) -> str:
-        """What became of it. One that the gateway refuses is left to its `Collection`, and holds up no other."""
+        """What became of it. One that the gateway refuses or has no time for is left to its `Collection`."""
         try:
             return self._charge(invoice_id) or ""
-        except Refused as refusal:
+        except (Refused, Unavailable) as error:
+            word = "refused" if isinstance(error, Refused) else "unavailable"
             with transaction(self.engine) as session:
                 document = _document(session, invoice_id)
-                now = now_on(session, entity(session, document.entity_id).clock_id)
-                _plan(session, document, f"refused: {refusal.code}", now)
-            return "refused"
+                _plan(session, document, word, now_on(session, entity(session, document.entity_id).clock_id))
+            return word
 
     def _charge(self, invoice_id: str, again: bool = False) -> str | None:
         """One attempt; an attempt that was started and never decided is taken up under its own key."""
         with transaction(self.engine) as session:
             order = _begin(session, self.name, invoice_id, again)
-        return self._record(order.attempt_id, self.gateway.charge(order)) if order else None
+        if order is None:
+            return None
+        try:
+            outcome = self.gateway.charge(order)
+        except Refused:
+            # Nothing was charged: the same key may try another method.
+            with transaction(self.engine) as session:
+                session.get_one(PaymentAttempt, order.attempt_id).method_token = None
+            raise
+        return self._record(order.attempt_id, outcome)
 
     def _record(self, attempt_id: str, outcome: Outcome) -> str:
         with transaction(self.engine) as session:
@@ -187,13 +195,20 @@ def _begin(session: Session, gateway: str, invoice_id: str, again: bool) -> Char
     tried = payment.attempts(session, invoice_id)
     owed = invoice.summary(session, invoice_id).open_minor
     last = tried[-1] if tried else None
-    if method is None or owed <= 0 or (last and last.state in ("paid", "pending")):
+    if owed <= 0 or (last and last.state in ("paid", "pending")):
+        return None
+    begun = last if last and last.state == "started" else None
+    token = begun.method_token if begun else None
+    if token is None and method is not None:
+        token = method.token
+    if token is None:
+        _ask_for_method(session, document)
         return None
     if last and last.state == "declined" and not again:
         return None
-    if last is None or last.state == "declined":
+    if begun is None:
         no = len(tried) + 1
-        last = PaymentAttempt(
+        begun = PaymentAttempt(
             id=derive("pay", invoice_id, no),
             invoice_id=invoice_id,
             no=no,
@@ -203,10 +218,20 @@ def _begin(session: Session, gateway: str, invoice_id: str, again: bool) -> Char
             state="started",
             started_at=now_on(session, entity(session, document.entity_id).clock_id),
         )
-        session.add(last)
-    return ChargeOrder(
-        last.id, invoice_id, Money(last.amount_minor, last.currency), payer.id, payer.name, payer.email, method.token
+    begun.method_token = token
+    session.add(begun)
+    return ChargeOrder(begun.id, invoice_id, begun.amount, payer.id, payer.name, payer.email, token)
+
+
+def _ask_for_method(session: Session, document: Invoice) -> None:
+    """An invoice is due and there is nothing to charge: a person has to see to it."""
+    refusal = Refused(
+        "The invoice is due, and the customer has no payment method.",
+        code="no_payment_method",
+        remedy="Store a payment method for the customer; the invoice is then charged.",
     )
+    now = now_on(session, entity(session, document.entity_id).clock_id)
+    task.open_task(session, "collection", subject_of(document.id), document.entity_id, refusal, now)
 
 
 def record(session: Session, attempt_id: str, outcome: Outcome) -> str:

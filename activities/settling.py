@@ -17,6 +17,7 @@ from billing.errors import Broken
 from billing.ids import derive
 from billing.line import Line
 from billing.standing import Lane, Standing
+from billing.terms import Terms
 from models import agenda, outbox, revenue
 from models.amendment import Amendment, open_cancellation
 from models.catalog import plan
@@ -89,7 +90,7 @@ def _activate(session: Session, subscription_id: str, at: datetime) -> None:
 def apply_amendment(session: Session, row: Amendment, now: datetime) -> Preview:
     """New terms from the amendment's day, and what they change in what was already billed."""
     one = standing_of(session, row.subscription_id)
-    change = change_of(session, row)
+    change = change_of(session, row, one.terms)
     seen = preview(one, change, now)
     after = terms_after(one, change)
     sub = subscription(session, row.subscription_id)
@@ -113,9 +114,14 @@ def apply_amendment(session: Session, row: Amendment, now: datetime) -> Preview:
     return seen
 
 
-def change_of(session: Session, row: Amendment) -> Change:
+def change_of(session: Session, row: Amendment, standing_terms: Terms) -> Change:
+    """What an amendment asks for, with what it leaves out as it is in the terms that stand."""
     return Change(
-        row.id, row.effective_on, plan(session, row.plan_id, row.plan_version), row.seats, row.discount_percent
+        row.id,
+        row.effective_on,
+        plan(session, row.plan_id, row.plan_version) if row.plan_id else standing_terms.plan,
+        standing_terms.seats if row.seats is None else row.seats,
+        standing_terms.discount_percent if row.discount_percent is None else row.discount_percent,
     )
 
 

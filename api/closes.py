@@ -124,7 +124,7 @@ async def approve_close(
     await run_in_threadpool(known)
     command = Month(entity_id, _first(month))
     handle = open_.client.get_workflow_handle(command.subject)
-    approval = Approval(command, body.by, body.note)
+    approval = Approval(command, body.by, body.note, key)
     async with patiently("Read the close to see whether it is approved; if not, send it again."):
         try:
             by: str = await handle.execute_update("approve", approval, result_type=str)
@@ -170,7 +170,7 @@ async def answer_task(task_id: str, body: AnswerIn, open_: Open, key: Writer) ->
 
     def store() -> Task:
         with open_.transaction() as session:
-            return _answer(session, task_id, body)
+            return _answer(session, task_id, body, key)
 
     answered = await run_in_threadpool(store)
     if answered.kind in ("step", "collection"):
@@ -179,11 +179,15 @@ async def answer_task(task_id: str, body: AnswerIn, open_: Open, key: Writer) ->
     return answered
 
 
-def _answer(session: Session, task_id: str, body: AnswerIn) -> Task:
+def _answer(session: Session, task_id: str, body: AnswerIn, key: str) -> Task:
     row = session.get(Task, task_id)
+    if row is not None and row.kind == "approval":
+        raise Refused("A close is approved, not answered.", code="conflict", remedy="POST .../closes/{month}/approve.")
     clock_id = entity(session, row.entity_id).clock_id if row and row.entity_id else None
     now = now_on(session, clock_id) if clock_id else datetime.now(UTC)
     answered = task.answer(session, task_id, body.by, body.answer, now)
+    answered.answered_with = answered.answered_with or key
+    agenda.park(session, answered.subject, False)
     if answered.kind == "collection" and answered.entity_id:
         agenda.plan_ahead(session, answered.subject, "collect", answered.id, now, answered.entity_id, clock_id)
     return answered

@@ -17,6 +17,7 @@ from api.fields import CallersId, Country, Day, LongText, Name, TimeZone
 from billing.errors import Fault, Refused
 from billing.taxes import EU
 from models.customer import Customer, CustomerAlias, PaymentMethod, add_customer, customer, customers
+from models.payment import collect_with
 
 router = APIRouter(prefix="/v1/customers", tags=["Customers"], route_class=ExactRoute)
 
@@ -87,9 +88,11 @@ def read_customer(customer_id: str, session: Database, key: Reader) -> Customer:
 
 @router.put("/{customer_id}/payment-method")
 def set_payment_method(customer_id: str, body: MethodIn, session: Database, key: Writer) -> PaymentMethod:
-    """Charge this method from now on."""
+    """Charge this method from now on; open invoices whose payment is not under way are charged to it soon."""
     customer(session, customer_id)
-    return session.merge(PaymentMethod(customer_id=customer_id, added_at=datetime.now(UTC), **body.model_dump()))
+    stored = session.merge(PaymentMethod(customer_id=customer_id, added_at=datetime.now(UTC), **body.model_dump()))
+    collect_with(session, customer_id, body.token)
+    return stored
 
 
 class AliasIn(BaseModel):

@@ -238,16 +238,16 @@ def _store_amendment(session: Session, subscription_id: str, amendment_id: str, 
     if standing_row is not None:
         _refuse_other(standing_row, subscription_id, _asked(body))
         return
-    change = _change(session, one, body, amendment_id, local_day(now, one.zone))
+    wanted = plan(session, body.plan) if body.plan else None
     session.add(
         Amendment(
             id=amendment_id,
             subscription_id=subscription_id,
-            effective_on=change.effective_on,
-            plan_id=change.plan.plan_id,
-            plan_version=change.plan.version,
-            seats=change.seats,
-            discount_percent=change.discount_percent,
+            effective_on=body.effective_on or local_day(now, one.zone),
+            plan_id=wanted.plan_id if wanted else None,
+            plan_version=wanted.version if wanted else None,
+            seats=body.seats,
+            discount_percent=body.discount_percent,
             requested_by=by,
             requested_at=now,
             preview_hash=body.preview_hash,
@@ -327,7 +327,8 @@ async def _ask(open_: Doors, subscription_id: str, update: str, *args: str) -> A
             result_type=Answer,
         )
     if not answer.accepted:
-        raise Refused(answer.reason, code=answer.code, remedy=answer.remedy)
+        faults = [Fault(field, reason) for field, reason in answer.faults]
+        raise Refused(answer.reason, code=answer.code, faults=faults, remedy=answer.remedy)
     return answer
 
 

@@ -14,16 +14,16 @@ from models.values import moment
 
 
 class Amendment(SQLModel, table=True):
-    """New terms from a day on. The id is the caller's; `answer` is what the caller was told."""
+    """New terms from a day on; what is None stays as it is then. `answer` is what the caller was told."""
 
     __tablename__ = "amendment"
     id: str = Field(primary_key=True)
     subscription_id: str = Field(foreign_key="subscription.id")
     effective_on: date
-    plan_id: str
-    plan_version: int
-    seats: Decimal
-    discount_percent: Decimal
+    plan_id: str | None = None
+    plan_version: int | None = None
+    seats: Decimal | None = None
+    discount_percent: Decimal | None = None
     requested_by: str
     requested_at: datetime = moment()
     preview_hash: str | None = None

@@ -30,6 +30,7 @@ class MonthClose(SQLModel, table=True):
     stage: str
     started_at: datetime = moment()
     approved_by: str | None = None
+    approved_with: str | None = None
     approved_at: datetime | None = moment(default=None)
     approval_note: str | None = None
     erp: str | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from sqlmodel import Field, Session, SQLModel, col, select
@@ -12,13 +13,14 @@ from models.values import moment
 
 
 class PaymentAttempt(SQLModel, table=True):
-    """One try to collect an invoice; its id is the idempotency key at the gateway."""
+    """One try to collect an invoice; its id is the idempotency key at the gateway, its method the one it began with."""
 
     __tablename__ = "payment_attempt"
     id: str = Field(primary_key=True)
     invoice_id: str = Field(foreign_key="invoice.id")
     no: int
     gateway: str
+    method_token: str | None = None
     amount_minor: int
     currency: str
     state: str
@@ -81,3 +83,33 @@ def to_charge(session: Session, run_id: str, limit: int) -> list[str]:
         (run_id, limit),
     )
     return [invoice_id for (invoice_id,) in rows]
+
+
+def collect_with(session: Session, customer_id: str, token: str) -> int:
+    """Plan the customer's open invoices to be charged now, to a method that was just stored.
+
+    Those whose payment is under way are left alone. Returns how many there are.
+    """
+    cur = cursor(session).execute(
+        "insert into agenda (subject, cause, due_at, rank, kind, entity_id, clock_id)"
+        " select 'collection/' || i.id, 'method ' || %(token)s, coalesce(c.now_at, now()), 70, 'collect', e.id, c.id"
+        " from invoice i join legal_entity e on e.id = i.entity_id left join test_clock c on c.id = e.clock_id"
+        " where i.customer_id = %(customer)s and (select sum(case l.side when 'D' then l.amount_minor"
+        " else -l.amount_minor end) from journal_line l where l.invoice_id = i.id and l.account = '1100') > 0"
+        " and not exists (select from payment_attempt a where a.invoice_id = i.id"
+        " and a.state in ('started', 'pending')) on conflict do nothing",
+        {"customer": customer_id, "token": token},
+    )
+    return cur.rowcount
+
+
+def collect_when_due(session: Session, invoice_ids: Sequence[str]) -> None:
+    """Plan invoices of customers without a payment method for the day on which they are due."""
+    cursor(session).execute(
+        "insert into agenda (subject, cause, due_at, rank, kind, entity_id, clock_id)"
+        " select 'collection/' || i.id, 'due', i.due_on::timestamp at time zone e.time_zone, 70, 'collect', e.id,"
+        " e.clock_id from invoice i join legal_entity e on e.id = i.entity_id"
+        " where i.id = any(%s) and i.due_minor > 0"
+        " and not exists (select from payment_method m where m.customer_id = i.customer_id) on conflict do nothing",
+        (list(invoice_ids),),
+    )

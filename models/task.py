@@ -25,6 +25,7 @@ class Task(SQLModel, table=True):
     opened_at: datetime = moment()
     answered_at: datetime | None = moment(default=None)
     answered_by: str | None = None
+    answered_with: str | None = None
     answer: str | None = None
 
 

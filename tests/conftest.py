@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from types import FunctionType
 from typing import Any
 
 import httpx
@@ -56,6 +57,11 @@ TEAM = {
 CUSTOMER = {"id": "cus", "name": "Kunde AG", "email": "k@k.example", "country": "DE", "time_zone": "Europe/Berlin"}
 
 structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
+
+
+def pytest_make_parametrize_id(config: pytest.Config, val: object) -> str | None:
+    """Functions go by their names, so that every process that runs tests collects the same ones."""
+    return val.__name__ if isinstance(val, FunctionType) else None
 
 
 @pytest.fixture(scope="session")

@@ -87,6 +87,6 @@ class BillingRun:
             more = some.more
             if some.collections and not run.on_clock:
                 await workflow.execute_activity_method(
-                    Clocks.tick, some.collections, summary="start collecting", **OTHERS
+                    Clocks.rouse, some.collections, summary="start collecting", **OTHERS
                 )
         return charged

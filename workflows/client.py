@@ -66,8 +66,11 @@ async def register_attributes(client: Client) -> list[str]:
     return missing
 
 
-async def start_duties(client: Client) -> None:
-    """See that the couriers run, and that the reading of the CRM and the sweep are scheduled."""
+async def start_duties(client: Client, entities: Sequence[tuple[str, str]] = ()) -> None:
+    """See that the couriers run, and that the CRM's reading, the sweep and the billing of entities are scheduled.
+
+    `entities` are those on the wall clock, with their time zones. What runs and is scheduled already stays.
+    """
     for door in ("crm", "documents"):
         await client.start_workflow(
             Courier.run,
@@ -81,6 +84,8 @@ async def start_duties(client: Client) -> None:
     await _schedule(client, INTAKE, intake, every=timedelta(seconds=60))
     sweep = ScheduleActionStartWorkflow(Sweep.run, id="sweep", task_queue=LIFECYCLE)
     await _schedule(client, "sweep", sweep, every=timedelta(minutes=10))
+    for entity_id, time_zone in entities:
+        await schedule_billing(client, entity_id, time_zone)
 
 
 async def _schedule(client: Client, name: str, action: ScheduleActionStartWorkflow, every: timedelta) -> None:

@@ -19,6 +19,7 @@ from workflows.waiting import Waiting, until
 
 T = TypeVar("T")
 
+APPROVED = ("approved", "posted to the ERP")
 STEPS = ("cut off", "billed", "recognised", "tied out", "approved", "posted to the ERP", "locked")
 
 
@@ -36,17 +37,13 @@ class MonthlyClose(Waiting):
 
     @workflow.run
     async def run(self, month: Month) -> str:
-        if await self._cut_off() == "locked":
+        stage = await self._cut_off()
+        if stage == "locked":
             await self.finish()
             return "was locked before"
-        await self._bill()
-        recognised = await self._step(
-            lambda: workflow.execute_activity_method(
-                Closing.recognise, month, summary="post what was earned", **SET_WORK
-            )
-        )
-        self._tick_off("recognised", f"{recognised.amount_minor} minor units in {recognised.entries} entries")
-        await self._prove()
+        if stage not in APPROVED:  # What was approved is not touched again, whatever became of the workflow.
+            await self._bill()
+            await self._prove()
         await self._approval()
         reference = await self._step(
             lambda: workflow.execute_activity_method(
@@ -106,8 +103,18 @@ class MonthlyClose(Waiting):
             Closing.check_billed, self._month, summary="is everything billed", **DATABASE
         )
 
+    async def _recognise(self) -> None:
+        recognised = await self._step(
+            lambda: workflow.execute_activity_method(
+                Closing.recognise, self._month, summary="post what was earned", **SET_WORK
+            )
+        )
+        self._tick_off("recognised", f"{recognised.amount_minor} minor units in {recognised.entries} entries")
+
     async def _prove(self) -> None:
+        """Recognise and tie out; after a person has mended a difference, both again."""
         while True:
+            await self._recognise()
             proof: Proof = await self._step(
                 lambda: workflow.execute_activity_method(Closing.prove, self._month, summary="tie-outs", **SET_WORK)
             )
@@ -124,7 +131,7 @@ class MonthlyClose(Waiting):
                     type="Refused",
                 ),
             )
-            self._done.pop()
+            del self._done[-2:]
 
     async def _approval(self) -> None:
         self._waiting_for_approval = True

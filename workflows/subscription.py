@@ -54,11 +54,11 @@ class Subscription(Waiting):
 
     @workflow.signal(description="An upgrade was stored under this id: carry it out like `amend`.")
     async def upgrade_requested(self, amendment_id: str) -> None:
-        await self.until_accepted(self._subject, None, lambda: self._amend(amendment_id))
+        await self.or_ask(self._subject, None, lambda: self._amend(amendment_id))
 
     @workflow.signal(description="A cancellation was stored under this id: schedule it like `cancel`.")
     async def cancellation_requested(self, cancellation_id: str) -> None:
-        await self.until_accepted(self._subject, None, lambda: self._cancel(cancellation_id))
+        await self.or_ask(self._subject, None, lambda: self._cancel(cancellation_id))
 
     @workflow.query(description="How the subscription stood when it was last looked at.")
     def standing(self) -> Standstill | None:
@@ -108,7 +108,7 @@ class Subscription(Waiting):
         )
         if charged.collections and not seen.on_clock:
             await workflow.execute_activity_method(
-                Clocks.tick, charged.collections, summary="start collecting", **OTHERS
+                Clocks.rouse, charged.collections, summary="start collecting", **OTHERS
             )
 
     def _show(self, seen: Standstill) -> None:

@@ -75,10 +75,21 @@ class Waiting:
                     raise
                 await self._park(subject, entity_id, cause)
 
+    async def or_ask(self, subject: str, entity_id: str | None, step: Callable[[], Awaitable[object]]) -> None:
+        """For handlers of signals: do a step once; what is refused becomes a person's task, and nobody waits."""
+        try:
+            await step()
+        except ActivityError as error:
+            cause = _said(error)
+            if cause is None:
+                raise
+            reason, remedy = _words(cause)
+            await workflow.execute_activity_method(
+                Lifecycle.ask, ParkedStep(subject, entity_id, reason, remedy), summary="ask a person", **DATABASE
+            )
+
     async def _park(self, subject: str, entity_id: str | None, cause: ApplicationError) -> None:
-        remedy = str(cause.details[0]) if cause.details else ""
-        faults = cause.details[2] if len(cause.details) > 2 else []
-        reason = " ".join([cause.message, *(str(fault) for fault in faults)])
+        reason, remedy = _words(cause)
         workflow.set_current_details(
             f"### Parked\n{reason}\n\n**What to do:** {remedy or 'see the task'}\n\n"
             "Then answer the task, or signal `resume`."
@@ -100,6 +111,13 @@ def until(due: datetime | None, now: datetime, on_clock: bool) -> timedelta | No
     if on_clock or due is None:
         return None
     return max(due - now, timedelta(0))
+
+
+def _words(cause: ApplicationError) -> tuple[str, str]:
+    """Reason and remedy of what was refused."""
+    remedy = str(cause.details[0]) if cause.details else ""
+    faults = cause.details[2] if len(cause.details) > 2 else []
+    return " ".join([cause.message, *(str(fault) for fault in faults)]), remedy
 
 
 def _said(error: FailureError) -> ApplicationError | None:

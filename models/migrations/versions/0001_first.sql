@@ -160,10 +160,10 @@ create table amendment (
   id text primary key,
   subscription_id text not null references subscription,
   effective_on date not null,
-  plan_id text not null,
-  plan_version int not null,
-  seats numeric not null,
-  discount_percent numeric not null,
+  plan_id text,
+  plan_version int,
+  seats numeric,
+  discount_percent numeric,
   requested_by text not null,
   requested_at timestamptz not null,
   preview_hash text,
@@ -375,6 +375,7 @@ create table payment_attempt (
   invoice_id text not null references invoice,
   no int not null,
   gateway text not null,
+  method_token text,
   amount_minor bigint not null check (amount_minor > 0),
   currency char(3) not null,
   state text not null check (state in ('started', 'pending', 'paid', 'declined')),
@@ -436,6 +437,7 @@ create table task (
   opened_at timestamptz not null,
   answered_at timestamptz,
   answered_by text,
+  answered_with text,
   answer text
 );
 create index on task (subject) where answered_at is null;
@@ -542,6 +544,7 @@ create table month_close (
   stage text not null,
   started_at timestamptz not null,
   approved_by text,
+  approved_with text,
   approved_at timestamptz,
   approval_note text,
   erp text,
