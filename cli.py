@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -199,16 +200,31 @@ def demo(
 
 
 def main() -> None:
-    """The console script: a refusal is one line and what to do, not a traceback."""
+    """The console script: a refusal is one line and what to do, not a traceback.
+
+    The process leaves without taking the interpreter down: threads of Temporal's runtime may outlive a client, and
+    would sometimes be caught by that in the middle of a call.
+    """
+    code = _run()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _run() -> int:
+    """The exit code of whatever verb was asked for."""
     try:
         app()
+    except SystemExit as leaving:
+        return leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
     except Refused as refusal:
         complaints.print(f"[bold red]Refused[/]: {escape(refusal.reason)}", soft_wrap=True)
         for fault in refusal.faults:
             complaints.print(f"  {escape(fault.field)}: {escape(fault.reason)}", soft_wrap=True)
         if refusal.remedy:
             complaints.print(escape(refusal.remedy), soft_wrap=True)
-        sys.exit(2)
+        return 2
+    return 0
 
 
 if __name__ == "__main__":

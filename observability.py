@@ -68,6 +68,13 @@ def start_tracing(settings: Settings, process: str) -> Sequence[Interceptor]:
     return (TracingInterceptor(),)
 
 
+def stop_tracing() -> None:
+    """Send what is still held back."""
+    provider = trace.get_tracer_provider()
+    if isinstance(provider, TracerProvider):
+        provider.shutdown()
+
+
 def worker_runtime(settings: Settings) -> Runtime | None:
     """Temporal's runtime with its metrics served, if a port is set."""
     if not settings.metrics_port:

@@ -35,7 +35,7 @@ from integrations.payments import PaymentGateway
 from integrations.payments.registry import open_gateway
 from models.database import open_engine, transaction
 from models.entity import entities
-from observability import start_logging, start_tracing, worker_runtime
+from observability import start_logging, start_tracing, stop_tracing, worker_runtime
 from settings import Settings
 from workflows import WORKFLOWS, runner
 from workflows.client import connect, start_duties
@@ -165,6 +165,7 @@ async def run(settings: Settings) -> None:
             await stop.wait()
             log.info("worker stopping")
     engine.dispose()
+    stop_tracing()
 
 
 if __name__ == "__main__":

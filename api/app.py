@@ -17,7 +17,7 @@ from api.bodies import SizeLimit
 from api.document import document, operation_id
 from integrations.payments.registry import open_gateway
 from models.database import open_engine
-from observability import start_logging, start_tracing
+from observability import start_logging, start_tracing, stop_tracing
 from settings import Settings
 from web import console, reference
 from workflows.client import connect
@@ -48,6 +48,7 @@ def create(settings: Settings | None = None) -> FastAPI:
         log.info("api ready", port=chosen.api_port)
         yield
         engine.dispose()
+        stop_tracing()
 
     app = FastAPI(
         title="Perennial",

@@ -201,9 +201,7 @@ def test_the_file_is_as_it_should_be(check: Check) -> None:
     assert list(check(read(TEXT))) == []
 
 
-@pytest.mark.parametrize(
-    ("check", "change"), [(check, change) for check, changes in CHECKS for change in changes], ids=str
-)
+@pytest.mark.parametrize(("check", "change"), [(check, change) for check, changes in CHECKS for change in changes])
 def test_a_fault_put_there_is_found(check: Check, change: Callable[[Compose], None]) -> None:
     compose = deepcopy(read(TEXT))
     change(compose)

@@ -96,6 +96,7 @@ async def test_a_root_that_was_parked_is_billed_at_the_same_moment_once_it_is_me
     house = stage.house
     abroad = {"id": "abroad", "name": "Lointain", "email": "l@l.example", "country": "FR", "time_zone": "Europe/Berlin"}
     await house.post("/v1/customers", abroad)
+    await house.put("/v1/customers/abroad/payment-method", {"gateway": "pretend", "token": "pm_card_visa"})
     await stage.sign("fine")
     await stage.sign("stuck", "abroad")
     await house.advance("clk", at(20))
