@@ -108,7 +108,7 @@ async def advance_clock(clock_id: str, body: AdvanceIn, open_: Open, key: Admini
         id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
         id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
     )
-    async with patiently("Nothing was stored; send it again."):
+    async with patiently("Read the clock to see whether it moves; if not, send it again."):
         await open_.client.execute_update_with_start_workflow("advance", body.to, start_workflow_operation=start)
     return await run_in_threadpool(standing)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -21,7 +21,7 @@ from models.migrations import migrate
 from sandbox.postgres import Postgres
 from sandbox.temporal import Temporal
 from tests.api.conftest import problem
-from tests.conftest import CUSTOMER, ENTITY, METER, TEAM, opened
+from tests.conftest import CUSTOMER, ENTITY, METER, TEAM, House, opened
 from workflows.client import connect
 
 pytestmark = pytest.mark.anyio
@@ -85,8 +85,14 @@ async def prepared(api: httpx.AsyncClient) -> dict[str, Any]:
     return {"id": "sub", "customer": "cus", "entity": "acme", "plan": "team", "starts_on": "2026-01-01"}
 
 
+async def until(house: House, what: Callable[[Any], Any]) -> Any:
+    with anyio.fail_after(20):
+        while not what(found := await house.get("/v1/subscriptions/sub")):
+            await anyio.sleep(0.05)
+        return found
+
+
 async def test_without_the_workflow_server(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(api.access, "PATIENCE_SECONDS", 1.5)
     temporal = Temporal()
     temporal.start()
     async with AsyncExitStack() as stack:
@@ -94,6 +100,7 @@ async def test_without_the_workflow_server(engine: Engine, monkeypatch: pytest.M
         agreed = await prepared(door_)
         assert (await door_.get("/readyz")).status_code == 200
         temporal.kill()
+        monkeypatch.setattr(api.access, "PATIENCE_SECONDS", 1.5)
         said = later(await door_.post("/v1/subscriptions", json=agreed))
         assert "'sub'" in said["detail"]
         later(await door_.get("/readyz"))
@@ -106,17 +113,17 @@ async def test_without_the_workflow_server(engine: Engine, monkeypatch: pytest.M
         assert (await door_.get("/v1/subscriptions/sub")).json()["subscription"]["state"] == "pending"
         event = {"source": "s", "id": "1", "subject": "cus", "type": "llm", "time": "2026-01-02T00:00:00Z"}
         assert (await door_.post("/v1/events", json={"events": [event]})).json()["accepted"] == 1
+    monkeypatch.undo()
     temporal.start()
     try:
         async with opened(engine, temporal) as house:
             assert (await house.post("/v1/subscriptions", agreed))["state"] in ("pending", "active")
             await house.advance("clk", datetime(2026, 1, 2, 13, tzinfo=UTC))
             await house.post("/v1/subscriptions/sub/upgrade-requests", {"id": "amd", "seats": 4})
+            found = await until(house, lambda stands: stands["seats"] == "4")
             asked = {"id": cancellation, "reason": "r"}
             assert (await house.post("/v1/subscriptions/sub/cancellations", asked))["id"] == cancellation
-            with anyio.fail_after(20):
-                while (found := await house.get("/v1/subscriptions/sub"))["seats"] != "4" or not found["ends_on"]:
-                    await anyio.sleep(0.05)
+            await until(house, lambda stands: stands["ends_on"])
             assert len(found["amendments"]) == 1
     finally:
         temporal.kill()
@@ -125,16 +132,17 @@ async def test_without_the_workflow_server(engine: Engine, monkeypatch: pytest.M
 async def test_without_a_worker_the_answer_does_not_hang(
     engine: Engine, temporal: Temporal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(api.access, "PATIENCE_SECONDS", 0.5)
     async with door(engine, temporal) as door_:
         agreed = await prepared(door_)
         assert (await door_.post("/v1/subscriptions", json=agreed)).status_code == 201
+        monkeypatch.setattr(api.access, "PATIENCE_SECONDS", 0.5)
         for path, body in (
             ("/v1/subscriptions/sub/amendments", {"id": "amd", "seats": 4}),
             ("/v1/subscriptions/sub/cancellations/withdraw", None),
             ("/v1/test-clocks/clk/advance", {"to": "2026-01-03T00:00:00Z"}),
         ):
             later(await door_.post(path, json=body))
+    monkeypatch.undo()
     async with opened(engine, temporal) as house:
         answer = await house.post("/v1/subscriptions/sub/amendments", {"id": "amd", "seats": 4})
         assert answer["accepted"]
