@@ -18,7 +18,7 @@ from api.fields import Country, Day, Id, KnownCurrency, LongText, Moment, Name, 
 from billing.errors import Fault, NotFound, Refused
 from billing.period import month_of
 from models.closing import plan_close
-from models.entity import InvoiceSeries, LegalEntity, TestClock, entities, today
+from models.entity import InvoiceSeries, LegalEntity, TestClock, entities, series_owner, today
 from workflows.client import schedule_billing
 from workflows.policies import LIFECYCLE
 from workflows.test_clock import TestClock as ClockWorkflow
@@ -66,7 +66,7 @@ class EntityIn(BaseModel):
     payment_terms_days: Annotated[int, Field(ge=0, le=365)] = 14
     books_from: Day | None = Field(default=None, description="First month to be closed; this month if left out.")
     close_after_days: Annotated[int, Field(ge=0, le=27)] = 4
-    invoice_prefix: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9/-]{1,20}$")] | None = None
+    invoice_prefix: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9-]{0,19}[A-Za-z-]$")] | None = None
 
 
 @router.post("/test-clocks", status_code=201)
@@ -151,8 +151,11 @@ def _new(session: Session, body: EntityIn) -> LegalEntity:
     session.add(row)
     session.flush()
     prefix = body.invoice_prefix or f"{body.id.upper()}-"
-    session.add(InvoiceSeries(entity_id=row.id, kind="invoice", prefix=prefix))
-    session.add(InvoiceSeries(entity_id=row.id, kind="credit_note", prefix=f"{prefix}CN-"))
+    series = {"invoice": prefix, "credit_note": f"{prefix}CN-"}
+    if owner := series_owner(session, list(series.values())):
+        fault = Fault("invoice_prefix", f"{prefix!r} gives numbers that {owner} gives already")
+        raise Refused("Two entities would issue the same numbers.", code="conflict", faults=[fault])
+    session.add_all(InvoiceSeries(entity_id=row.id, kind=kind, prefix=text) for kind, text in series.items())
     plan_close(session, row, month_of(body.books_from or today(session, row)).start)
     return row
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, date, datetime
 
 from sqlmodel import Field, Session, SQLModel, col, select
@@ -73,3 +74,9 @@ def now_on(session: Session, clock_id: str | None) -> datetime:
 def today(session: Session, of: LegalEntity) -> date:
     """The entity's own day now."""
     return local_day(now_on(session, of.clock_id), zone(of.time_zone))
+
+
+def series_owner(session: Session, prefixes: Sequence[str]) -> str | None:
+    """The entity that numbers documents with one of these prefixes already."""
+    row = session.exec(select(InvoiceSeries).where(col(InvoiceSeries.prefix).in_(prefixes))).first()
+    return row.entity_id if row else None

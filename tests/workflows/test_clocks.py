@@ -114,4 +114,4 @@ async def test_a_root_that_was_parked_is_billed_at_the_same_moment_once_it_is_me
     await house.advance("clk", at(2, 2))
     billed = [(d["customer_id"], d["net_minor"]) for d in await stage.invoices()]
     assert sorted(billed) == [("abroad", 10_000)] * 2 + [("cus", 10_000)] * 2
-    assert len(house.gateway.charges) == 2
+    assert len(house.gateway.charges) == 4
