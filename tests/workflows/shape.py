@@ -18,12 +18,12 @@ IDS = re.compile(
 
 
 def commands(history: WorkflowHistory) -> list[str]:
-    """What the workflow asked of the server, each kind once in the order of its first coming, ids taken out.
+    """What the workflow asked of the server, each kind once and in order of words, ids taken out.
 
-    Once, because messages may come in between at any moment and make it look again.
+    Messages may come in between at any moment and make it look again, or do one thing before another; that commands
+    come in an order that the code can follow is what replaying the histories shows.
     """
-    found = (_command(event) for event in history.events)
-    return list(dict.fromkeys(text for text in found if text))
+    return sorted({text for event in history.events if (text := _command(event))})
 
 
 def _command(event: Any) -> str:
