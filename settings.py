@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
-from pydantic import Field, SecretStr
+from pydantic import AwareDatetime, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -27,6 +28,9 @@ class Settings(BaseSettings):
     stripe_api_base: str = Field(default="https://api.stripe.com", description="Where Stripe answers.")
 
     crm: str = Field(default="salesforce", description="Name in the registry of CRMs; 'none' switches it off.")
+    crm_since: AwareDatetime = Field(
+        default=datetime(2000, 1, 1, tzinfo=UTC), description="Deals last changed before this are left alone."
+    )
     salesforce_domain: str = Field(default="login", description="'login', 'test' or the My Domain prefix.")
     salesforce_username: str = ""
     salesforce_consumer_key: str = ""

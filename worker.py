@@ -11,7 +11,7 @@ import signal
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import structlog
@@ -33,6 +33,7 @@ from integrations.erp import Erp
 from integrations.erp.registry import open_erp
 from integrations.payments import PaymentGateway
 from integrations.payments.registry import open_gateway
+from models.crm import BEGINNING
 from models.database import open_engine, transaction
 from models.entity import entities
 from observability import start_logging, start_tracing, stop_tracing, worker_runtime
@@ -56,13 +57,14 @@ class Hands:
         gateway: tuple[str, PaymentGateway],
         crm: tuple[str, Crm],
         erp: tuple[str, Erp],
+        crm_since: datetime = BEGINNING,
     ) -> None:
         self.billing = Billing(engine)
         self.lifecycle = Lifecycle(engine)
         self.payments = Payments(engine, *gateway)
         self.closing = Closing(engine, *erp)
         self.deliveries = Deliveries(engine, crm[1])
-        self.onboarding = Onboarding(engine, *crm, client)
+        self.onboarding = Onboarding(engine, *crm, client, crm_since)
         self.clocks = Clocks(engine, client)
 
     def on(self, queue: str) -> Sequence[Callable[..., Any]]:
@@ -152,6 +154,7 @@ async def run(settings: Settings) -> None:
         (settings.payment_gateway, open_gateway(settings.payment_gateway, settings)),
         (settings.crm, open_crm(settings.crm, settings)),
         (settings.erp, open_erp(settings.erp, settings)),
+        settings.crm_since,
     )
     stop = asyncio.Event()
     for name in (signal.SIGTERM, signal.SIGINT):

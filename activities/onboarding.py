@@ -22,7 +22,7 @@ from integrations.crm import Crm, Deal, UnreadableDeal
 from models import crm as inbox
 from models import task
 from models.catalog import plan
-from models.crm import CrmInbox
+from models.crm import BEGINNING, CrmInbox
 from models.customer import Customer, add_customer
 from models.database import transaction
 from models.entity import entity, now_on
@@ -60,17 +60,18 @@ class Intake:
 class Onboarding:
     """Reads the CRM and starts workflows; the tables remember what was done."""
 
-    def __init__(self, engine: Engine, name: str, crm: Crm, client: Client) -> None:
+    def __init__(self, engine: Engine, name: str, crm: Crm, client: Client, since: datetime = BEGINNING) -> None:
         self.engine = engine
         self.name = name
         self.crm = crm
         self.client = client
+        self.since = since
 
     @activity.defn
     def read_deals(self) -> Intake:
         """Everything won and changed since the watermark goes to the inbox; what cannot be read, to a person."""
         with transaction(self.engine) as session:
-            since = inbox.read_from(session, self.name)
+            since = inbox.read_from(session, self.name, self.since)
         seen = unreadable = 0
         with heartbeating():
             for found in self.crm.closed_won(since):

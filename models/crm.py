@@ -37,10 +37,13 @@ class CrmWatermark(SQLModel, table=True):
     seen_through: datetime = moment()
 
 
-def read_from(session: Session, crm: str) -> datetime:
-    """Where to read on: some minutes before the last change seen, as changes may become visible late."""
+def read_from(session: Session, crm: str, beginning: datetime) -> datetime:
+    """Where to read on: some minutes before the last change seen, as changes may become visible late.
+
+    Nothing that changed before `beginning` is ever read.
+    """
     row = session.get(CrmWatermark, crm)
-    return row.seen_through - OVERLAP if row else BEGINNING
+    return max(row.seen_through - OVERLAP, beginning) if row else beginning
 
 
 def take_in(session: Session, crm: str, deal_id: str, modified_at: datetime, deal: object, faults: object) -> None:

@@ -1,0 +1,47 @@
+"""What Temporal Schedules start: the daily billing of an entity on the wall clock, and the standing duties."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import anyio
+import pytest
+from temporalio.client import ScheduleOverlapPolicy, WorkflowExecutionStatus
+
+from models.crm import BEGINNING
+from tests.conftest import CUSTOMER, ENTITY, METER, TEAM
+from workflows.client import start_duties
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_an_entity_on_the_wall_clock_is_billed_each_night_by_its_schedule(house: Any) -> None:
+    await house.post("/v1/entities", {**ENTITY, "id": "wall"})
+    await house.post("/v1/entities", {**ENTITY, "id": "wall"})
+    schedule = house.client.get_schedule_handle("billing-run/wall")
+    seen = (await schedule.describe()).schedule
+    assert seen.spec.time_zone_name == "Europe/Berlin"
+    assert seen.policy.overlap is ScheduleOverlapPolicy.BUFFER_ONE
+    assert seen.policy.catchup_window.days == 7
+    await house.post("/v1/meters", METER)
+    await house.put("/v1/plans/team", TEAM)
+    await house.post("/v1/customers", CUSTOMER)
+    await schedule.trigger()
+    with anyio.fail_after(30):
+        while not [run async for run in house.client.list_workflows("WorkflowType = 'BillingRun'") if finished(run)]:
+            await anyio.sleep(0.2)
+
+
+async def test_duties_are_started_once_and_entities_get_their_schedules_back(house: Any) -> None:
+    await start_duties(house.client, [("wall", "Europe/Berlin")])
+    await start_duties(house.client, [("wall", "Europe/Berlin")])
+    with anyio.fail_after(30):
+        found: set[str] = set()
+        while not {"billing-run/wall", "crm-intake", "sweep"} <= found:
+            found = {schedule.id async for schedule in await house.client.list_schedules()}
+            await anyio.sleep(0.2)
+    assert house.hands.onboarding.since == BEGINNING
+
+
+def finished(run: Any) -> bool:
+    return bool(run.status is WorkflowExecutionStatus.COMPLETED and run.id.startswith("billing-run/wall"))
