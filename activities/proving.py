@@ -18,18 +18,15 @@ from billing.chart import REVENUE
 from billing.money import Money
 from billing.period import Period
 from billing.quantity import added_up
-from billing.rating import Totals
 from billing.revenue import earned
-from billing.standing import Lane, Standing
+from billing.standing import FEES_REACH, Lane, Standing
 from billing.terms import windows
 from billing.tieout import TieOut, tie_out
+from billing.usage import Totals, quantity_of
 from models import closing, revenue
 from models.closing import compare
 from models.revenue import Recognition
 from models.usage import events_folded, totals_of
-
-# Fees are proved for as many days back as `models.standing` reads them.
-FEES_REACH = timedelta(days=400)
 
 
 def proofs(
@@ -119,7 +116,7 @@ def _fee_windows(standing: Standing, lane: Lane) -> Iterator[tuple[str, Period]]
     if start < end:
         for window in windows(standing.history, Period(start, end)):
             for item in window.terms.plan.items:
-                if item.basis != "meter" and item.advance == (lane.name == "advance"):
+                if item.basis != "meter" and not item.price.once and item.advance == (lane.name == "advance"):
                     yield item.key, window.period
 
 
@@ -158,6 +155,6 @@ def _by_meter(totals: Mapping[str, Totals]) -> dict[str, Decimal]:
     """ "customer meter" to the quantity of all days."""
     days: dict[str, list[Decimal]] = defaultdict(list)
     for customer_id, mine in totals.items():
-        for (meter, _), quantity in mine.items():
-            days[f"{customer_id} {meter}"].append(quantity)
+        for (meter, _), portions in mine.items():
+            days[f"{customer_id} {meter}"].append(quantity_of(portions))
     return {key: added_up(quantities) for key, quantities in days.items()}

@@ -122,6 +122,7 @@ def change_of(session: Session, row: Amendment, standing_terms: Terms) -> Change
         plan(session, row.plan_id, row.plan_version) if row.plan_id else standing_terms.plan,
         standing_terms.seats if row.seats is None else row.seats,
         standing_terms.discount_percent if row.discount_percent is None else row.discount_percent,
+        standing_terms.coupons,
     )
 
 

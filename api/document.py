@@ -20,9 +20,9 @@ def operation_id(route: APIRoute) -> str:
 
 
 def document(app: FastAPI) -> dict[str, Any]:
-    """Made once. Words come from words.toml, by field or parameter, where the code itself says nothing."""
+    """Made once. Words come from the files in words/, by field or parameter, where the code itself says nothing."""
     if app.openapi_schema is None:
-        words = tomllib.loads(Path(__file__).with_name("words.toml").read_text())
+        words = read_words()
         found = FastAPI.openapi(app)
         schemas = found["components"]["schemas"]
         schemas.update(OPENAPI_PARTS)
@@ -34,6 +34,19 @@ def document(app: FastAPI) -> dict[str, Any]:
             for operation in operations.values():
                 _complete(operation, words["parameters"])
     return app.openapi_schema or {}
+
+
+def read_words() -> dict[str, dict[str, Any]]:
+    """All files of words/ as one: parameters, fields, and under `of` the fields of single shapes."""
+    found: dict[str, dict[str, Any]] = {"parameters": {}, "fields": {}, "of": {}}
+    for path in sorted(Path(__file__).with_name("words").glob("*.toml")):
+        for part, words in tomllib.loads(path.read_text()).items():
+            if part == "of":
+                for shape, fields in words.items():
+                    found["of"].setdefault(shape, {}).update(fields)
+            else:
+                found[part].update(words)
+    return found
 
 
 def _describe(schema: dict[str, Any], words: dict[str, str]) -> None:

@@ -227,6 +227,7 @@ def _change(session: Session, one: Standing, body: ChangeIn, amendment_id: str, 
         plan(session, body.plan) if body.plan else terms.plan,
         terms.seats if body.seats is None else body.seats,
         terms.discount_percent if body.discount_percent is None else body.discount_percent,
+        terms.coupons,
     )
 
 

@@ -18,6 +18,7 @@ from api.bodies import ExactRoute, holds_nul
 from api.fields import YEARS, Day
 from billing.errors import Fault, Refused
 from billing.quantity import added_up
+from billing.usage import quantity_of
 from models import catalog, usage
 from models.catalog import Meter
 from models.customer import customer
@@ -156,9 +157,9 @@ def read_usage(customer_id: str, session: Database, key: Reader, since: Day, unt
     """Folded totals by meter and local day, from `since` up to but not including `until`; live."""
     customer(session, customer_id)
     found: dict[str, dict[date, Decimal]] = {}
-    for (meter, day), quantity in sorted(usage.totals_of(session, [customer_id], since)[customer_id].items()):
+    for (meter, day), portions in sorted(usage.totals_of(session, [customer_id], since)[customer_id].items()):
         if day < until:
-            found.setdefault(meter, {})[day] = quantity
+            found.setdefault(meter, {})[day] = quantity_of(portions)
     return [Total(meter=m, quantity=added_up(list(days.values())), days=days) for m, days in found.items()]
 
 

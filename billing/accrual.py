@@ -14,10 +14,11 @@ from billing.line import Line, share_off
 from billing.money import Money, total
 from billing.period import Period
 from billing.quantity import added_up
-from billing.rating import Totals, measure, rate_fixed, rate_usage, usage_windows
+from billing.rating import rate_fixed, rate_usage, usage_windows
 from billing.revenue import Obligation, Pattern
 from billing.standing import Standing
 from billing.terms import in_force, windows
+from billing.usage import Totals, quantity_of
 
 
 def obligation_id(subscription_id: str, line: Line) -> str:
@@ -61,6 +62,10 @@ def delivered_usage(standing: Standing, totals: Totals, through: date) -> Sequen
             mine = [x.net for x in late if x.item == billed.item and x.period == billed.period]
             promise = _delivered(standing, billed.item, billed.period, billed.net + total(mine, standing.currency))
             found[promise.obligation_id] = promise
+    for line in late:
+        if line.kind == "late_usage" and line.period.end <= end:
+            promise = _delivered(standing, line.item, line.period, line.net)
+            found.setdefault(promise.obligation_id, promise)
     for line in _unbilled(standing, totals, end):
         promise = _delivered(standing, line.item, line.period, _net(line))
         found.setdefault(promise.obligation_id, promise)
@@ -73,10 +78,11 @@ def _unbilled(standing: Standing, totals: Totals, end: date) -> Iterator[Line]:
     start = min([standing.billed_through("arrears"), *(b.period.start for b in standing.usage if b.period.end > end)])
     while start < stop:
         whole = standing.period_at(start)
-        for window in usage_windows(standing.history, Period(start, min(whole.end, standing.ends_on or whole.end))):
+        part = Period(start, min(whole.end, standing.ends_on or whole.end))
+        for window in usage_windows(standing.history, part, whole):
             if window.period.start < stop:
                 so_far = Period(window.period.start, min(window.period.end, stop))
-                yield rate_usage(window, measure(totals, window.item.meter or "", so_far))
+                yield rate_usage(window, window.measured(totals, so_far))
         start = whole.end
 
 
@@ -115,10 +121,10 @@ def usage_coverage(standings: Sequence[Standing], totals: Totals) -> dict[str, D
         if not any(period.overlap(other).days for other in covered[meter]):
             covered[meter].append(period)
             found[meter].append(quantity)
-    for (meter, day), quantity in totals.items():
+    for (meter, day), portions in totals.items():
         invoiced = any(day in period for period in covered[meter])
         if not invoiced and not any(_should_be_billed(s, meter, day) for s in standings):
-            found[meter].append(quantity)
+            found[meter].append(quantity_of(portions))
     return {meter: added_up(quantities) for meter, quantities in found.items()}
 
 
@@ -126,15 +132,18 @@ def _invoiced(standings: Sequence[Standing], totals: Totals) -> list[tuple[str, 
     """Meter, window and quantity on lines, with what late lines will add; the longest windows first."""
     found: list[tuple[str, Period, Decimal]] = []
     for standing in standings:
-        late = {(line.item, line.period): line.quantity for line in late_usage(standing, totals)}
+        lines = [line for line in late_usage(standing, totals) if line.kind == "late_usage"]
+        late = {(line.item, line.period): line.quantity for line in lines}
+        meters = {line.item: line.because.meter or "" for line in lines}
         for billed in standing.usage:
             [meter] = [
                 item.meter
                 for item in in_force(standing.history, billed.period.start).plan.items
                 if item.key == billed.item
             ]
-            quantity = added_up([billed.quantity, late.get((billed.item, billed.period), Decimal(0))])
+            quantity = added_up([billed.quantity, late.pop((billed.item, billed.period), Decimal(0))])
             found.append((meter or "", billed.period, quantity))
+        found += [(meters[item], period, quantity) for (item, period), quantity in late.items()]
     return sorted(found, key=lambda window: (-window[1].days, window[1], window[0]))
 
 

@@ -7,15 +7,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
-from fractions import Fraction
 
 from billing import lifecycle
 from billing.errors import Fault, Refused
-from billing.line import Line
+from billing.line import Line, discounted
+from billing.modifiers import Redeemed
 from billing.money import Money, total
 from billing.period import Period, instant, local_day
 from billing.plan import Plan
 from billing.proration import BilledFee, prorate
+from billing.rating import rate_fixed
 from billing.standing import Standing
 from billing.terms import Terms
 
@@ -29,6 +30,7 @@ class Change:
     plan: Plan
     seats: Decimal
     discount_percent: Decimal
+    coupons: tuple[Redeemed, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,15 +56,22 @@ def preview(standing: Standing, change: Change, now: datetime) -> Preview:
         effective_on=change.effective_on,
         lines=lines,
         net=total([line.net for line in lines], standing.currency),
-        recurring_before=_recurring(before),
-        recurring_after=_recurring(after),
+        recurring_before=_recurring(standing, before, change.effective_on),
+        recurring_after=_recurring(standing, after, change.effective_on),
         valid_until=instant(today + timedelta(days=1), standing.zone),
         preview_hash=_fingerprint(standing, after, lines),
     )
 
 
 def terms_after(standing: Standing, change: Change) -> Terms:
-    return Terms(standing.terms.version + 1, change.effective_on, change.plan, change.seats, change.discount_percent)
+    return Terms(
+        standing.terms.version + 1,
+        change.effective_on,
+        change.plan,
+        change.seats,
+        change.discount_percent,
+        change.coupons,
+    )
 
 
 def ending_lines(standing: Standing, ends_on: date, cause: str) -> tuple[Line, ...]:
@@ -121,12 +130,12 @@ def _check(standing: Standing, change: Change, now: datetime) -> None:
         raise Refused("The change cannot be made as asked.", code="invalid_amendment", faults=faults)
 
 
-def _recurring(terms: Terms) -> Money:
-    """Fees and seats of a whole interval, after the discount in percent."""
-    items = [item for item in terms.plan.items if item.basis != "meter"]
-    currency = terms.plan.currency
-    gross = total([i.price.charge(i.quantity(terms.seats)).amount.rounded(currency) for i in items], currency)
-    return gross.amount.times(1 - Fraction(terms.discount_percent) / 100).rounded(currency)
+def _recurring(standing: Standing, terms: Terms, day: date) -> Money:
+    """Fees and seats of the whole interval that contains `day`, had these terms held in all of it, less percentages."""
+    whole = standing.period_at(max(day, standing.anchor))
+    held = [*standing.history, replace(terms, effective_on=whole.start)]
+    lines = [line for lane in (True, False) for line in rate_fixed(held, whole, whole, advance=lane)]
+    return total([line.net for line in discounted([x for x in lines if x.kind == "recurring"])], standing.currency)
 
 
 def _fingerprint(standing: Standing, after: Terms, lines: Sequence[Line]) -> str:

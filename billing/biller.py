@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime
+from decimal import Decimal
 
+from billing.amending import billed_fees
 from billing.credits import Grant
 from billing.ids import derive
 from billing.invoice import Heading, Invoice, assemble
-from billing.line import Line
+from billing.line import Line, discounted
+from billing.money import Money, total
 from billing.period import Period, instant
-from billing.rating import Totals, measure, rate_fixed, rate_late_usage, rate_usage, usage_windows
-from billing.standing import Lane, Standing
+from billing.rating import ItemWindow, rate_fixed, rate_late_usage, rated_usage, usage_windows
+from billing.spend import PLAN, amounts_off, invoice_true_ups, late_true_ups, true_ups
+from billing.standing import FEES_REACH, BilledUsage, Lane, Standing
 from billing.taxes import TaxRate, decide
+from billing.usage import Measured, Totals
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,22 +57,22 @@ def bill(standing: Standing, facts: Facts, occasion: Occasion) -> Bill:
     However many periods were missed, each is billed once: the watermark decides, not the day. Raises Refused when a
     person must act first (an unknown tax rate).
     """
-    fresh: list[Line] = []
-    lanes: list[Lane] = []
-    for lane in standing.lanes:
-        lines, moved = (
-            _advance(standing, lane, occasion)
-            if lane.name == "advance"
-            else _arrears(standing, lane, facts.totals, occasion)
-        )
-        fresh += lines
-        lanes.append(moved)
+    due = [
+        _advance(standing, lane, occasion)
+        if lane.name == "advance"
+        else _arrears(standing, lane, facts.totals, occasion)
+        for lane in standing.lanes
+    ]
+    lanes = tuple(one.moved for one in due)
+    fresh = _fresh(standing, due)
     settled = [*late_usage(standing, facts.totals), *(p.line for p in standing.pending)]
     if not fresh and not settled:
-        return Bill(standing, None, tuple(lanes), ())
+        return Bill(standing, None, lanes, ())
+    lines = [*fresh, *settled]
+    if fresh:
+        lines += invoice_true_ups(standing, lines, _spanned(fresh))
     marks = [f"{lane.name}:{lane.billed_through}" for lane in standing.lanes]
-    keys = [line.key for line in (*fresh, *settled)]
-    cause = [*marks, *sorted(p.pending_id for p in standing.pending), *sorted(keys)]
+    cause = [*marks, *sorted(p.pending_id for p in standing.pending), *sorted(line.key for line in (*fresh, *settled))]
     heading = Heading(
         invoice_id=derive("inv", standing.subscription_id, *cause),
         entity_id=standing.entity_id,
@@ -80,48 +85,120 @@ def bill(standing: Standing, facts: Facts, occasion: Occasion) -> Bill:
         payment_terms_days=standing.payment_terms_days,
     )
     decision = decide(standing.parties, facts.rates, occasion.issued_on)
-    invoice = assemble(heading, fresh, settled, decision, facts.grants)
+    invoice = assemble(heading, lines, decision, facts.grants)
     claimed = tuple(p.pending_id for p in standing.pending)
-    return Bill(replace(standing, pending=()), invoice, tuple(lanes), claimed)
+    return Bill(replace(standing, pending=()), invoice, lanes, claimed)
 
 
-def _advance(standing: Standing, lane: Lane, occasion: Occasion) -> tuple[list[Line], Lane]:
+@dataclass(frozen=True, slots=True)
+class Due:
+    """What one lane has due: its lines by the boundary at which they fall due, the parts billed, its new watermark."""
+
+    lines: tuple[tuple[date, Line], ...]
+    parts: tuple[Period, ...]
+    moved: Lane
+
+
+def _advance(standing: Standing, lane: Lane, occasion: Occasion) -> Due:
     """Every period that has begun by the cut-off and is not billed, cut where the subscription ends."""
-    lines: list[Line] = []
+    lines: list[tuple[date, Line]] = []
     start = lane.billed_through
     while instant(start, standing.zone) <= occasion.cutoff and (standing.ends_on is None or start < standing.ends_on):
         whole = standing.period_at(start)
         part = Period(start, min(whole.end, standing.ends_on or whole.end))
-        lines += rate_fixed(standing.history, part, whole, advance=True)
+        lines += [(whole.start, line) for line in rate_fixed(standing.history, part, whole, advance=True)]
         start = part.end
-    return lines, Lane("advance", start)
+    return Due(tuple(lines), (), Lane("advance", start))
 
 
-def _arrears(standing: Standing, lane: Lane, totals: Totals, occasion: Occasion) -> tuple[list[Line], Lane]:
+def _arrears(standing: Standing, lane: Lane, totals: Totals, occasion: Occasion) -> Due:
     """Every period that has ended by the cut-off and is not billed: usage, and fees agreed in arrears."""
-    lines: list[Line] = []
+    lines: list[tuple[date, Line]] = []
+    parts: list[Period] = []
     start = lane.billed_through
     while standing.ends_on is None or start < standing.ends_on:
         whole = standing.period_at(start)
         part = Period(start, min(whole.end, standing.ends_on or whole.end))
         if instant(part.end, standing.zone) > occasion.cutoff:
             break
-        lines += rate_fixed(standing.history, part, whole, advance=False)
-        for window in usage_windows(standing.history, part):
-            lines.append(rate_usage(window, measure(totals, window.item.meter or "", window.period)))
+        found = [
+            *rate_fixed(standing.history, part, whole, advance=False),
+            *rated_usage(usage_windows(standing.history, part, whole), totals),
+        ]
+        lines += [(whole.end, line) for line in found]
+        parts.append(part)
         start = part.end
-    return lines, Lane("arrears", start)
+    return Due(tuple(lines), tuple(parts), Lane("arrears", start))
+
+
+def _fresh(standing: Standing, due: Sequence[Due]) -> list[Line]:
+    """The lines of all lanes, less percentages, less amounts off by boundary, and what the plan asks of each period."""
+    dated = [one for lane in due for one in lane.lines]
+    reduced = {line.key: line for line in discounted([line for _, line in dated])}
+    for boundary in sorted({day for day, _ in dated}):
+        shared = [reduced[line.key] for day, line in dated if day == boundary]
+        reduced |= {line.key: line for line in amounts_off(standing, boundary, shared)}
+    lines = [reduced[line.key] for _, line in dated]
+    for part in (part for lane in due for part in lane.parts):
+        lines += true_ups(standing, part, _spent(standing, part, lines))
+    return lines
+
+
+def _spent(standing: Standing, part: Period, fresh: Sequence[Line]) -> Money:
+    """Net of all fees and usage of a period: on these lines, on issued documents, and waiting for the next."""
+    found = [line.net for line in fresh if line.kind in ("recurring", "usage") and line.period.start in part]
+    found += [fee.gross - fee.discount for fee in billed_fees(standing) if fee.period.start in part]
+    return total(found, standing.currency)
+
+
+def _spanned(lines: Sequence[Line]) -> Period:
+    return Period(min(line.period.start for line in lines), max(line.period.end for line in lines))
 
 
 def late_usage(standing: Standing, totals: Totals) -> list[Line]:
-    """Folded total now minus what was invoiced, for every window already billed; a line where it differs."""
+    """Folded totals now minus what was invoiced, for every window already billed; a line where they differ."""
     lines: list[Line] = []
     for billed in standing.usage:
-        for window in usage_windows(standing.history, billed.period):
-            if window.item.key != billed.item or window.period != billed.period:
-                continue
-            quantity = measure(totals, window.item.meter or "", window.period)
-            if quantity != billed.quantity:
-                line = rate_late_usage(window, quantity, billed.quantity, billed.gross, billed.net)
-                lines.append(replace(line, key=f"{line.key}/{billed.lines}"))
-    return lines
+        whole = standing.period_at(billed.period.start)
+        for window in usage_windows(standing.history, billed.period, whole):
+            if window.item.key == billed.item and window.period == billed.period:
+                lines += _late_line(window, window.measured(totals), billed)
+    lines += _first_usage(standing, totals)
+    return [*lines, *_late_true_ups(standing, lines)] if lines else lines
+
+
+def _late_line(window: ItemWindow, used: Measured, billed: BilledUsage) -> Iterator[Line]:
+    """The line if the quantity differs; or, where more than the sum counts, the amount does."""
+    if used.quantity == billed.quantity and not window.item.apart:
+        return
+    line = rate_late_usage(window, used, billed.quantity, billed.gross, billed.net_of_percent)
+    if line.gross or used.quantity != billed.quantity:
+        yield replace(line, key=f"{line.key}/{billed.lines}")
+
+
+def _first_usage(standing: Standing, totals: Totals) -> Iterator[Line]:
+    """Usage that came for windows in which there was none and which therefore have no line yet."""
+    mute = {item.key for t in standing.history for item in t.plan.items if item.meter and not item.zero_line}
+    if not mute:
+        return
+    days = sorted({day for _, day in totals if standing.anchor <= day < standing.billed_through("arrears")})
+    known = {(billed.item, billed.period) for billed in standing.usage}
+    for start in sorted({standing.period_at(day).start for day in days}):
+        part = standing.part_at(start)
+        for window in usage_windows(standing.history, part, standing.period_at(start)):
+            if window.item.key in mute and (window.item.key, window.period) not in known:
+                nothing = Money.zero(standing.currency)
+                none = BilledUsage(window.item.key, window.period, Decimal(0), nothing, nothing, 0)
+                yield from _late_line(window, window.measured(totals), none)
+
+
+def _late_true_ups(standing: Standing, late: Sequence[Line]) -> Iterator[Line]:
+    """What late usage changes in the plan's bounds of its period, as far back as fees are known."""
+    for part in sorted({standing.part_at(line.period.start) for line in late}):
+        if part.start <= standing.billed_through("arrears") - FEES_REACH:
+            continue
+        usage = [billed.net for billed in standing.usage if billed.period.start in part]
+        more = [line.net for line in late if line.period.start in part]
+        spent = _spent(standing, part, ()) + total([*usage, *more], standing.currency)
+        billed = {one.item: one for one in standing.true_ups if one.period == part and one.item.startswith(PLAN)}
+        yield from late_true_ups(standing, part, spent, billed)

@@ -8,7 +8,7 @@ from datetime import date, datetime, timedelta
 from typing import Literal
 
 from billing.credits import Draw, Grant, draw
-from billing.line import Line, discounted
+from billing.line import Line
 from billing.money import Money, total
 from billing.period import Period
 from billing.taxes import TaxDecision, TaxLine, tax
@@ -77,19 +77,12 @@ class Invoice:
         return Period(min(line.period.start for line in self.lines), max(line.period.end for line in self.lines))
 
 
-def assemble(
-    heading: Heading,
-    fresh: Sequence[Line],
-    settled: Sequence[Line],
-    decision: TaxDecision,
-    grants: Sequence[Grant],
-) -> Invoice:
-    """Discount the `fresh` lines, add the `settled` ones as they are, then tax, then draw credits.
+def assemble(heading: Heading, lines: Sequence[Line], decision: TaxDecision, grants: Sequence[Grant]) -> Invoice:
+    """Lines, then tax, then credits drawn.
 
     Credits pay for what is sold, never for further credits: those would outlive their expiry.
     """
-    lines = (*discounted(fresh), *settled)
-    document = Invoice(heading, lines, tax(lines, decision, heading.currency), ())
+    document = Invoice(heading, tuple(lines), tax(lines, decision, heading.currency), ())
     bought = total([line.net for line in lines if not line.taxable], heading.currency)
     payable = min(document.total, document.total - bought)
     return replace(document, draws=draw(grants, payable, heading.issued_at))

@@ -9,21 +9,34 @@ from fractions import Fraction
 from itertools import groupby
 from typing import Literal
 
+from billing.modifiers import Adjustment
 from billing.money import Money, split, total
 from billing.period import Period
 from billing.plan import RevenueKind
 from billing.pricing import Step
 from billing.quantity import less
+from billing.usage import Portion
 
-LineKind = Literal["recurring", "usage", "late_usage", "proration", "credit_purchase"]
+LineKind = Literal["recurring", "usage", "late_usage", "one_time", "proration", "true_up", "credit_purchase"]
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What an amount off took of this line, in minor units; `name` is the coupon's or the plan's word for it."""
+
+    name: str
+    minor: int
 
 
 @dataclass(frozen=True, slots=True)
 class Because:
-    """Everything a line was computed from, so that it can be explained and computed again.
+    """Everything a line was computed from, so that it can be explained and computed again (billing/replay.py).
 
-    `share` is the part of the period that was charged, as 'days/days'. `billed_before` and
-    `quantity_before` are what earlier lines already charged for the same usage, in minor units and in quantity.
+    `quantity` is what was measured, `billed` what was priced after conversion and free units. `steps` add up to the
+    price, `adjustments` lead from there to `exact`, the amount before it was rounded. `portions` is what was measured,
+    where more than the sum counts. `share` is the part of the period that was charged, as 'days/days', `number` which
+    period of the subscription it was, from 0. `billed_before` and `quantity_before` are what earlier lines already
+    charged for the same usage, in minor units and in quantity. `taken` are amounts off, in `discount` of the line.
     """
 
     terms_version: int
@@ -39,6 +52,15 @@ class Because:
     billed_before: int = 0
     quantity_before: Decimal = Decimal(0)
     note: str = ""
+    billed: Decimal | None = None
+    events: int = 0
+    portions: tuple[Portion, ...] = ()
+    portions_left_out: int = 0
+    adjustments: tuple[Adjustment, ...] = ()
+    exact: str = ""
+    number: int = 0
+    origin: str = ""
+    taken: tuple[Taken, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +76,7 @@ class Line:
     discount: Money
     revenue: RevenueKind
     because: Because
+    product: str | None = None
 
     @property
     def net(self) -> Money:
@@ -68,6 +91,11 @@ class Line:
     def taxable(self) -> bool:
         """Buying prepaid credits is no supply yet; everything else is."""
         return self.kind != "credit_purchase"
+
+    @property
+    def amounts_off(self) -> Money:
+        """The part of the discount that is no percentage."""
+        return Money(sum(taken.minor for taken in self.because.taken), self.gross.currency)
 
 
 def discounted(lines: Sequence[Line]) -> tuple[Line, ...]:
@@ -93,3 +121,22 @@ def _discount_group(line: Line) -> tuple[Decimal, bool]:
 def share_off(gross: Money, percent: Decimal) -> Money:
     """What `percent` takes off `gross`, rounded once; same sign."""
     return gross.amount.times(Fraction(percent) / 100).rounded(gross.currency)
+
+
+def amount_off(lines: Sequence[Line], off: Money, name: str, on: Sequence[str] = ()) -> tuple[Line, ...]:
+    """The lines with an amount taken off, spread exactly by what is left of each charge, and never more than that.
+
+    `on` names the items that are reduced; all of them if it is empty.
+    """
+    reduced = [line for line in lines if line.net.minor > 0 and (not on or line.item in on)]
+    if not reduced:
+        return tuple(lines)
+    left = total([line.net for line in reduced], off.currency)
+    shares = split(min(off, left), [line.net.minor for line in reduced])
+    done = {line.key: _with_off(line, share, name) for line, share in zip(reduced, shares, strict=True)}
+    return tuple(done.get(line.key, line) for line in lines)
+
+
+def _with_off(line: Line, off: Money, name: str) -> Line:
+    taken = (*line.because.taken, Taken(name, off.minor))
+    return replace(line, discount=line.discount + off, because=replace(line.because, taken=taken))

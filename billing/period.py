@@ -72,14 +72,17 @@ class Interval:
 
     def period_at(self, anchor: date, day: date) -> Period:
         """The anchored period that contains `day`."""
+        n = self.number(anchor, day)
+        return Period(self.start(anchor, n), self.start(anchor, n + 1))
+
+    def number(self, anchor: date, day: date) -> int:
+        """Which period contains `day`, counted from 0 at the anchor; below zero before it."""
         if self.unit in _DAYS:
             n = (day - anchor).days // (_DAYS[self.unit] * self.count)
         else:
             months = (day.year - anchor.year) * 12 + day.month - anchor.month
             n = months // (_MONTHS[self.unit] * self.count)
-        if self.start(anchor, n) > day:
-            n -= 1
-        return Period(self.start(anchor, n), self.start(anchor, n + 1))
+        return n - 1 if self.start(anchor, n) > day else n
 
 
 def month_of(day: date) -> Period:

@@ -6,20 +6,25 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Literal
 
-from billing.errors import Fault, Refused
-from billing.money import CURRENCIES
+from billing.modifiers import NO_BOUNDS, Bounds, Discount
+from billing.money import Ties
 from billing.period import Interval
 from billing.pricing import Price
+from billing.quantity import Conversion
 
 Basis = Literal["fixed", "seats", "meter"]
 RevenueKind = Literal["recurring", "usage", "one_time"]
+SeatPolicy = Literal["prorated", "peak", "average"]
 
 
 @dataclass(frozen=True, slots=True)
 class PlanItem:
-    """One priced part of a plan. `basis` says what its quantity is: one, the seats, or a meter's total.
+    """One priced part of a plan. `basis` says what its quantity is: `count`, the seats, or a meter's total.
 
-    Metered items are billed in arrears; fixed and seat items in advance unless `in_advance` is false.
+    Metered items are billed in arrears; fixed and seat items in advance unless `in_advance` is false. Seats are charged
+    by the days they were agreed (`prorated`), or in arrears by the most or the mean of the period. `convert`, `free`,
+    `discounts`, `bounds` act in the order of billing/recipe.py. With `zero_line` false, no usage gives no line.
+    `origin` says where the item comes from if not from the plan itself: an add-on, a customer's override.
     """
 
     key: str
@@ -29,6 +34,16 @@ class PlanItem:
     meter: str | None = None
     unit: str = ""
     in_advance: bool = True
+    seats: SeatPolicy = "prorated"
+    count: Decimal = Decimal(1)
+    convert: Conversion | None = None
+    free: Decimal = Decimal(0)
+    discounts: tuple[Discount, ...] = ()
+    bounds: Bounds = NO_BOUNDS
+    zero_line: bool = True
+    allow_negative: bool = False
+    product: str | None = None
+    origin: str = ""
 
     @property
     def advance(self) -> bool:
@@ -36,15 +51,54 @@ class PlanItem:
 
     @property
     def revenue(self) -> RevenueKind:
-        return "usage" if self.basis == "meter" else "recurring"
+        return "usage" if self.basis == "meter" else "one_time" if self.price.once else "recurring"
+
+    @property
+    def meters(self) -> tuple[str, ...]:
+        """All meters it asks: its own and those that its price names."""
+        return () if self.meter is None else (self.meter, *self.price.meters())
+
+    @property
+    def has_bounds(self) -> bool:
+        return self.bounds is not NO_BOUNDS and self.bounds != NO_BOUNDS
+
+    @property
+    def apart(self) -> bool:
+        """Whether more than the sum of what was measured counts."""
+        return bool(self.price.dimensions() or self.price.meters() or self.price.per_event())
 
     def quantity(self, seats: Decimal) -> Decimal:
-        return seats if self.basis == "seats" else Decimal(1)
+        return seats if self.basis == "seats" else self.count
+
+
+@dataclass(frozen=True, slots=True)
+class Entitlement:
+    """What a plan gives of a feature: that it is on (or, taking back an add-on's, off), up to a limit, or a value."""
+
+    feature: str
+    enabled: bool = True
+    limit: Decimal | None = None
+    value: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class InCurrency:
+    """A plan's prices in a further currency: the same items, with figures of their own."""
+
+    currency: str
+    items: tuple[PlanItem, ...]
+    bounds: Bounds = NO_BOUNDS
+    invoice_bounds: Bounds = NO_BOUNDS
+    discounts: tuple[Discount, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A published version of a price list entry, in one currency."""
+    """A published version of a price list entry. An `add_on` is sold with plans of the same interval.
+
+    `discounts` reduce the plan's lines; `bounds` hold for all of a period's lines together, `invoice_bounds` for one
+    invoice. `ties` says where half a minor unit is rounded to.
+    """
 
     plan_id: str
     version: int
@@ -52,34 +106,35 @@ class Plan:
     currency: str
     items: tuple[PlanItem, ...]
     interval: Interval = Interval()
+    kind: Literal["plan", "add_on"] = "plan"
+    product: str | None = None
+    discounts: tuple[Discount, ...] = ()
+    bounds: Bounds = NO_BOUNDS
+    invoice_bounds: Bounds = NO_BOUNDS
+    entitlements: tuple[Entitlement, ...] = ()
+    ties: Ties = "away_from_zero"
+    in_currencies: tuple[InCurrency, ...] = ()
 
     def named(self, plan_id: str, version: int) -> Plan:
         return replace(self, plan_id=plan_id, version=version)
 
+    @property
+    def currencies(self) -> tuple[str, ...]:
+        return (self.currency, *(other.currency for other in self.in_currencies))
 
-def check(plan: Plan, meters: frozenset[str]) -> None:
-    """Refuse a plan that cannot be billed, naming every fault with its path. `meters` are those that exist."""
-    faults: list[Fault] = []
-    if plan.currency not in CURRENCIES:
-        faults.append(Fault("currency", f"{plan.currency!r} is not an ISO 4217 currency in use"))
-    if plan.interval.count < 1:
-        faults.append(Fault("interval.count", "must be at least 1"))
-    if not plan.items:
-        faults.append(Fault("items", "at least one item is needed"))
-    keys = [item.key for item in plan.items]
-    for i, item in enumerate(plan.items):
-        where = f"items.{i}"
-        if keys.count(item.key) > 1:
-            faults.append(Fault(f"{where}.key", f"{item.key!r} stands more than once"))
-        if (item.basis == "meter") != (item.meter is not None):
-            faults.append(Fault(f"{where}.meter", "a meter goes with basis 'meter', and only with it"))
-        elif item.meter is not None and item.meter not in meters:
-            faults.append(Fault(f"{where}.meter", f"there is no meter {item.meter!r}; create it first"))
-        faults += [Fault(f"{where}.price.{fault.field}", fault.reason) for fault in item.price.faults()]
-    if faults:
-        raise Refused(
-            f"The plan {plan.plan_id!r} cannot be billed as it stands.",
-            code="invalid_plan",
-            faults=faults,
-            remedy="Mend the named fields and send it again; nothing was stored.",
-        )
+    def priced_in(self, currency: str) -> Plan | None:
+        """The plan with its prices in that currency; None if it has none."""
+        if currency == self.currency:
+            return self
+        for other in self.in_currencies:
+            if other.currency == currency:
+                return replace(
+                    self,
+                    currency=currency,
+                    items=other.items,
+                    bounds=other.bounds,
+                    invoice_bounds=other.invoice_bounds,
+                    discounts=other.discounts,
+                    in_currencies=(),
+                )
+        return None

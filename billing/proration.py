@@ -55,18 +55,17 @@ def prorate(
     ]
     charges = []
     if after:
-        fresh = rate_fixed([replace(after, effective_on=rest.start)], rest, whole, advance=True)
-        charges = [
-            replace(
-                line,
-                key=f"charge/{line.item}/{cause}",
-                kind="proration",
-                description=f"{line.description}, from {rest.start}",
-            )
-            for line in fresh
-            if line.item not in same
-        ]
+        fresh = rate_fixed([*history, after], rest, whole, advance=True)
+        charges = [_charge(line, rest, cause) for line in fresh if line.item not in same]
     return (*mirrors, *discounted(charges))
+
+
+def _charge(line: Line, rest: Period, cause: str) -> Line:
+    """A fee of the new terms, from the change on; a one-time fee stays what it is."""
+    key = f"charge/{line.item}/{cause}"
+    if line.kind == "one_time":
+        return replace(line, key=key)
+    return replace(line, key=key, kind="proration", description=f"{line.description}, from {rest.start}")
 
 
 def _same(stretches: Sequence[Window], after: Terms) -> set[str]:
@@ -85,7 +84,9 @@ def _in_advance(terms: Terms) -> dict[str, PlanItem]:
 
 def _unchanged(old: PlanItem, before: Terms, new: PlanItem, after: Terms) -> bool:
     return (
-        old.price == new.price
+        replace(old, name=new.name, unit=new.unit, origin=new.origin, product=new.product) == new
+        and before.coupons == after.coupons
+        and before.plan.discounts == after.plan.discounts
         and old.quantity(before.seats) == new.quantity(after.seats)
         and before.discount_percent == after.discount_percent
         and before.plan.currency == after.plan.currency

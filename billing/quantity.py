@@ -1,15 +1,22 @@
-"""Quantities add up exactly, whatever the surrounding decimal context is.
+"""Quantities are exact, whatever the surrounding decimal context is.
 
 Python rounds decimal sums to 28 digits by default; a total of tokens with a fraction may have more. Here nothing is
-rounded: a sum that does not fit into a thousand digits raises `decimal.Inexact`.
+rounded unless asked: a result that does not fit into a thousand digits raises `decimal.Inexact`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal, DivisionByZero, Inexact, InvalidOperation, Overflow
+from fractions import Fraction
+from typing import Literal
+
+from billing.errors import Broken, Fault
 
 _EXACT = Context(prec=1000, Emin=MIN_EMIN, Emax=MAX_EMAX, traps=[Inexact, InvalidOperation, Overflow, DivisionByZero])
+
+Rounding = Literal["none", "up", "down", "nearest"]
 
 
 def added_up(quantities: Iterable[Decimal]) -> Decimal:
@@ -22,3 +29,69 @@ def added_up(quantities: Iterable[Decimal]) -> Decimal:
 def less(quantity: Decimal, other: Decimal) -> Decimal:
     """`quantity` - `other`."""
     return _EXACT.subtract(quantity, other)
+
+
+def product(quantity: Decimal, other: Decimal) -> Decimal:
+    """`quantity` * `other`."""
+    return _EXACT.multiply(quantity, other)
+
+
+def percent_of(percent: Decimal, quantity: Decimal) -> Decimal:
+    return _EXACT.multiply(percent, quantity).scaleb(-2, _EXACT)
+
+
+def terminates(value: Fraction) -> bool:
+    """Whether the number can be written in decimals."""
+    rest = value.denominator
+    for prime in (2, 5):
+        while rest % prime == 0:
+            rest //= prime
+    return rest == 1
+
+
+def decimal_of(value: Fraction) -> Decimal:
+    """The same number in decimals, which must end."""
+    if not terminates(value):
+        raise Broken(f"{value} has no end in decimals")
+    return _EXACT.divide(Decimal(value.numerator), Decimal(value.denominator))
+
+
+def in_steps(value: Fraction, step: Decimal, rounding: Rounding) -> Fraction:
+    """`value` as a multiple of `step`. Up is away from zero and ties are too, so that a reversal is the mirror."""
+    whole, rest = divmod(abs(value), Fraction(step))
+    if rest and (rounding == "up" or (rounding == "nearest" and 2 * rest >= Fraction(step))):
+        whole += 1
+    found = whole * Fraction(step)
+    return -found if value < 0 else found
+
+
+@dataclass(frozen=True, slots=True)
+class Conversion:
+    """From what a meter counts to what is priced: times `multiply`, divided by `divide`, then rounded to `step`.
+
+    Bytes in gibibytes, rounded up: `Conversion(divide=Decimal(1073741824), rounding="up")`.
+    """
+
+    multiply: Decimal = Decimal(1)
+    divide: Decimal = Decimal(1)
+    rounding: Rounding = "none"
+    step: Decimal = Decimal(1)
+
+    def of(self, quantity: Decimal) -> Decimal:
+        value = Fraction(quantity) * Fraction(self.multiply) / Fraction(self.divide)
+        if self.rounding != "none":
+            value = in_steps(value, self.step, self.rounding)
+        return decimal_of(value)
+
+    def faults(self) -> tuple[Fault, ...]:
+        found = [
+            Fault(name, "must be a number above zero")
+            for name in ("multiply", "divide", "step")
+            if not (value := getattr(self, name)).is_finite() or value <= 0
+        ]
+        if not found and self.rounding == "none":
+            if not terminates(Fraction(self.multiply) / Fraction(self.divide)):
+                found.append(Fault("rounding", f"dividing by {self.divide} has no end in decimals; say how to round"))
+            if self.step != 1:
+                found.append(Fault("step", "goes with a rounding"))
+        return tuple(found)

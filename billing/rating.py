@@ -2,125 +2,175 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import date
+from datetime import date, timedelta
 from decimal import Decimal
+from fractions import Fraction
+from typing import Literal
 
 from billing.line import Because, Line, share_off
+from billing.modifiers import exact
 from billing.money import Money
 from billing.period import Period
 from billing.plan import PlanItem
-from billing.pricing import Step
-from billing.quantity import added_up
-from billing.terms import Terms, Window, windows
+from billing.quantity import in_steps
+from billing.recipe import WHOLE, Worked, work_out
+from billing.terms import Terms, Window, first_day, windows
+from billing.usage import Measured, Totals, measure, units
 
-# Folded usage of one customer: (meter, local day) to quantity.
-Totals = Mapping[tuple[str, date], Decimal]
+# A line keeps what was measured up to so many portions; of more, only how many there were.
+MOST_PORTIONS = 500
+# The mean of seats is a number with so many decimals, ties away from zero.
+MEAN_STEP = Decimal("0.000000001")
 
 
 @dataclass(frozen=True, slots=True)
-class UsageWindow:
-    """A stretch of days in which one metered item is counted and priced together, from its first tier."""
+class ItemWindow:
+    """A stretch of days in which one item is counted and priced together, from its first tier.
+
+    `whole` is the billing period in which it lies, `anchor` the subscription's first day. `stretches` are its days by
+    the terms in force; `terms` are the latest of them.
+    """
 
     item: PlanItem
     terms: Terms
     period: Period
+    whole: Period
+    anchor: date
+    stretches: tuple[Window, ...]
 
     @property
     def key(self) -> str:
         return f"{self.item.key}/{self.period.start}"
 
+    @property
+    def share(self) -> Fraction:
+        return WHOLE if self.period == self.whole else self.period.share_of(self.whole)
+
+    @property
+    def number(self) -> int:
+        return self.terms.number(self.anchor, self.whole.start)
+
+    def measured(self, totals: Totals, through: Period | None = None) -> Measured:
+        """What its meters counted over its days, or over those of them in `through`."""
+        days = self.period.overlap(through) if through else self.period
+        return measure(totals, self.item.meter or "", days, self.item.price.meters())
+
 
 def rate_fixed(history: Sequence[Terms], period: Period, whole: Period, *, advance: bool) -> tuple[Line, ...]:
-    """Fees and seats for `period`, a part of the interval `whole`, each stretch of terms by its days."""
-    return tuple(
-        _fixed_line(item, window, whole)
-        for window in windows(history, period)
-        for item in window.terms.plan.items
-        if item.basis != "meter" and item.advance == advance
-    )
+    """Fees and seats for `period`, a part of the interval `whole`.
 
-
-def _fixed_line(item: PlanItem, window: Window, whole: Period) -> Line:
-    terms = window.terms
-    quantity = item.quantity(terms.seats)
-    charged = item.price.charge(quantity)
-    gross = charged.amount.times(window.period.share_of(whole)).rounded(terms.plan.currency)
-    because = _because(item, terms, quantity, charged.steps)
-    if window.period != whole:
-        because = replace(because, share=f"{window.period.days}/{whole.days}")
-    return Line(
-        key=f"recurring/{item.key}/{window.period.start}",
-        kind="recurring",
-        item=item.key,
-        description=item.name,
-        period=window.period,
-        gross=gross,
-        discount=Money.zero(gross.currency),
-        revenue=item.revenue,
-        because=because,
-    )
-
-
-def usage_windows(history: Sequence[Terms], period: Period) -> tuple[UsageWindow, ...]:
-    """How metered items are counted over `period`.
-
-    A change of terms that leaves an item's price as it was does not restart its tiers: adjoining stretches with
-    equal item and discount are one window, under the later terms.
+    Each stretch of terms is charged by its days, but for one-time fees, which are charged where they come into force,
+    and for seats by their peak or mean, which are counted over all stretches together.
     """
-    found: dict[str, list[UsageWindow]] = {}
+    anchor = first_day(history)
+    lines: list[Line] = []
     for window in windows(history, period):
         for item in window.terms.plan.items:
-            if item.basis != "meter":
+            if item.basis == "meter" or item.advance != advance or item.seats != "prorated":
+                continue
+            if not item.price.once:
+                lines.append(_fixed_line(ItemWindow(item, window.terms, window.period, whole, anchor, (window,))))
+            elif comes_into_force(history, item.key, window):
+                lines.append(_one_time_line(item, window, anchor))
+    if not advance:
+        lines += [_seats_line(w) for w in item_windows(history, period, whole, lambda i: i.seats != "prorated")]
+    return tuple(lines)
+
+
+def comes_into_force(history: Sequence[Terms], key: str, window: Window) -> bool:
+    """Whether no day of the subscription before this stretch had an item of that key."""
+    before = Period(min(first_day(history), window.period.start), window.period.start)
+    return not any(i.key == key for w in windows(history, before) for i in w.terms.plan.items)
+
+
+def _fixed_line(window: ItemWindow) -> Line:
+    return _line("recurring", window, units(window.item.quantity(window.terms.seats)), window.share)
+
+
+def _one_time_line(item: PlanItem, window: Window, anchor: date) -> Line:
+    day = Period(window.period.start, window.period.start + timedelta(days=1))
+    once = ItemWindow(item, window.terms, day, day, anchor, (window,))
+    return _line("one_time", once, units(item.quantity(window.terms.seats)), WHOLE)
+
+
+def _seats_line(window: ItemWindow) -> Line:
+    """Seats by their most or their mean over the days of the window."""
+    seats = [(stretch.period.days, stretch.terms.seats) for stretch in window.stretches]
+    if window.item.seats == "peak":
+        counted = max(seats for _, seats in seats)
+        note = f"the most seats in {window.period.days} days"
+    else:
+        mean = sum((Fraction(some) * days for days, some in seats), Fraction(0)) / window.period.days
+        counted = Decimal(exact(in_steps(mean, MEAN_STEP, "nearest")))
+        note = f"the mean of the seats in {window.period.days} days"
+    line = _line("recurring", window, units(counted), window.share)
+    return replace(line, because=replace(line.because, note=note))
+
+
+def item_windows(
+    history: Sequence[Terms], period: Period, whole: Period, wanted: Callable[[PlanItem], bool]
+) -> tuple[ItemWindow, ...]:
+    """How the wanted items are counted over `period`, a part of the interval `whole`.
+
+    A change of terms that leaves an item's price as it was does not restart its tiers: adjoining stretches with
+    equal item and discounts are one window, under the later terms.
+    """
+    anchor = first_day(history)
+    found: dict[str, list[ItemWindow]] = {}
+    for window in windows(history, period):
+        for item in window.terms.plan.items:
+            if not wanted(item):
                 continue
             mine = found.setdefault(item.key, [])
-            last = mine[-1] if mine else None
-            if (
-                last
-                and last.item == item
-                and last.period.end == window.period.start
-                and last.terms.discount_percent == window.terms.discount_percent
-            ):
-                mine[-1] = UsageWindow(item, window.terms, Period(last.period.start, window.period.end))
-            else:
-                mine.append(UsageWindow(item, window.terms, window.period))
+            fresh = ItemWindow(item, window.terms, window.period, whole, anchor, (window,))
+            if mine and _goes_on(mine[-1], fresh):
+                last = mine.pop()
+                days = Period(last.period.start, window.period.end)
+                fresh = replace(fresh, period=days, stretches=(*last.stretches, window))
+            mine.append(fresh)
     return tuple(w for mine in found.values() for w in mine)
 
 
-def measure(totals: Totals, meter: str, period: Period) -> Decimal:
-    """The meter's quantity over the days of `period`."""
-    return added_up(q for (name, day), q in totals.items() if name == meter and day in period)
-
-
-def rate_usage(window: UsageWindow, quantity: Decimal) -> Line:
-    """The metered line of a whole window."""
-    item, terms = window.item, window.terms
-    charged = item.price.charge(quantity)
-    gross = charged.amount.rounded(terms.plan.currency)
-    return Line(
-        key=f"usage/{window.key}",
-        kind="usage",
-        item=item.key,
-        description=item.name,
-        period=window.period,
-        gross=gross,
-        discount=Money.zero(gross.currency),
-        revenue=item.revenue,
-        because=_because(item, terms, quantity, charged.steps),
+def _goes_on(last: ItemWindow, fresh: ItemWindow) -> bool:
+    return (
+        last.item == fresh.item
+        and last.period.end == fresh.period.start
+        and last.terms.discount_percent == fresh.terms.discount_percent
+        and last.terms.coupons == fresh.terms.coupons
+        and last.terms.plan.discounts == fresh.terms.plan.discounts
     )
 
 
-def rate_late_usage(window: UsageWindow, quantity: Decimal, before: Decimal, gross: Money, net: Money) -> Line:
+def usage_windows(history: Sequence[Terms], period: Period, whole: Period) -> tuple[ItemWindow, ...]:
+    """How metered items are counted over `period`, a part of the interval `whole`."""
+    return item_windows(history, period, whole, lambda item: item.basis == "meter")
+
+
+def rated_usage(windows: Sequence[ItemWindow], totals: Totals) -> Iterator[Line]:
+    """The metered lines of whole windows; none where there was no usage and the item wants no line then."""
+    for window in windows:
+        line = rate_usage(window, window.measured(totals))
+        if window.item.zero_line or line.gross or line.because.quantity or line.because.events:
+            yield line
+
+
+def rate_usage(window: ItemWindow, used: Measured) -> Line:
+    """The metered line of a whole window. Tiers and free units are not cut by days, amounts of money are."""
+    return _line("usage", window, used, WHOLE)
+
+
+def rate_late_usage(window: ItemWindow, used: Measured, before: Decimal, gross: Money, net: Money) -> Line:
     """What usage that arrived after its window was billed adds: the difference of cumulative totals.
 
-    `quantity` is the window's total by now; `before`, `gross` and `net` are what its earlier lines add up to. The
-    discount is such a difference too, so that usage taken back in full gives back exactly what was billed.
+    `used` is the window's total by now; `before`, `gross` and `net` (less percentages) are what its earlier lines add
+    up to. The discount is such a difference too, so that usage taken back in full gives back exactly what was billed.
     """
-    line = rate_usage(window, quantity)
+    line = rate_usage(window, used)
     return replace(
         line,
-        key=f"late/{window.key}/{before}-{quantity}",
+        key=f"late/{window.key}/{before}-{used.quantity}",
         kind="late_usage",
         description=f"{line.description} (received after billing)",
         gross=line.gross - gross,
@@ -129,15 +179,45 @@ def rate_late_usage(window: UsageWindow, quantity: Decimal, before: Decimal, gro
     )
 
 
-def _because(item: PlanItem, terms: Terms, quantity: Decimal, steps: tuple[Step, ...]) -> Because:
+def _line(kind: Literal["recurring", "one_time", "usage"], window: ItemWindow, used: Measured, share: Fraction) -> Line:
+    item, terms = window.item, window.terms
+    worked = work_out(item, used, share, window.number, window.share)
+    gross = worked.amount.rounded(terms.plan.currency, terms.plan.ties)
+    return Line(
+        key=f"{kind}/{window.key}",
+        kind=kind,
+        item=item.key,
+        description=item.name,
+        period=window.period,
+        gross=gross,
+        discount=Money.zero(gross.currency),
+        revenue=item.revenue,
+        because=_because(window, used, worked, share),
+        product=item.product or terms.plan.product,
+    )
+
+
+def _because(window: ItemWindow, used: Measured, worked: Worked, share: Fraction) -> Because:
+    item, terms = window.item, window.terms
+    quantity = used.quantity
+    kept = () if used.plain else used.portions
     return Because(
         terms_version=terms.version,
         plan_id=terms.plan.plan_id,
         plan_version=terms.plan.version,
         price_kind=item.price.kind,
         quantity=quantity,
-        steps=steps,
+        steps=worked.steps,
         unit=item.unit,
         meter=item.meter,
-        discount_percent=terms.discount_percent,
+        share="1" if share == WHOLE else f"{window.period.days}/{window.whole.days}",
+        discount_percent=terms.percent_off(item.key, window.anchor, window.whole.start),
+        billed=None if worked.billed == quantity else worked.billed,
+        events=used.events if item.meter else 0,
+        portions=kept if len(kept) <= MOST_PORTIONS else (),
+        portions_left_out=len(kept) if len(kept) > MOST_PORTIONS else 0,
+        adjustments=worked.adjustments,
+        exact=exact(worked.amount.value),
+        number=window.number,
+        origin=item.origin,
     )

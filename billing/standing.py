@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Literal
 from zoneinfo import ZoneInfo
@@ -18,6 +18,9 @@ from billing.terms import Terms
 
 LaneName = Literal["advance", "arrears"]
 
+FEES_REACH = timedelta(days=400)
+"""How many days before the watermark a standing knows what was billed as fees; usage it knows for ever."""
+
 
 @dataclass(frozen=True, slots=True)
 class Lane:
@@ -29,7 +32,10 @@ class Lane:
 
 @dataclass(frozen=True, slots=True)
 class BilledUsage:
-    """What has been invoiced for one window of a metered item so far, over all its `lines`."""
+    """What has been invoiced for one window of a metered item so far, over all its `lines`.
+
+    `amounts_off` is the part of gross - net that was no percentage.
+    """
 
     item: str
     period: Period
@@ -37,6 +43,11 @@ class BilledUsage:
     gross: Money
     net: Money
     lines: int = 1
+    amounts_off: int = 0
+
+    @property
+    def net_of_percent(self) -> Money:
+        return Money(self.net.minor + self.amounts_off, self.net.currency)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +80,7 @@ class Standing:
     lanes: tuple[Lane, ...] = ()
     fees: tuple[BilledFee, ...] = ()
     usage: tuple[BilledUsage, ...] = ()
+    true_ups: tuple[BilledUsage, ...] = ()
     pending: tuple[PendingLine, ...] = ()
 
     @property
@@ -85,6 +97,11 @@ class Standing:
 
     def period_at(self, day: date) -> Period:
         return self.interval.period_at(self.anchor, day)
+
+    def part_at(self, day: date) -> Period:
+        """The part of the period that contains `day` in which the subscription runs."""
+        whole = self.period_at(day)
+        return Period(max(whole.start, self.anchor), min(whole.end, self.ends_on or whole.end))
 
 
 def next_bill_at(standing: Standing, lane: Lane) -> datetime | None:

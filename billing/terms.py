@@ -8,6 +8,7 @@ from datetime import date
 from decimal import Decimal
 
 from billing.errors import Broken
+from billing.modifiers import Discount, Redeemed, together
 from billing.period import Period
 from billing.plan import Plan
 
@@ -16,6 +17,7 @@ from billing.plan import Plan
 class Terms:
     """Version `version` of a subscription's terms, in force from `effective_on` until the next version's day.
 
+    `plan` is what is priced: the version sold, with its add-ons and the customer's overrides in it.
     `discount_percent` is 0 to 100 and reduces every recurring and usage line.
     """
 
@@ -24,6 +26,35 @@ class Terms:
     plan: Plan
     seats: Decimal = Decimal(1)
     discount_percent: Decimal = Decimal(0)
+    coupons: tuple[Redeemed, ...] = ()
+
+    def number(self, anchor: date, start: date) -> int:
+        """Which period of the subscription begins on `start`, from 0."""
+        return self.plan.interval.number(anchor, start)
+
+    def percent_off(self, item: str, anchor: date, start: date) -> Decimal:
+        """All percentages on an item's lines in the period that begins on `start`, as one.
+
+        The agreement's own first, then the plan's, then the coupons', each on what is left.
+        """
+        if not self.plan.discounts and not self.coupons:
+            return self.discount_percent
+        found = [d.value for d in self.off(anchor, start) if d.kind == "percent" and d.reduces(item)]
+        return together([self.discount_percent, *found])
+
+    def off(self, anchor: date, start: date) -> list[Discount]:
+        """The discounts of plan and coupons that hold in the period that begins on `start`, in their order."""
+        number = self.number(anchor, start)
+        found = [d for d in self.plan.discounts if d.holds(number)]
+        for redeemed in self.coupons:
+            since = number - self.plan.interval.number(anchor, redeemed.on)
+            found += [_in_name_of(redeemed, d) for d in redeemed.coupon.discounts if d.holds(since)]
+        return found
+
+
+def _in_name_of(redeemed: Redeemed, discount: Discount) -> Discount:
+    name = discount.name or redeemed.coupon.name
+    return Discount(discount.kind, discount.value, discount.periods, name, discount.on)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +73,8 @@ def windows(history: Sequence[Terms], period: Period) -> tuple[Window, ...]:
     """
     if not history:
         raise Broken("a subscription without terms")
+    if len(history) == 1 and history[0].effective_on <= period.start:
+        return (Window(period, history[0]),) if period.days else ()
     found: list[Window] = []
     end = period.end
     for terms in sorted(history, key=lambda t: t.version, reverse=True):
@@ -50,6 +83,11 @@ def windows(history: Sequence[Terms], period: Period) -> tuple[Window, ...]:
             found.append(Window(Period(start, end), terms))
             end = start
     return tuple(reversed(found))
+
+
+def first_day(history: Sequence[Terms]) -> date:
+    """The subscription's anchor: the day on which its first terms begin."""
+    return min(history, key=lambda t: t.version).effective_on
 
 
 def in_force(history: Sequence[Terms], day: date) -> Terms:

@@ -9,7 +9,8 @@ from sqlalchemy import Column
 from sqlmodel import Field, Session, SQLModel, col, func, select
 
 from billing.errors import NotFound
-from billing.plan import Plan, check
+from billing.plan import Plan
+from billing.plan_check import Known, MeterShape, check
 from models.database import cursor
 from models.values import Whole, moment, read
 
@@ -40,9 +41,14 @@ def meters(session: Session) -> list[Meter]:
     return list(session.exec(select(Meter).order_by(col(Meter.id))))
 
 
+def known(session: Session) -> Known:
+    """What a plan may name."""
+    return Known({meter.id: MeterShape() for meter in meters(session)}, {})
+
+
 def publish(session: Session, draft: Plan, at: datetime) -> Plan:
     """The plan as its next version; the same content again is the version that stands."""
-    check(draft, frozenset(meter.id for meter in meters(session)))
+    check(draft, known(session))
     cursor(session).execute("select pg_advisory_xact_lock(hashtext(%s))", (f"plan/{draft.plan_id}",))
     newest = latest(session, draft.plan_id)
     if newest and newest == draft.named(draft.plan_id, newest.version):

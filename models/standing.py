@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import date
+from decimal import Decimal
 from typing import Any
 
 from sqlmodel import Session
@@ -15,7 +16,7 @@ from billing.money import Money
 from billing.period import Interval, Period
 from billing.proration import BilledFee
 from billing.quantity import added_up
-from billing.standing import BilledUsage, Lane, PendingLine, Standing
+from billing.standing import FEES_REACH, BilledUsage, Lane, PendingLine, Standing
 from billing.taxes import Parties
 from billing.terms import Terms
 from models.catalog import plan_versions
@@ -70,7 +71,7 @@ def _complete(session: Session, heads: Iterable[tuple[Any, ...]]) -> list[Standi
     if not ids:
         return []
     histories, lanes, pending = _histories(session, ids), _lanes(session, ids), _pending(session, ids)
-    fees, usage = _billed(session, found)
+    fees, usage, true_ups = _billed(session, found)
     return [
         replace(
             one,
@@ -78,7 +79,8 @@ def _complete(session: Session, heads: Iterable[tuple[Any, ...]]) -> list[Standi
             lanes=tuple(lanes[key]),
             pending=tuple(pending[key]),
             fees=tuple(fees[key]),
-            usage=tuple(usage.get(key, ())),
+            usage=tuple(usage.get(key, {}).values()),
+            true_ups=tuple(true_ups.get(key, {}).values()),
         )
         for key, one in found.items()
     ]
@@ -124,36 +126,46 @@ def _pending(session: Session, ids: list[str]) -> dict[str, list[PendingLine]]:
     return found
 
 
-def _billed(
-    session: Session, standings: dict[str, Standing]
-) -> tuple[dict[str, list[BilledFee]], dict[str, list[BilledUsage]]]:
-    """What lines have charged: usage by window, all of it, since late usage knows no horizon; fees of the last year."""
+Windows = dict[str, dict[tuple[str, Period], BilledUsage]]
+
+
+def _billed(session: Session, standings: dict[str, Standing]) -> tuple[dict[str, list[BilledFee]], Windows, Windows]:
+    """What lines have charged: usage by window and what the plan's bounds added, all of it, since late usage knows no
+    horizon; fees as far as FEES_REACH.
+    """
     rows = cursor(session).execute(
         "select l.subscription_id, l.kind, l.item, l.description, l.period_start, l.period_end, l.quantity,"
         " l.gross_minor, l.discount_minor, l.currency, l.revenue, l.because"
         " from invoice_line l join billing_lane b on b.subscription_id = l.subscription_id and b.lane = 'arrears'"
-        " where l.subscription_id = any(%s) and l.kind <> 'credit_purchase'"
-        " and (l.meter_id is not null or l.period_end > b.billed_through - 400)"
+        " where l.subscription_id = any(%s) and l.kind not in ('credit_purchase', 'one_time')"
+        " and (l.kind in ('usage', 'late_usage', 'true_up') or l.period_end > b.billed_through - %s)"
         " order by l.subscription_id, l.period_start, l.invoice_id, l.no",
-        (list(standings),),
+        (list(standings), FEES_REACH.days),
     )
     fees: dict[str, list[BilledFee]] = defaultdict(list)
-    usage: dict[str, dict[tuple[str, Period], BilledUsage]] = defaultdict(dict)
+    usage: Windows = defaultdict(dict)
+    true_ups: Windows = defaultdict(dict)
     for key, kind, item, description, start, end, quantity, gross_minor, discount_minor, currency, revenue, why in rows:
         period, gross, discount = Period(start, end), Money(gross_minor, currency), Money(discount_minor, currency)
         if kind in ("recurring", "proration"):
             fees[key].append(BilledFee(item, description, period, gross, discount, revenue, read(Because, why)))
-        else:
-            before = usage[key].get((item, period))
-            usage[key][item, period] = BilledUsage(
-                item,
-                period,
-                added_up([quantity, before.quantity]) if before else quantity,
-                gross + before.gross if before else gross,
-                gross - discount + before.net if before else gross - discount,
-                before.lines + 1 if before else 1,
-            )
-    return fees, {key: list(windows.values()) for key, windows in usage.items()}
+            continue
+        billed = true_ups[key] if kind == "true_up" else usage[key]
+        before = billed.get((item, period)) or _nothing(item, period, currency)
+        billed[item, period] = BilledUsage(
+            item,
+            period,
+            added_up([quantity, before.quantity]),
+            gross + before.gross,
+            gross - discount + before.net,
+            before.lines + 1,
+            sum(taken["minor"] for taken in why.get("taken", ())) + before.amounts_off,
+        )
+    return fees, usage, true_ups
+
+
+def _nothing(item: str, period: Period, currency: str) -> BilledUsage:
+    return BilledUsage(item, period, Decimal(0), Money.zero(currency), Money.zero(currency), 0)
 
 
 def metered_elsewhere(session: Session, customer_id: str, subscription_id: str, since: date) -> dict[str, str]:

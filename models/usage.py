@@ -13,6 +13,7 @@ from sqlalchemy import ARRAY, Column, Text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field, Session, SQLModel
 
+from billing.usage import Portion, Totals
 from models.database import cursor
 from models.values import moment
 
@@ -180,19 +181,17 @@ def quarantined(session: Session, limit: int) -> list[tuple[str, str, str, str, 
     )
 
 
-def totals_of(
-    session: Session, customer_ids: Sequence[str], since: date | None = None
-) -> dict[str, dict[tuple[str, date], Decimal]]:
-    """Folded usage of many customers: customer to (meter, day) to quantity."""
+def totals_of(session: Session, customer_ids: Sequence[str], since: date | None = None) -> dict[str, Totals]:
+    """Folded usage of many customers: customer to (meter, day) to portions."""
     rows = cursor(session).execute(
-        "select customer_id, meter_id, day, quantity from usage_total where customer_id = any(%s)"
+        "select customer_id, meter_id, day, quantity, events from usage_total where customer_id = any(%s)"
         " and (%s::date is null or day >= %s)",
         (list(customer_ids), since, since),
     )
-    found: dict[str, dict[tuple[str, date], Decimal]] = {customer_id: {} for customer_id in customer_ids}
-    for customer_id, meter, day, quantity in rows:
-        found[customer_id][meter, day] = quantity
-    return found
+    found: dict[str, dict[tuple[str, date], tuple[Portion, ...]]] = {customer_id: {} for customer_id in customer_ids}
+    for customer_id, meter, day, quantity, events in rows:
+        found[customer_id][meter, day] = (Portion(quantity, events),)
+    return dict(found)
 
 
 def events_folded(session: Session, customer_ids: Sequence[str]) -> dict[str, Decimal]:

@@ -7,18 +7,19 @@ from decimal import Decimal
 from typing import Literal
 
 from billing.errors import Fault
-from billing.pricing.charged import Charged, Step, is_price
+from billing.pricing.charged import Charged, Model, Step, wrong_prices
+from billing.usage import Measured
 
 
 @dataclass(frozen=True, slots=True)
-class Flat:
+class Flat(Model):
     """`amount` currency units a period."""
 
     amount: Decimal
     kind: Literal["flat"] = "flat"
 
-    def charge(self, quantity: Decimal) -> Charged:
+    def charge(self, used: Measured) -> Charged:
         return Charged((Step(Decimal(1), self.amount),))
 
-    def faults(self) -> tuple[Fault, ...]:
-        return () if is_price(self.amount) else (Fault("amount", "must be a number, and not negative"),)
+    def faults(self, *, negative: bool = False) -> tuple[Fault, ...]:
+        return wrong_prices(self, ["amount"], negative=negative)

@@ -7,18 +7,19 @@ from decimal import Decimal
 from typing import Literal
 
 from billing.errors import Fault
-from billing.pricing.charged import Charged, Step, is_price
+from billing.pricing.charged import Charged, Model, Step, wrong_prices
+from billing.usage import Measured
 
 
 @dataclass(frozen=True, slots=True)
-class PerUnit:
+class PerUnit(Model):
     """`rate` currency units for each unit."""
 
     rate: Decimal
     kind: Literal["per_unit"] = "per_unit"
 
-    def charge(self, quantity: Decimal) -> Charged:
-        return Charged((Step(quantity, self.rate),))
+    def charge(self, used: Measured) -> Charged:
+        return Charged((Step(used.quantity, self.rate),))
 
-    def faults(self) -> tuple[Fault, ...]:
-        return () if is_price(self.rate) else (Fault("rate", "must be a number, and not negative"),)
+    def faults(self, *, negative: bool = False) -> tuple[Fault, ...]:
+        return wrong_prices(self, ["rate"], negative=negative)

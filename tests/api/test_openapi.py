@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-import api
 from api.app import create
+from api.document import read_words
 
 pytestmark = pytest.mark.anyio
 
@@ -80,7 +78,7 @@ def test_every_parameter_and_every_field_has_words() -> None:
 
 
 def test_no_words_are_left_over() -> None:
-    words = tomllib.loads((Path(api.__file__).parent / "words.toml").read_text())
+    words = read_words()
     parameters = {p["name"] for _, _, o in OPERATIONS for p in o.get("parameters", ())}
     fields = {(name, field) for name, schema in SCHEMAS.items() for field in schema.get("properties", ())}
     assert set(words["parameters"]) <= parameters

@@ -38,7 +38,7 @@ BAD: dict[str, tuple[Any, set[str]]] = {
     "no tiers": (plan(item(graduated())), {f"{PRICE}.tiers"}),
     "a negative rate": (plan(item({"kind": "per_unit", "rate": "-0.01"})), {f"{PRICE}.rate"}),
     "a negative amount": (plan(item({"kind": "flat", "amount": -1})), {f"{PRICE}.amount"}),
-    "a negative tier": (plan(item(graduated((None, -1)))), {f"{PRICE}.tiers.0"}),
+    "a negative tier": (plan(item(graduated((None, -1)))), {f"{PRICE}.tiers.0.rate"}),
     "NaN as text": (plan(item({"kind": "flat", "amount": "NaN"})), {f"{PRICE}.amount"}),
     "infinity as text": (plan(item({"kind": "flat", "amount": "Infinity"})), {f"{PRICE}.amount"}),
     "an absurd amount": (plan(item({"kind": "flat", "amount": "1e400"})), {f"{PRICE}.amount"}),

@@ -28,6 +28,7 @@ from billing.revenue import Obligation, earned
 from billing.standing import BilledUsage, Lane, PendingLine, Standing
 from billing.taxes import Parties, TaxRate
 from billing.terms import Terms
+from billing.usage import Portion, quantity_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +81,7 @@ class Books:
     current: str = "sub_1"
     rates: Sequence[TaxRate] = ()
     now: datetime = datetime(1900, 1, 1, tzinfo=UTC)
-    totals: dict[tuple[str, date], Decimal] = field(default_factory=dict)
+    totals: dict[tuple[str, date], tuple[Portion, ...]] = field(default_factory=dict)
     grants: list[Grant] = field(default_factory=list)
     bought: dict[str, Grant] = field(default_factory=dict)
     promises: dict[str, Obligation] = field(default_factory=dict)
@@ -98,7 +99,7 @@ class Books:
         self.subscriptions[self.current] = changed
 
     def use(self, meter: str, day: date, quantity: Decimal) -> None:
-        self.totals[meter, day] = added_up([self.totals.get((meter, day), Decimal(0)), quantity])
+        self.totals[meter, day] = (*self.totals.get((meter, day), ()), Portion(quantity))
 
     def bill(self, at: datetime) -> Invoice | None:
         """Bill, twice with the same answer, and write it down; then there is nothing left to bill."""
@@ -234,8 +235,8 @@ class Books:
         left = [g.remaining for g in (*self.grants, *self.bought.values())]
         assert -self.balance("2100") == total(left, nothing.currency)
         folded: dict[str, Decimal] = {}
-        for (meter, _), quantity in self.totals.items():
-            folded[meter] = added_up([folded.get(meter, Decimal(0)), quantity])
+        for (meter, _), portions in self.totals.items():
+            folded[meter] = added_up([folded.get(meter, Decimal(0)), quantity_of(portions)])
         covered = usage_coverage(list(self.subscriptions.values()), self.totals)
         assert {m: covered.get(m, Decimal(0)) for m in folded} == folded, "usage is billed, unbilled or not billable"
 
@@ -265,6 +266,7 @@ class Books:
                 self.promises[promise.obligation_id] = promise
             self.promises.setdefault(promise.obligation_id, promise)
         fees, usage = list(standing.fees), {(u.item, u.period): u for u in standing.usage}
+        true_ups = {(u.item, u.period): u for u in standing.true_ups}
         for line in document.lines:
             if line.kind in ("recurring", "proration"):
                 fees.append(
@@ -274,16 +276,14 @@ class Books:
                 )
             elif line.kind in ("usage", "late_usage"):
                 b = usage.get((line.item, line.period))
-                usage[line.item, line.period] = BilledUsage(
-                    line.item,
-                    line.period,
-                    added_up([line.quantity, b.quantity if b else Decimal(0)]),
-                    line.gross + b.gross if b else line.gross,
-                    line.net + b.net if b else line.net,
-                )
-            else:
+                usage[line.item, line.period] = _with(line, b, line.quantity)
+            elif line.kind == "true_up":
+                b = true_ups.get((line.item, line.period))
+                true_ups[line.item, line.period] = _with(line, b, Decimal(0))
+            elif line.kind == "credit_purchase":
                 self.bought[head.invoice_id] = Grant(derive("cg", line.key), line.net, 0, head.issued_at)
-        self.standing = replace(standing, fees=tuple(fees), usage=tuple(usage.values()))
+        known = {"usage": tuple(usage.values()), "true_ups": tuple(true_ups.values())}
+        self.standing = replace(standing, fees=tuple(fees), **known)
         drawn = {d.grant_id: d.amount for d in document.draws}
         self.grants = [
             replace(g, remaining=g.remaining - drawn[g.grant_id]) if g.grant_id in drawn else g for g in self.grants
@@ -320,6 +320,21 @@ class Books:
         for promise, difference in missing:
             self.recognised[promise.obligation_id] = self.recognised.get(promise.obligation_id, nothing) + difference
         return entry
+
+
+def _with(line: Line, before: BilledUsage | None, quantity: Decimal) -> BilledUsage:
+    """What a window's lines come to with one more line."""
+    if before is None:
+        return BilledUsage(line.item, line.period, quantity, line.gross, line.net, 1, line.amounts_off.minor)
+    return BilledUsage(
+        line.item,
+        line.period,
+        added_up([quantity, before.quantity]),
+        line.gross + before.gross,
+        line.net + before.net,
+        before.lines + 1,
+        line.amounts_off.minor + before.amounts_off,
+    )
 
 
 def plan_of(currency: str, *items: object, interval: Interval | None = None) -> Plan:

@@ -21,7 +21,8 @@ from billing.journal import Entry
 from billing.line import Line
 from billing.money import Money
 from billing.period import Interval, instant
-from billing.plan import Plan, PlanItem, check
+from billing.plan import Plan, PlanItem
+from billing.plan_check import Known, MeterShape, check
 from billing.pricing import Flat, Graduated, PerUnit, Price, Tier
 from billing.taxes import TaxRate
 from models.tax import seed_rates
@@ -52,7 +53,7 @@ def _plan(name: str, told: Told) -> Plan:
     count, unit = str(told.get("every", "1 month")).split()
     items = tuple(_item(dict(item)) for item in told["items"])
     plan = Plan(name, 1, name, told.get("currency", "EUR"), items, Interval(unit.rstrip("s"), int(count)))  # type: ignore[arg-type]
-    check(plan, frozenset(item.meter for item in items if item.meter))
+    check(plan, Known({meter: MeterShape() for item in items for meter in item.meters}, {}))
     return plan
 
 

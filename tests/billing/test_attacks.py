@@ -17,12 +17,13 @@ from billing.journal import credits_drawn, invoice_issued
 from billing.line import Line
 from billing.money import Money, split
 from billing.period import Interval, Period, instant, local_day, zone
-from billing.plan import PlanItem, check
+from billing.plan import PlanItem
+from billing.plan_check import Known, MeterShape, check
 from billing.pricing import Flat, Graduated, PerUnit, Tier
-from billing.rating import measure
 from billing.standing import Lane, PendingLine, Standing, next_bill_at
 from billing.taxes import Parties, TaxRate, decide
 from billing.terms import Terms, windows
+from billing.usage import Portion, measure
 from tests.billing.bookkeeping import Agreement, Books, plan_of, signed
 
 RATES = [TaxRate("DE", Decimal(19), date(1990, 1, 1))]
@@ -77,7 +78,7 @@ def test_a_plan_that_cannot_be_billed_is_refused_with_every_fault() -> None:
         interval=Interval("month", 0),
     )
     with pytest.raises(Refused) as refused:
-        check(bad, frozenset({"calls"}))
+        check(bad, Known({"calls": MeterShape()}, {}))
     assert faults(refused) == [
         "currency",
         "interval.count",
@@ -88,13 +89,13 @@ def test_a_plan_that_cannot_be_billed_is_refused_with_every_fault() -> None:
         "items.2.meter",
         "items.3.meter",
         "items.3.price.rate",
-        "items.4.price.tiers.0",
+        "items.4.price.tiers.0.rate",
         "items.4.price.tiers.1.up_to",
         "items.4.price.tiers.2.up_to",
         "items.5.price.tiers",
     ]
     with pytest.raises(Refused):
-        check(plan_of("EUR"), frozenset())
+        check(plan_of("EUR"), Known({}, {}))
 
 
 @pytest.mark.parametrize("word", ["NaN", "sNaN", "Infinity"])
@@ -107,11 +108,11 @@ def test_prices_that_are_no_numbers_are_refused(word: str) -> None:
         Graduated((Tier(None, Decimal(1), wrong),)),
     ):
         with pytest.raises(Refused) as refused:
-            check(plan_of("EUR", replace(FEE, price=price)), frozenset())
+            check(plan_of("EUR", replace(FEE, price=price)), Known({}, {}))
         assert refused.value.code == "invalid_plan"
     bounds = Graduated((Tier(wrong, Decimal(1)), Tier(None, Decimal(1))))
     with pytest.raises(Refused):
-        check(plan_of("EUR", replace(FEE, price=bounds)), frozenset())
+        check(plan_of("EUR", replace(FEE, price=bounds)), Known({}, {}))
 
 
 @pytest.mark.parametrize("word", ["NaN", "Infinity", "-1", "0.5", "1E-30"])
@@ -280,9 +281,10 @@ def test_an_item_that_changes_its_meter_is_covered() -> None:
 
 
 def test_measuring_asks_for_one_meter_and_its_days() -> None:
-    totals = {("calls", FIRST): Decimal(1), ("calls", date(2026, 2, 1)): Decimal(2), ("other", FIRST): Decimal(4)}
-    assert measure(totals, "calls", Period(FIRST, date(2026, 2, 1))) == 1
-    assert measure(totals, "calls", Period(FIRST, FIRST)) == 0
+    used = {("calls", FIRST): 1, ("calls", date(2026, 2, 1)): 2, ("other", FIRST): 4}
+    totals = {key: (Portion(Decimal(quantity)),) for key, quantity in used.items()}
+    assert measure(totals, "calls", Period(FIRST, date(2026, 2, 1))).quantity == 1
+    assert measure(totals, "calls", Period(FIRST, FIRST)).quantity == 0
 
 
 # Documents and entries.

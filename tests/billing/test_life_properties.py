@@ -22,6 +22,7 @@ from billing.pricing import Flat, Graduated, PerUnit, Tier
 from billing.proration import BilledFee
 from billing.taxes import TaxRate
 from billing.terms import Terms, windows
+from billing.usage import units
 from tests.billing.bookkeeping import Agreement, Books, plan_of, signed
 
 steady = settings(derandomize=True, deadline=None, max_examples=150)
@@ -109,7 +110,7 @@ def ideal(books: Books) -> Amount:
             terms = window.terms
             for item in terms.plan.items:
                 if item.basis != "meter":
-                    full = item.price.charge(item.quantity(terms.seats)).amount
+                    full = item.price.charge(units(item.quantity(terms.seats))).amount
                     part = full.times(window.period.share_of(whole))
                     found += part.times(1 - Fraction(terms.discount_percent) / 100)
         day = whole.end

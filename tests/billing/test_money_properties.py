@@ -15,6 +15,7 @@ from billing.money import Amount, Money, Rate, exponent, split, total
 from billing.period import Period
 from billing.pricing import Graduated, PerUnit, Tier
 from billing.quantity import added_up, less
+from billing.usage import units
 
 steady = settings(derandomize=True, deadline=None, max_examples=100)
 MINOR = st.integers(-(10**15), 10**15)
@@ -88,7 +89,7 @@ def graduated(draw_: st.DrawFn) -> Graduated:
 @given(graduated(), QUANTITIES, QUANTITIES)
 def test_graduated_is_the_sum_of_its_tiers_and_never_falls(price: Graduated, quantity: Decimal, more: Decimal) -> None:
     assert not price.faults()
-    charged = price.charge(quantity)
+    charged = price.charge(units(quantity))
     assert added_up(step.quantity for step in charged.steps) == quantity
     expected, floor = Fraction(0), Fraction(0)
     for n, tier in enumerate(price.tiers):
@@ -98,14 +99,14 @@ def test_graduated_is_the_sum_of_its_tiers_and_never_falls(price: Graduated, qua
             expected += inside * Fraction(tier.rate) + Fraction(tier.flat_fee)
         floor = Fraction(tier.up_to or 0)
     assert charged.amount == Amount(expected)
-    assert price.charge(quantity + more).amount.value >= charged.amount.value
+    assert price.charge(units(quantity + more)).amount.value >= charged.amount.value
 
 
 @steady
 @given(QUANTITIES, DECIMALS)
 def test_one_tier_is_a_price_per_unit(quantity: Decimal, rate: Decimal) -> None:
     one = Graduated((Tier(None, rate),))
-    assert one.charge(quantity).amount == PerUnit(rate).charge(quantity).amount == Rate(rate) * quantity
+    assert one.charge(units(quantity)).amount == PerUnit(rate).charge(units(quantity)).amount == Rate(rate) * quantity
 
 
 def line(n: int, gross: int, percent: Decimal) -> Line:
@@ -188,5 +189,6 @@ def test_quantities_do_not_depend_on_the_decimal_context() -> None:
     huge, sliver = Decimal(10) ** 40, Decimal("1e-40")
     with localcontext(Context(prec=3)):
         assert less(added_up([huge, sliver]), huge) == sliver
-        steps = Graduated((Tier(Decimal("1000.5"), Decimal(1)), Tier(None, Decimal(2)))).charge(Decimal("123456.25"))
+        tiers = Graduated((Tier(Decimal("1000.5"), Decimal(1)), Tier(None, Decimal(2))))
+        steps = tiers.charge(units(Decimal("123456.25")))
     assert [step.quantity for step in steps.steps] == [Decimal("1000.5"), Decimal("122455.75")]

@@ -13,6 +13,7 @@ import pytest
 from sqlalchemy import Engine
 
 from billing.quantity import added_up
+from billing.usage import quantity_of
 from models.database import transaction
 from models.usage import Event, Received, events_folded, quarantined, receive, replay, totals_of
 
@@ -36,7 +37,8 @@ def again(engine: Engine, subject: str | None = None, limit: int = 1000) -> Rece
 
 def totals(engine: Engine, customer: str = "berlin") -> dict[tuple[str, date], Decimal]:
     with transaction(engine) as session:
-        return totals_of(session, [customer])[customer]
+        found = totals_of(session, [customer])[customer]
+    return {key: quantity_of(portions) for key, portions in found.items()}
 
 
 def total(engine: Engine, meter: str = "tokens", customer: str = "berlin") -> Decimal:

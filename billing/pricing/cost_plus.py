@@ -1,0 +1,33 @@
+"""Cost-plus: the event carries what the unit cost us; a margin goes on top."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Literal
+
+from billing.errors import Fault
+from billing.pricing.charged import Charged, Model, Step, wrong_prices
+from billing.quantity import product
+from billing.usage import Measured
+
+
+@dataclass(frozen=True, slots=True)
+class CostPlus(Model):
+    """The meter's sum of costs, in the currency of the plan, plus `margin_percent` of it, plus `fee_per_event`."""
+
+    margin_percent: Decimal
+    fee_per_event: Decimal = Decimal(0)
+    kind: Literal["cost_plus"] = "cost_plus"
+
+    def charge(self, used: Measured) -> Charged:
+        fees = product(self.fee_per_event, Decimal(used.events))
+        return Charged(
+            (
+                Step(used.quantity, Decimal(1), label="cost"),
+                Step(used.quantity, self.margin_percent.scaleb(-2), fees, label="margin"),
+            )
+        )
+
+    def faults(self, *, negative: bool = False) -> tuple[Fault, ...]:
+        return wrong_prices(self, ["margin_percent", "fee_per_event"], negative=negative)

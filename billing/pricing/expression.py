@@ -1,0 +1,203 @@
+"""Small arithmetic expressions, worked out exactly: numbers, names, + - * /, comparisons, a few functions.
+
+There are no loops, no powers and no calls of anything else, and an expression is short; so it always ends, and its
+figures stay as small as a few products. Nothing is rounded but by ceil, floor and round.
+
+    expression = sum [("<" | "<=" | ">" | ">=" | "==" | "!=") sum]
+    sum        = product {("+" | "-") product}
+    product    = factor {("*" | "/") factor}
+    factor     = number | name | function "(" expression {"," expression} ")" | "(" expression ")" | "-" factor
+"""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from fractions import Fraction
+from functools import cache
+
+from billing.errors import Refused
+from billing.quantity import in_steps
+
+MOST_CHARACTERS, MOST_DEPTH = 500, 30
+
+_TOKEN = re.compile(r"\s*(?:(\d+(?:\.\d+)?(?![\w.]))|([A-Za-z_]\w*)|(<=|>=|==|!=|[-+*/(),<>]))")
+_COMPARE: dict[str, Callable[[Fraction, Fraction], bool]] = {
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+    "==": operator.eq,
+    "!=": operator.ne,
+}
+
+
+def _round(value: Fraction, places: Fraction = Fraction(0)) -> Fraction:
+    """To so many decimal places (0 to 30), ties away from zero."""
+    return in_steps(value, Decimal(1).scaleb(-min(30, max(0, int(places)))), "nearest")
+
+
+# Each with how many arguments it takes, at least and at most.
+_FUNCTIONS: dict[str, tuple[Callable[..., Fraction], int, int]] = {
+    "min": (min, 2, 10),
+    "max": (max, 2, 10),
+    "abs": (abs, 1, 1),
+    "ceil": (lambda x: Fraction(-(-x.numerator // x.denominator)), 1, 1),
+    "floor": (lambda x: Fraction(x.numerator // x.denominator), 1, 1),
+    "round": (_round, 1, 2),
+}
+
+
+class Unreadable(ValueError):
+    """The text is no expression; the words say where and why."""
+
+
+Values = Mapping[str, Fraction]
+
+
+@dataclass(frozen=True)
+class Expression:
+    """A read expression: the names it asks for, and how to work it out."""
+
+    names: frozenset[str]
+    work_out: Callable[[Values], Fraction]
+
+
+@cache
+def read(text: str) -> Expression:
+    """Raises Unreadable, with the place."""
+    if len(text) > MOST_CHARACTERS:
+        raise Unreadable(f"is longer than {MOST_CHARACTERS} characters")
+    reader = _Reader(text)
+    found = reader.comparison(0)
+    reader.expect_end()
+    return Expression(frozenset(reader.names), found)
+
+
+def worked_out(text: str, values: Values) -> Fraction:
+    """The exact result. Refused where it divides by zero: a person has to mend the formula."""
+    try:
+        return read(text).work_out(values)
+    except ZeroDivisionError as error:
+        said = ", ".join(f"{name} {value}" for name, value in sorted(values.items()))
+        raise Refused(
+            f"The formula {text!r} divides by zero with {said}.",
+            code="formula_failed",
+            remedy="Publish a version of the plan whose formula holds for these quantities, such as with max(1, ...).",
+        ) from error
+
+
+class _Reader:
+    """Reads from left to right; each method reads one rule of the grammar."""
+
+    def __init__(self, text: str) -> None:
+        self.names: set[str] = set()
+        self.tokens = list(_tokens(text))
+        self.at = 0
+
+    def comparison(self, depth: int) -> Callable[[Values], Fraction]:
+        left = self.sum(depth)
+        if self.next in _COMPARE:
+            compare, right = _COMPARE[self.take()], self.sum(depth)
+            return lambda values: Fraction(compare(left(values), right(values)))
+        return left
+
+    def sum(self, depth: int) -> Callable[[Values], Fraction]:
+        return self._chain(depth, self.product, {"+": operator.add, "-": operator.sub})
+
+    def product(self, depth: int) -> Callable[[Values], Fraction]:
+        return self._chain(depth, self.factor, {"*": operator.mul, "/": operator.truediv})
+
+    def _chain(
+        self,
+        depth: int,
+        part: Callable[[int], Callable[[Values], Fraction]],
+        signs: Mapping[str, Callable[[Fraction, Fraction], Fraction]],
+    ) -> Callable[[Values], Fraction]:
+        parts: list[tuple[Callable[[Fraction, Fraction], Fraction], Callable[[Values], Fraction]]] = []
+        first = part(depth)
+        while self.next in signs:
+            parts.append((signs[self.take()], part(depth)))
+        if not parts:
+            return first
+
+        def chained(values: Values) -> Fraction:
+            found = first(values)
+            for combine, following in parts:
+                found = combine(found, following(values))
+            return found
+
+        return chained
+
+    def factor(self, depth: int) -> Callable[[Values], Fraction]:
+        if depth > MOST_DEPTH:
+            raise Unreadable(f"is nested deeper than {MOST_DEPTH}")
+        token = self.take()
+        if token == "-":
+            inner = self.factor(depth + 1)
+            return lambda values: -inner(values)
+        if token == "(":
+            inner = self.comparison(depth + 1)
+            self.expect(")")
+            return inner
+        if token[:1].isdigit():
+            number = Fraction(token)
+            return lambda values: number
+        if token[:1].isalpha() or token[:1] == "_":
+            return self._call(token, depth) if self.next == "(" else self._name(token)
+        raise Unreadable(f"has {token or 'its end'!r} where a number, a name or a bracket was expected")
+
+    def _name(self, name: str) -> Callable[[Values], Fraction]:
+        self.names.add(name)
+        return lambda values: values[name]
+
+    def _call(self, name: str, depth: int) -> Callable[[Values], Fraction]:
+        if name == "if":
+            condition, then, otherwise = self._arguments(name, depth, 3, 3)
+            return lambda values: then(values) if condition(values) else otherwise(values)
+        if name not in _FUNCTIONS:
+            raise Unreadable(f"calls {name!r}; there are {', '.join(sorted([*_FUNCTIONS, 'if']))}")
+        function, least, most = _FUNCTIONS[name]
+        arguments = self._arguments(name, depth, least, most)
+        return lambda values: function(*(argument(values) for argument in arguments))
+
+    def _arguments(self, name: str, depth: int, least: int, most: int) -> list[Callable[[Values], Fraction]]:
+        self.expect("(")
+        found = [self.comparison(depth + 1)]
+        while self.next == ",":
+            self.take()
+            found.append(self.comparison(depth + 1))
+        self.expect(")")
+        if not least <= len(found) <= most:
+            raise Unreadable(f"gives {name} {len(found)} arguments; it takes {least} to {most}")
+        return found
+
+    @property
+    def next(self) -> str:
+        return self.tokens[self.at] if self.at < len(self.tokens) else ""
+
+    def take(self) -> str:
+        token = self.next
+        self.at += 1
+        return token
+
+    def expect(self, token: str) -> None:
+        if self.take() != token:
+            raise Unreadable(f"lacks {token!r} after {' '.join(self.tokens[: self.at - 1])!r}")
+
+    def expect_end(self) -> None:
+        if self.next:
+            raise Unreadable(f"goes on with {self.next!r} after {' '.join(self.tokens[: self.at])!r}")
+
+
+def _tokens(text: str) -> Iterator[str]:
+    at, end = 0, len(text.rstrip())
+    while at < end:
+        found = _TOKEN.match(text, at)
+        if found is None:
+            raise Unreadable(f"cannot be read from {text[at : at + 20].strip()!r} on")
+        yield found[found.lastindex or 0]
+        at = found.end()

@@ -1,0 +1,118 @@
+"""The recipe of a price, always in this order:
+
+1. convert units and round the quantity; then take off the free allowance and units given as a discount
+2. price, by the pricing model
+3. the share of the period, where only a part is charged
+4. discounts of the price: percentages in the stated order, then amounts
+5. minimum and maximum of the price
+6. commitment of the price: what is missing, or the factor on what is beyond
+7. round, once
+
+Then the same at the next levels, over rounded lines: discounts of agreement, plan and coupons; minimum, maximum and
+commitment of the plan; of the invoice; credits; tax. (Credits pay after tax, docs/CONVENTIONS.md.)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from fractions import Fraction
+
+from billing.modifiers import Adjustment, Discount, bounded, exact
+from billing.money import Amount
+from billing.plan import PlanItem
+from billing.pricing import Step
+from billing.quantity import added_up, less, percent_of
+from billing.usage import Measured, Portion, units
+
+WHOLE = Fraction(1)
+
+
+@dataclass(frozen=True, slots=True)
+class Worked:
+    """A price worked out: the quantity that was priced, the steps, what changed the amount, and the exact result."""
+
+    billed: Decimal
+    steps: tuple[Step, ...]
+    adjustments: tuple[Adjustment, ...]
+    amount: Amount
+
+
+def work_out(item: PlanItem, used: Measured, share: Fraction = WHOLE, number: int = 0, cut: Fraction = WHOLE) -> Worked:
+    """What `used` costs under the item in the period of that `number` (0 is the subscription's first).
+
+    `share` is the part of the period for which the price is charged; `cut` the part for which amounts of money (off,
+    bounds, commitment) count: usage is charged whole, and its bounds by the days of its window.
+    """
+    billed = _billed(item, used, number)
+    charged = item.price.charge(billed)
+    amount = charged.amount
+    done: tuple[Adjustment, ...] = ()
+    if share != WHOLE:
+        part = amount.times(share)
+        done = (Adjustment("share", f"{exact(share)} of the period", exact(part.value - amount.value)),)
+        amount = part
+    if item.discounts:
+        amount, taken = _discounted(amount, item, cut, number)
+        done += taken
+    if item.has_bounds:
+        amount, moved = bounded(amount, item.bounds.cut(cut))
+        done += moved
+    return Worked(billed.quantity, charged.steps, done, amount)
+
+
+def _billed(item: PlanItem, used: Measured, number: int) -> Measured:
+    """The quantity to be priced."""
+    if item.convert:
+        used = _converted(item, used)
+    if not item.free and not item.discounts:
+        return used
+    quantity = less(used.quantity, item.free)
+    for discount in item.discounts:
+        if discount.holds(number) and discount.kind == "units":
+            quantity = less(quantity, discount.value)
+        elif discount.holds(number) and discount.kind == "units_percent":
+            quantity = less(quantity, percent_of(discount.value, quantity)) if quantity > 0 else quantity
+    if quantity == used.quantity:
+        return used
+    return units(max(quantity, min(used.quantity, Decimal(0))), used.events)
+
+
+def _converted(item: PlanItem, used: Measured) -> Measured:
+    """Where only the sum counts it is converted and rounded as one, else each portion is."""
+    assert item.convert is not None
+    if item.apart:
+        return Measured(tuple(_portion(item, portion) for portion in used.portions))
+    return units(item.convert.of(used.quantity), used.events)
+
+
+def _portion(item: PlanItem, portion: Portion) -> Portion:
+    if portion.meter or item.convert is None:
+        return portion
+    if portion.each is None:
+        return replace(portion, quantity=item.convert.of(portion.quantity))
+    each = item.convert.of(portion.each)
+    return replace(portion, each=each, quantity=added_up([each] * portion.events))
+
+
+def _discounted(amount: Amount, item: PlanItem, cut: Fraction, number: int) -> tuple[Amount, tuple[Adjustment, ...]]:
+    done: list[Adjustment] = []
+    for discount in in_order(item.discounts):
+        if not discount.holds(number) or discount.kind not in ("percent", "amount"):
+            continue
+        off = off_amount(discount, amount, cut)
+        done.append(Adjustment("percent" if discount.kind == "percent" else "amount", discount.words, exact(-off)))
+        amount = Amount(amount.value - off)
+    return amount, tuple(done)
+
+
+def off_amount(discount: Discount, amount: Amount, cut: Fraction) -> Fraction:
+    """What a discount takes off an exact amount; amounts never below zero."""
+    if discount.kind == "percent":
+        return amount.value * Fraction(discount.value) / 100
+    return max(Fraction(0), min(Fraction(discount.value) * cut, amount.value))
+
+
+def in_order(discounts: tuple[Discount, ...]) -> list[Discount]:
+    """Percentages first, then amounts, each in the stated order."""
+    return sorted(discounts, key=lambda discount: discount.kind != "percent")

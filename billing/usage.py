@@ -1,0 +1,116 @@
+"""Measured usage: what a meter counted, in portions that share the properties a price may ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import date, timedelta
+from decimal import Decimal
+
+from billing.period import Period
+from billing.quantity import added_up
+
+NO_PROPERTIES: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Portion:
+    """`quantity` units that came in `events` events with the same `properties` (name and value, in order of name).
+
+    `each` is the quantity of every one of these events, if the meter keeps events apart; a price can then set a
+    fee or a bound for each transaction. `meter` is empty for the item's own meter.
+    """
+
+    quantity: Decimal
+    events: int = 1
+    properties: tuple[tuple[str, str], ...] = NO_PROPERTIES
+    each: Decimal | None = None
+    meter: str = ""
+
+    def value(self, name: str) -> str:
+        """The property's value; empty where the events did not have it."""
+        return next((value for key, value in self.properties if key == name), "")
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What one priced item is charged for. Portions of single events stand in order of day, then of amount."""
+
+    portions: tuple[Portion, ...]
+
+    @property
+    def own(self) -> tuple[Portion, ...]:
+        """The portions of the item's own meter."""
+        return tuple(p for p in self.portions if not p.meter)
+
+    @property
+    def quantity(self) -> Decimal:
+        if len(self.portions) == 1 and not self.portions[0].meter:
+            return self.portions[0].quantity
+        return added_up(p.quantity for p in self.portions if not p.meter)
+
+    @property
+    def events(self) -> int:
+        return sum(p.events for p in self.portions if not p.meter)
+
+    @property
+    def plain(self) -> bool:
+        """Whether the quantity (and the number of events) say all there is to say."""
+        return len(self.portions) == 1 and self.portions[0].each is None and not self.portions[0].properties
+
+    def of(self, meter: str) -> Decimal:
+        """The quantity of a further meter."""
+        return added_up(p.quantity for p in self.portions if p.meter == meter)
+
+
+def units(quantity: Decimal, events: int = 1) -> Measured:
+    """A quantity that did not come from a meter, or of which nothing but the sum counts."""
+    return Measured((Portion(quantity, events),))
+
+
+# Folded usage of one customer: (meter, local day) to portions.
+Totals = Mapping[tuple[str, date], tuple[Portion, ...]]
+
+
+def quantity_of(portions: Iterable[Portion]) -> Decimal:
+    return added_up(portion.quantity for portion in portions)
+
+
+def measure(totals: Totals, meter: str, period: Period, further: Iterable[str] = ()) -> Measured:
+    """What `meter` counted over the days of `period`, and what `further` meters did, marked with their names."""
+    found = list(_merged(totals, meter, period))
+    for other in further:
+        found += [replace(portion, meter=other) for portion in _merged(totals, other, period)]
+    return Measured(tuple(found))
+
+
+def _merged(totals: Totals, meter: str, period: Period) -> tuple[Portion, ...]:
+    """One portion for equal properties; single events stay in order of day, then of amount."""
+    days = _portions(totals, meter, period)
+    if any(portion.each is not None for portions in days for portion in portions):
+        return tuple(p for portions in days for p in sorted(portions, key=_event_order))
+    found: dict[tuple[tuple[str, str], ...], list[Portion]] = {}
+    for portions in days:
+        for portion in portions:
+            found.setdefault(portion.properties, []).append(portion)
+    return tuple(
+        Portion(quantity_of(group), sum(p.events for p in group), properties)
+        for properties, group in (sorted(found.items()) if len(found) > 1 else found.items())
+    ) or (Portion(Decimal(0), 0),)
+
+
+def _portions(totals: Totals, meter: str, period: Period) -> list[tuple[Portion, ...]]:
+    """Day by day; by whichever way is shorter, the days of the period or the days that have usage."""
+    if period.days <= len(totals):
+        day, one = period.start, timedelta(days=1)
+        found = []
+        while day < period.end:
+            if portions := totals.get((meter, day)):
+                found.append(portions)
+            day += one
+        return found
+    return [portions for (name, day), portions in sorted(totals.items()) if name == meter and day in period]
+
+
+def _event_order(portion: Portion) -> tuple[Decimal, tuple[tuple[str, str], ...]]:
+    return portion.each if portion.each is not None else portion.quantity, portion.properties

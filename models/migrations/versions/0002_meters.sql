@@ -1,0 +1,1 @@
+-- Meters keep properties and single events; totals are kept by them.

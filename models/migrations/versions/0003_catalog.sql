@@ -1,0 +1,1 @@
+-- The catalog: products, features, coupons, overrides, when a plan is sold, and what terms have besides the plan.

@@ -1,0 +1,1 @@
+-- Roll-outs: who is moved to which version of a plan, when, and what it costs them.
