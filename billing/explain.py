@@ -2,37 +2,109 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from decimal import Decimal
+from fractions import Fraction
 
 from billing.line import Because
+from billing.modifiers import exact
 from billing.money import Money
+from billing.pricing import Step
+from billing.quantity import decimal_of, in_steps
 
 
 def explain(why: Because, gross: Money, discount: Money) -> list[str]:
-    """The steps from quantity to money, in the order in which they were taken."""
-    said = [f"Terms version {why.terms_version}: plan {why.plan_id}, version {why.plan_version}."]
+    """The steps from quantity to money, in the order of the recipe (billing/recipe.py)."""
+    return [
+        *_sold(why),
+        *_quantity(why),
+        *_price(why, gross.currency),
+        *_rounding(why, gross),
+        *_off(why, gross, discount),
+    ]
+
+
+def _sold(why: Because) -> Iterator[str]:
+    origin = f", from {why.origin}" if why.origin else ""
+    yield f"Terms version {why.terms_version}: plan {why.plan_id}, version {why.plan_version}{origin}."
+
+
+def _quantity(why: Because) -> Iterator[str]:
     if why.meter:
-        said.append(f"Meter {why.meter}: {_number(why.quantity)} {why.unit}".rstrip() + ".")
+        events = f" in {why.events:,} events" if why.events else ""
+        yield f"Meter {why.meter}: {_counted(why.quantity, why.unit)}{events}."
+    for change in why.counted:
+        yield f"Quantity {change.label}: {_counted(change.quantity, why.unit)}."
+
+
+def _price(why: Because, currency: str) -> Iterator[str]:
+    amount = Fraction(0)
     for step in why.steps:
-        exact = step.quantity * step.unit_price + step.flat_fee
-        flat = f" plus a flat {_number(step.flat_fee)}" if step.flat_fee else ""
-        said.append(
-            f"{_number(step.quantity)} {why.unit}".rstrip()
-            + f" at {_number(step.unit_price)} {gross.currency}{flat} = {_number(exact)}."
+        yield _step(step, why.unit, currency)
+        amount += step.amount.value
+    if len(why.steps) > 1:
+        yield f"Together {_exactly(amount)}."
+    for change in why.adjustments:
+        amount += Fraction(change.amount)
+        yield f"{change.label[:1].upper()}{change.label[1:]}: {_signed(change.amount)}, makes {_exactly(amount)}."
+    if why.share != "1" and not why.share.startswith("-"):
+        yield f"Share of the period: {why.share} days."
+
+
+def _step(step: Step, unit: str, currency: str) -> str:
+    label = f"{step.label[:1].upper()}{step.label[1:]}: " if step.label else ""
+    flat = f" plus a flat {_number(step.flat_fee)}" if step.flat_fee else ""
+    share = f", of which {step.share}," if step.share != "1" else ""
+    priced = f"{_counted(step.quantity, unit)} at {_number(step.unit_price)} {currency}"
+    return f"{label}{priced}{flat}{share} = {_exactly(step.amount.value)}."
+
+
+def _rounding(why: Because, gross: Money) -> Iterator[str]:
+    before = Money(why.billed_before, gross.currency)
+    if why.exact:
+        whole = gross + before
+        rest = why.rounded_from.value - whole.amount.value
+        yield f"Rounded once to the currency's minor unit: {whole}" + (
+            f" ({_exactly(-rest)} by rounding)." if rest else "."
         )
-    if why.share != "1":
-        said.append(f"Share of the period: {why.share} days.")
     if why.billed_before or why.quantity_before:
-        before = Money(why.billed_before, gross.currency)
-        said.append(f"Already billed: {_number(why.quantity_before)} for {before}; this line is the difference.")
-    said.append(f"Rounded once to the currency's minor unit: {gross}.")
-    if discount:
-        said.append(f"Less {_number(why.discount_percent)}% discount: {discount}; leaves {gross - discount}.")
+        of_usage = f"{_number(why.quantity_before)} for " if why.quantity_before else ""
+        yield f"Already billed: {of_usage}{before}; this line is the difference, {gross}."
+
+
+def _off(why: Because, gross: Money, discount: Money) -> Iterator[str]:
+    taken = Money(sum(one.minor for one in why.taken), gross.currency)
+    if discount - taken:
+        left = gross - (discount - taken)
+        yield f"Less {_number(why.discount_percent)}% discount: {discount - taken}; leaves {left}."
+    for one in why.taken:
+        yield f"Less {one.name}: {Money(one.minor, gross.currency)}."
+    if taken:
+        yield f"Leaves {gross - discount}."
+    if why.portions_left_out:
+        yield f"Measured in {why.portions_left_out:,} portions, which are too many to be kept with the line."
     if why.note:
-        said.append(f"{why.note[:1].upper()}{why.note[1:]}.")
-    return said
+        yield f"{why.note[:1].upper()}{why.note[1:]}."
+
+
+def _counted(quantity: Decimal, unit: str) -> str:
+    return f"{_number(quantity)} {unit}".rstrip()
 
 
 def _number(value: Decimal) -> str:
     text = f"{value:,f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def _exactly(value: Fraction) -> str:
+    """In decimals where they end, else as a fraction with a dozen decimals beside it."""
+    text = exact(value)
+    if "/" not in text:
+        return _number(Decimal(text))
+    near = in_steps(value, Decimal("1e-12"), "nearest")
+    return f"{text} (about {_number(decimal_of(near))})"
+
+
+def _signed(amount: str) -> str:
+    value = Fraction(amount)
+    return f"{'plus' if value >= 0 else 'minus'} {_exactly(abs(value))}"

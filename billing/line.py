@@ -9,13 +9,13 @@ from fractions import Fraction
 from itertools import groupby
 from typing import Literal
 
-from billing.modifiers import Adjustment
-from billing.money import Money, split, total
+from billing.modifiers import Adjustment, Counted
+from billing.money import Amount, Money, split, total
 from billing.period import Period
 from billing.plan import RevenueKind
 from billing.pricing import Step
 from billing.quantity import less
-from billing.usage import Portion
+from billing.usage import Measured, Portion, units
 
 LineKind = Literal["recurring", "usage", "late_usage", "one_time", "proration", "true_up", "credit_purchase"]
 
@@ -32,7 +32,7 @@ class Taken:
 class Because:
     """Everything a line was computed from, so that it can be explained and computed again (billing/replay.py).
 
-    `quantity` is what was measured, `billed` what was priced after conversion and free units. `steps` add up to the
+    `quantity` is what was measured, `counted` how it became what was priced. `steps` add up to the
     price, `adjustments` lead from there to `exact`, the amount before it was rounded. `portions` is what was measured,
     where more than the sum counts. `share` is the part of the period that was charged, as 'days/days', `number` which
     period of the subscription it was, from 0. `billed_before` and `quantity_before` are what earlier lines already
@@ -52,7 +52,7 @@ class Because:
     billed_before: int = 0
     quantity_before: Decimal = Decimal(0)
     note: str = ""
-    billed: Decimal | None = None
+    counted: tuple[Counted, ...] = ()
     events: int = 0
     portions: tuple[Portion, ...] = ()
     portions_left_out: int = 0
@@ -61,6 +61,16 @@ class Because:
     number: int = 0
     origin: str = ""
     taken: tuple[Taken, ...] = ()
+
+    @property
+    def measured(self) -> Measured:
+        """What the price was asked with."""
+        return Measured(self.portions) if self.portions else units(self.quantity, self.events)
+
+    @property
+    def rounded_from(self) -> Amount:
+        """The exact amount that the line's price came to."""
+        return Amount(Fraction(self.exact or 0))
 
 
 @dataclass(frozen=True, slots=True)

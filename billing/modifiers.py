@@ -118,6 +118,14 @@ class Redeemed:
     on: date
 
 
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """One change of a quantity before it is priced, and the quantity after it."""
+
+    label: str
+    quantity: Decimal
+
+
 AdjustmentKind = Literal["share", "percent", "amount", "minimum", "maximum", "commitment", "overage"]
 
 

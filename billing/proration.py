@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from decimal import Decimal
 
 from billing.line import Because, Line, discounted
-from billing.money import NOTHING, Amount, Money
+from billing.modifiers import exact
+from billing.money import NOTHING, Money, total
 from billing.period import Period
 from billing.plan import PlanItem, RevenueKind
+from billing.pricing import Step
 from billing.rating import rate_fixed
 from billing.terms import Terms, Window, windows
 
@@ -28,6 +31,10 @@ class BilledFee:
     discount: Money
     revenue: RevenueKind
     because: Because
+    product: str | None = None
+
+
+MIRROR = "mirror of the unused part"
 
 
 def prorate(
@@ -99,10 +106,11 @@ def _mirror(fees: Sequence[BilledFee], rest: Period, cause: str) -> Line | None:
     if not reaching:
         return None
     currency = reaching[0].gross.currency
-    gross = _unused([(f.gross, f.period) for f in reaching], rest).rounded(currency)
-    discount = _unused([(f.discount, f.period) for f in reaching], rest).rounded(currency)
-    left = sum((f.gross for f in reaching), Money.zero(currency))
-    gross = min(gross, left)
+    steps = tuple(_given_back(fee.gross, fee.period, rest) for fee in reaching)
+    unused = sum((step.amount for step in steps), NOTHING)
+    discounts = (_given_back(fee.discount, fee.period, rest).amount for fee in reaching)
+    discount = -sum(discounts, NOTHING).rounded(currency)
+    gross = min(-unused.rounded(currency), total([fee.gross for fee in reaching], currency))
     if not gross:
         return None
     last = next((f for f in reversed(reaching) if f.gross.minor > 0), reaching[-1])
@@ -115,9 +123,22 @@ def _mirror(fees: Sequence[BilledFee], rest: Period, cause: str) -> Line | None:
         gross=-gross,
         discount=-discount,
         revenue=last.revenue,
-        because=replace(last.because, share=f"-{rest.days}/{last.period.days}", note="mirror of the unused part"),
+        because=replace(
+            last.because,
+            share=f"-{rest.days}/{last.period.days}",
+            note=MIRROR,
+            steps=steps,
+            counted=(),
+            adjustments=(),
+            taken=(),
+            exact=exact(unused.value),
+        ),
+        product=last.product,
     )
 
 
-def _unused(parts: Sequence[tuple[Money, Period]], rest: Period) -> Amount:
-    return sum((money.amount.times(period.overlap(rest).share_of(period)) for money, period in parts), NOTHING)
+def _given_back(billed: Money, period: Period, rest: Period) -> Step:
+    """What was billed for `period`, taken back for its days in `rest`."""
+    unused = period.overlap(rest)
+    label = f"billed for {period}, of which {unused.days} of {period.days} days are unused"
+    return Step(billed.major, Decimal(-1), label=label, share=str(unused.share_of(period)))

@@ -17,6 +17,7 @@ from billing.errors import Broken, Fault
 _EXACT = Context(prec=1000, Emin=MIN_EMIN, Emax=MAX_EMAX, traps=[Inexact, InvalidOperation, Overflow, DivisionByZero])
 
 Rounding = Literal["none", "up", "down", "nearest"]
+_TO: dict[Rounding, str] = {"up": "up to a", "down": "down to a", "nearest": "to the nearest"}
 
 
 def added_up(quantities: Iterable[Decimal]) -> Decimal:
@@ -76,6 +77,16 @@ class Conversion:
     divide: Decimal = Decimal(1)
     rounding: Rounding = "none"
     step: Decimal = Decimal(1)
+
+    @property
+    def words(self) -> str:
+        """Such as 'divided by 3,600, rounded up to multiples of 0.5'."""
+        said = [
+            f"times {self.multiply:,f}" if self.multiply != 1 else "",
+            f"divided by {self.divide:,f}" if self.divide != 1 else "",
+            f"rounded {_TO[self.rounding]} multiple of {self.step:,f}" if self.rounding != "none" else "",
+        ]
+        return ", ".join(part for part in said if part) or "as it is"
 
     def of(self, quantity: Decimal) -> Decimal:
         value = Fraction(quantity) * Fraction(self.multiply) / Fraction(self.divide)

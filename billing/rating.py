@@ -86,13 +86,13 @@ def comes_into_force(history: Sequence[Terms], key: str, window: Window) -> bool
 
 
 def _fixed_line(window: ItemWindow) -> Line:
-    return _line("recurring", window, units(window.item.quantity(window.terms.seats)), window.share)
+    return rated("recurring", window, units(window.item.quantity(window.terms.seats)))
 
 
 def _one_time_line(item: PlanItem, window: Window, anchor: date) -> Line:
     day = Period(window.period.start, window.period.start + timedelta(days=1))
     once = ItemWindow(item, window.terms, day, day, anchor, (window,))
-    return _line("one_time", once, units(item.quantity(window.terms.seats)), WHOLE)
+    return rated("one_time", once, units(item.quantity(window.terms.seats)))
 
 
 def _seats_line(window: ItemWindow) -> Line:
@@ -105,7 +105,7 @@ def _seats_line(window: ItemWindow) -> Line:
         mean = sum((Fraction(some) * days for days, some in seats), Fraction(0)) / window.period.days
         counted = Decimal(exact(in_steps(mean, MEAN_STEP, "nearest")))
         note = f"the mean of the seats in {window.period.days} days"
-    line = _line("recurring", window, units(counted), window.share)
+    line = rated("recurring", window, units(counted))
     return replace(line, because=replace(line.because, note=note))
 
 
@@ -158,7 +158,7 @@ def rated_usage(windows: Sequence[ItemWindow], totals: Totals) -> Iterator[Line]
 
 def rate_usage(window: ItemWindow, used: Measured) -> Line:
     """The metered line of a whole window. Tiers and free units are not cut by days, amounts of money are."""
-    return _line("usage", window, used, WHOLE)
+    return rated("usage", window, used)
 
 
 def rate_late_usage(window: ItemWindow, used: Measured, before: Decimal, gross: Money, net: Money) -> Line:
@@ -179,8 +179,10 @@ def rate_late_usage(window: ItemWindow, used: Measured, before: Decimal, gross: 
     )
 
 
-def _line(kind: Literal["recurring", "one_time", "usage"], window: ItemWindow, used: Measured, share: Fraction) -> Line:
+def rated(kind: Literal["recurring", "one_time", "usage"], window: ItemWindow, used: Measured) -> Line:
+    """The line of an item for what was used. A fee is charged for its share of the period, usage as a whole."""
     item, terms = window.item, window.terms
+    share = WHOLE if kind == "usage" else window.share
     worked = work_out(item, used, share, window.number, window.share)
     gross = worked.amount.rounded(terms.plan.currency, terms.plan.ties)
     return Line(
@@ -199,20 +201,19 @@ def _line(kind: Literal["recurring", "one_time", "usage"], window: ItemWindow, u
 
 def _because(window: ItemWindow, used: Measured, worked: Worked, share: Fraction) -> Because:
     item, terms = window.item, window.terms
-    quantity = used.quantity
     kept = () if used.plain else used.portions
     return Because(
         terms_version=terms.version,
         plan_id=terms.plan.plan_id,
         plan_version=terms.plan.version,
         price_kind=item.price.kind,
-        quantity=quantity,
+        quantity=used.quantity,
         steps=worked.steps,
         unit=item.unit,
         meter=item.meter,
         share="1" if share == WHOLE else f"{window.period.days}/{window.whole.days}",
         discount_percent=terms.percent_off(item.key, window.anchor, window.whole.start),
-        billed=None if worked.billed == quantity else worked.billed,
+        counted=worked.counted,
         events=used.events if item.meter else 0,
         portions=kept if len(kept) <= MOST_PORTIONS else (),
         portions_left_out=len(kept) if len(kept) > MOST_PORTIONS else 0,

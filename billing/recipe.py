@@ -15,10 +15,9 @@ commitment of the plan; of the invoice; credits; tax. (Credits pay after tax, do
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from decimal import Decimal
 from fractions import Fraction
 
-from billing.modifiers import Adjustment, Discount, bounded, exact
+from billing.modifiers import Adjustment, Counted, Discount, bounded, exact
 from billing.money import Amount
 from billing.plan import PlanItem
 from billing.pricing import Step
@@ -30,9 +29,9 @@ WHOLE = Fraction(1)
 
 @dataclass(frozen=True, slots=True)
 class Worked:
-    """A price worked out: the quantity that was priced, the steps, what changed the amount, and the exact result."""
+    """A price worked out: what changed the quantity, the steps, what changed the amount, and the exact result."""
 
-    billed: Decimal
+    counted: tuple[Counted, ...]
     steps: tuple[Step, ...]
     adjustments: tuple[Adjustment, ...]
     amount: Amount
@@ -44,7 +43,7 @@ def work_out(item: PlanItem, used: Measured, share: Fraction = WHOLE, number: in
     `share` is the part of the period for which the price is charged; `cut` the part for which amounts of money (off,
     bounds, commitment) count: usage is charged whole, and its bounds by the days of its window.
     """
-    billed = _billed(item, used, number)
+    billed, counted = _counted(item, used, number)
     charged = item.price.charge(billed)
     amount = charged.amount
     done: tuple[Adjustment, ...] = ()
@@ -58,24 +57,24 @@ def work_out(item: PlanItem, used: Measured, share: Fraction = WHOLE, number: in
     if item.has_bounds:
         amount, moved = bounded(amount, item.bounds.cut(cut))
         done += moved
-    return Worked(billed.quantity, charged.steps, done, amount)
+    return Worked(counted, charged.steps, done, amount)
 
 
-def _billed(item: PlanItem, used: Measured, number: int) -> Measured:
-    """The quantity to be priced."""
+def _counted(item: PlanItem, used: Measured, number: int) -> tuple[Measured, tuple[Counted, ...]]:
+    """What is priced, and how the measured quantity became that."""
+    done: list[Counted] = []
     if item.convert:
         used = _converted(item, used)
+        done.append(Counted(item.convert.words, used.quantity))
     if not item.free and not item.discounts:
-        return used
-    quantity = less(used.quantity, item.free)
-    for discount in item.discounts:
-        if discount.holds(number) and discount.kind == "units":
-            quantity = less(quantity, discount.value)
-        elif discount.holds(number) and discount.kind == "units_percent":
-            quantity = less(quantity, percent_of(discount.value, quantity)) if quantity > 0 else quantity
-    if quantity == used.quantity:
-        return used
-    return units(max(quantity, min(used.quantity, Decimal(0))), used.events)
+        return used, tuple(done)
+    quantity = used.quantity
+    for discount in (Discount("units", item.free, name=f"{item.free:,f} free"), *item.discounts):
+        if quantity > 0 and discount.kind.startswith("units") and discount.value and discount.holds(number):
+            share = percent_of(discount.value, quantity)
+            quantity = less(quantity, min(quantity, share if discount.kind == "units_percent" else discount.value))
+            done.append(Counted(discount.words, quantity))
+    return (used if quantity == used.quantity else units(quantity, used.events)), tuple(done)
 
 
 def _converted(item: PlanItem, used: Measured) -> Measured:

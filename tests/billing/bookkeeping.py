@@ -15,6 +15,7 @@ from billing.accrual import delivered_usage, obligation_id, obligation_of, promi
 from billing.amending import Change, Preview, ending_lines, preview, terms_after
 from billing.biller import Facts, Occasion, bill
 from billing.credits import Grant
+from billing.explain import explain
 from billing.ids import derive
 from billing.invoice import Invoice
 from billing.journal import Capture, Entry, credits_drawn, invoice_issued, payment_captured, revenue_recognised
@@ -24,6 +25,7 @@ from billing.period import Interval, Period, instant, local_day
 from billing.plan import Plan
 from billing.proration import BilledFee
 from billing.quantity import added_up
+from billing.replay import replay, replay_discounts
 from billing.revenue import Obligation, earned
 from billing.standing import BilledUsage, Lane, PendingLine, Standing
 from billing.taxes import Parties, TaxRate
@@ -261,6 +263,10 @@ class Books:
         head, standing = document.heading, self.standing
         assert head.invoice_id not in {d.heading.invoice_id for d in self.documents}
         assert len({line.key for line in document.lines}) == len(document.lines)
+        for line in document.lines:
+            assert replay(line, standing) is None, line
+            assert explain(line.because, line.gross, line.discount)
+        assert not replay_discounts(document.lines)
         for promise in promises_of(standing, document.lines):
             if promise.pattern == "delivered":
                 self.promises[promise.obligation_id] = promise
