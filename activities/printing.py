@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from fractions import Fraction
 
 from sqlmodel import Session
 
@@ -10,11 +11,15 @@ from activities.rendering import DocumentLine, DocumentTax, InvoiceDocument, Lin
 from billing.line import Because
 from billing.money import Money, total
 from billing.period import Period
+from billing.proration import MIRROR
+from billing.quantity import decimal_of, in_steps
 from models import invoice
 from models.customer import customer
 from models.entity import entity
 from models.invoice import Invoice, InvoiceLine
 from models.subscription import Contract
+
+MOST_STEPS = 20
 
 _TAXES = {"S": "VAT", "AE": "VAT reverse charge", "O": "No VAT"}
 
@@ -62,16 +67,16 @@ def _lines(address: str) -> tuple[str, ...]:
 
 
 def _discounts(lines: list[InvoiceLine], currency: str) -> tuple[tuple[str, Money], ...]:
-    percents = sorted({x.because.discount_percent for x in lines if x.discount_minor})
-    return tuple(
-        (
-            f"Discount {percent.normalize():f}%",
-            total(
-                [Money(x.discount_minor, currency) for x in lines if x.because.discount_percent == percent], currency
-            ),
-        )
-        for percent in percents
-    )
+    """Percentages first, each with what it takes off all lines, then amounts off by their name."""
+    found: dict[str, int] = {}
+    for line in sorted(lines, key=lambda line: line.because.discount_percent):
+        taken = sum(one.minor for one in line.because.taken)
+        label = f"Discount {line.because.discount_percent.normalize():f}%"
+        found[label] = found.get(label, 0) + line.discount_minor - taken
+    for line in lines:
+        for one in line.because.taken:
+            found[one.name] = found.get(one.name, 0) + one.minor
+    return tuple((label, Money(minor, currency)) for label, minor in found.items() if minor)
 
 
 def _line(row: InvoiceLine) -> DocumentLine:
@@ -83,27 +88,47 @@ def _line(row: InvoiceLine) -> DocumentLine:
         amount=Money(row.gross_minor, row.currency),
         quantity=None if row.kind == "credit_purchase" else row.quantity,
         unit=why.unit,
-        unit_price=why.steps[0].unit_price if len(why.steps) == 1 and not late else None,
+        unit_price=None if late or why.note == MIRROR or not _plain(why) or not why.steps else why.steps[0].unit_price,
         period=Period(row.period_start, row.period_end) if row.period_end > row.period_start else None,
         detail=_detail(why, prorated),
-        steps=_steps(why) if len(why.steps) > 1 and not late else (),
+        steps=() if late or _plain(why) else _steps(why),
     )
+
+
+def _plain(why: Because) -> bool:
+    """Whether quantity, unit price and amount on the line say all."""
+    if why.note == MIRROR or not why.steps:
+        return True
+    only = why.steps[0]
+    whole = only.share == "1" and not only.flat_fee and only.quantity == why.quantity
+    return len(why.steps) == 1 and whole and all(change.kind == "share" for change in why.adjustments)
 
 
 def _detail(why: Because, prorated: bool) -> str:
     if not prorated:
         return why.note
     days, _, whole = why.share.lstrip("-").partition("/")
-    return f"{days} of {whole} days"
+    counted = f"; {why.note}" if why.note and why.note != MIRROR else ""
+    return f"{days} of {whole} days{counted}"
 
 
 def _steps(why: Because) -> tuple[LineStep, ...]:
-    """The tiers a quantity passed; their exact amounts add up to the line before rounding."""
+    """What the price was made of; the exact amounts add up to the line before rounding. Of very many, the first."""
     found: list[LineStep] = []
     floor = Decimal(0)
-    for step in why.steps:
-        label = f"{floor.normalize():,f} to {(floor + step.quantity).normalize():,f}"
-        amount = step.quantity * step.unit_price + step.flat_fee
-        found.append(LineStep(label, step.quantity, step.unit_price, amount, step.flat_fee))
+    for step in why.steps[:MOST_STEPS]:
+        label = step.label or f"{floor.normalize():,f} to {(floor + step.quantity).normalize():,f}"
+        amount = _printed(step.amount.value)
+        found.append(LineStep(label, step.quantity, step.unit_price, amount, step.flat_fee, step.share))
         floor += step.quantity
+    if rest := why.steps[MOST_STEPS:]:
+        amount = _printed(sum((step.amount.value for step in rest), Fraction(0)))
+        found.append(LineStep(f"and {len(rest)} more, in the explanation of the invoice", None, Decimal(0), amount))
+    for change in why.adjustments:
+        found.append(LineStep(change.label, None, Decimal(0), _printed(Fraction(change.amount))))
     return tuple(found)
+
+
+def _printed(amount: Fraction) -> Decimal:
+    """To twelve decimals, which is enough to read: what counts is the line's own amount."""
+    return decimal_of(in_steps(amount, Decimal("1e-12"), "nearest"))

@@ -53,13 +53,17 @@ class Party:
 
 @dataclass(frozen=True, slots=True)
 class LineStep:
-    """A tier of a line. `amount` is exact in currency units, because only the whole line is rounded."""
+    """A step of a line: a tier, or without a quantity a discount or a bound.
+
+    `amount` is exact in currency units, because only the whole line is rounded. `share` is the part of it that counts.
+    """
 
     label: str
-    quantity: Decimal
+    quantity: Decimal | None
     unit_price: Decimal
     amount: Decimal
     flat_fee: Decimal = Decimal(0)
+    share: str = "1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,8 +279,11 @@ def _line(line: DocumentLine, currency: str) -> dict[str, Printed]:
 
 
 def _step(step: LineStep, places: int) -> list[Printed]:
+    if step.quantity is None:
+        return [step.label, "", _number(step.amount, places)]
     flat = f" + {_number(step.flat_fee, places)}" if step.flat_fee else ""
-    price = f"{_number(step.quantity)} × {_number(step.unit_price, places)}{flat}"
+    share = f" × {step.share}" if step.share != "1" else ""
+    price = f"{_number(step.quantity)} × {_number(step.unit_price, places)}{flat}{share}"
     return [step.label, price, _number(step.amount, places)]
 
 

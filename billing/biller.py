@@ -18,6 +18,7 @@ from billing.rating import ItemWindow, rate_fixed, rate_late_usage, rated_usage,
 from billing.spend import PLAN, amounts_off, invoice_true_ups, late_true_ups, true_ups
 from billing.standing import FEES_REACH, BilledUsage, Lane, Standing
 from billing.taxes import TaxRate, decide
+from billing.terms import in_force
 from billing.usage import Measured, Totals
 
 
@@ -42,13 +43,15 @@ class Occasion:
 class Bill:
     """An invoice (None if nothing was due), the watermarks after it, and the pending lines it took up.
 
-    `standing` is what was billed from, with nothing pending any more.
+    `standing` is what was billed from, with nothing pending any more. `usage_seen` is how many events of its days there
+    were, if all of them are billed; None while it goes on.
     """
 
     standing: Standing
     invoice: Invoice | None
     lanes: tuple[Lane, ...]
     claimed: tuple[str, ...]
+    usage_seen: int | None = None
 
 
 def bill(standing: Standing, facts: Facts, occasion: Occasion) -> Bill:
@@ -66,8 +69,9 @@ def bill(standing: Standing, facts: Facts, occasion: Occasion) -> Bill:
     lanes = tuple(one.moved for one in due)
     fresh = _fresh(standing, due)
     settled = [*late_usage(standing, facts.totals), *(p.line for p in standing.pending)]
+    seen = _usage_seen(standing, lanes, facts.totals)
     if not fresh and not settled:
-        return Bill(standing, None, lanes, ())
+        return Bill(standing, None, lanes, (), seen)
     lines = [*fresh, *settled]
     if fresh:
         lines += invoice_true_ups(standing, lines, _spanned(fresh))
@@ -87,7 +91,16 @@ def bill(standing: Standing, facts: Facts, occasion: Occasion) -> Bill:
     decision = decide(standing.parties, facts.rates, occasion.issued_on)
     invoice = assemble(heading, lines, decision, facts.grants)
     claimed = tuple(p.pending_id for p in standing.pending)
-    return Bill(replace(standing, pending=()), invoice, lanes, claimed)
+    return Bill(replace(standing, pending=()), invoice, lanes, claimed, seen)
+
+
+def _usage_seen(standing: Standing, lanes: Sequence[Lane], totals: Totals) -> int | None:
+    """How many events there are of the subscription's days, once all of its days are billed."""
+    through = next((lane.billed_through for lane in lanes if lane.name == "arrears"), None)
+    if standing.ends_on is None or through is None or through < standing.ends_on:
+        return None
+    days = (portions for (_, day), portions in totals.items() if standing.anchor <= day < through)
+    return sum(portion.events for portions in days for portion in portions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +155,20 @@ def _fresh(standing: Standing, due: Sequence[Due]) -> list[Line]:
     for part in (part for lane in due for part in lane.parts):
         lines += true_ups(standing, part, _spent(standing, part, lines))
     return lines
+
+
+def whole_period(standing: Standing, totals: Totals, period: Period) -> tuple[Line, ...]:
+    """Fees and usage of one whole period under the terms that stand, as if nothing of it had been billed.
+
+    For previews and comparisons: what is given off once per boundary is given off these lines together.
+    """
+    lines = [line for lane in (True, False) for line in rate_fixed(standing.history, period, period, advance=lane)]
+    lines += rated_usage(usage_windows(standing.history, period, period), totals)
+    in_advance = any(item.advance for item in in_force(standing.history, period.start).plan.items)
+    reduced = amounts_off(standing, period.start if in_advance else period.end, discounted(lines))
+    spent = total([line.net for line in reduced if line.kind in ("recurring", "usage")], standing.currency)
+    lines = [*reduced, *true_ups(standing, period, spent)]
+    return (*lines, *invoice_true_ups(standing, lines, period))
 
 
 def _spent(standing: Standing, part: Period, fresh: Sequence[Line]) -> Money:

@@ -122,14 +122,12 @@ class Amount:
 
     def rounded(self, currency: str, ties: Ties = "away_from_zero") -> Money:
         """To the currency's minor unit; the only rounding gate of the system."""
-        scaled = self.value * 10 ** exponent(currency)
-        whole, rest = divmod(abs(scaled.numerator), scaled.denominator)
+        above, below = self.value.numerator, self.value.denominator
+        whole, rest = divmod(abs(above) * 10 ** exponent(currency), below)
         doubled = 2 * rest
-        up = doubled > scaled.denominator or (
-            doubled == scaled.denominator and (ties == "away_from_zero" or whole % 2 == 1)
-        )
+        up = doubled > below or (doubled == below and (ties == "away_from_zero" or whole % 2 == 1))
         minor = whole + up
-        return Money(-minor if scaled < 0 else minor, currency)
+        return Money(-minor if above < 0 else minor, currency)
 
 
 NOTHING = Amount(Fraction(0))

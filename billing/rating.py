@@ -46,7 +46,8 @@ class ItemWindow:
 
     @property
     def share(self) -> Fraction:
-        return WHOLE if self.period == self.whole else self.period.share_of(self.whole)
+        same = self.period is self.whole or self.period == self.whole
+        return WHOLE if same else self.period.share_of(self.whole)
 
     @property
     def number(self) -> int:
@@ -182,8 +183,9 @@ def rate_late_usage(window: ItemWindow, used: Measured, before: Decimal, gross: 
 def rated(kind: Literal["recurring", "one_time", "usage"], window: ItemWindow, used: Measured) -> Line:
     """The line of an item for what was used. A fee is charged for its share of the period, usage as a whole."""
     item, terms = window.item, window.terms
-    share = WHOLE if kind == "usage" else window.share
-    worked = work_out(item, used, share, window.number, window.share)
+    cut, number = window.share, window.number
+    share = WHOLE if kind == "usage" else cut
+    worked = work_out(item, used, share, number, cut)
     gross = worked.amount.rounded(terms.plan.currency, terms.plan.ties)
     return Line(
         key=f"{kind}/{window.key}",
@@ -194,12 +196,12 @@ def rated(kind: Literal["recurring", "one_time", "usage"], window: ItemWindow, u
         gross=gross,
         discount=Money.zero(gross.currency),
         revenue=item.revenue,
-        because=_because(window, used, worked, share),
+        because=_because(window, used, worked, "1" if share is WHOLE else f"{window.period.days}/{window.whole.days}"),
         product=item.product or terms.plan.product,
     )
 
 
-def _because(window: ItemWindow, used: Measured, worked: Worked, share: Fraction) -> Because:
+def _because(window: ItemWindow, used: Measured, worked: Worked, share: str) -> Because:
     item, terms = window.item, window.terms
     kept = () if used.plain else used.portions
     return Because(
@@ -211,7 +213,7 @@ def _because(window: ItemWindow, used: Measured, worked: Worked, share: Fraction
         steps=worked.steps,
         unit=item.unit,
         meter=item.meter,
-        share="1" if share == WHOLE else f"{window.period.days}/{window.whole.days}",
+        share=share,
         discount_percent=terms.percent_off(item.key, window.anchor, window.whole.start),
         counted=worked.counted,
         events=used.events if item.meter else 0,
@@ -219,6 +221,6 @@ def _because(window: ItemWindow, used: Measured, worked: Worked, share: Fraction
         portions_left_out=len(kept) if len(kept) > MOST_PORTIONS else 0,
         adjustments=worked.adjustments,
         exact=exact(worked.amount.value),
-        number=window.number,
+        number=worked.number,
         origin=item.origin,
     )

@@ -29,8 +29,11 @@ WHOLE = Fraction(1)
 
 @dataclass(frozen=True, slots=True)
 class Worked:
-    """A price worked out: what changed the quantity, the steps, what changed the amount, and the exact result."""
+    """A price worked out for the period of that number: what changed the quantity, the steps, what changed the amount,
+    and the exact result.
+    """
 
+    number: int
     counted: tuple[Counted, ...]
     steps: tuple[Step, ...]
     adjustments: tuple[Adjustment, ...]
@@ -47,7 +50,7 @@ def work_out(item: PlanItem, used: Measured, share: Fraction = WHOLE, number: in
     charged = item.price.charge(billed)
     amount = charged.amount
     done: tuple[Adjustment, ...] = ()
-    if share != WHOLE:
+    if share is not WHOLE:
         part = amount.times(share)
         done = (Adjustment("share", f"{exact(share)} of the period", exact(part.value - amount.value)),)
         amount = part
@@ -57,7 +60,7 @@ def work_out(item: PlanItem, used: Measured, share: Fraction = WHOLE, number: in
     if item.has_bounds:
         amount, moved = bounded(amount, item.bounds.cut(cut))
         done += moved
-    return Worked(counted, charged.steps, done, amount)
+    return Worked(number, counted, charged.steps, done, amount)
 
 
 def _counted(item: PlanItem, used: Measured, number: int) -> tuple[Measured, tuple[Counted, ...]]:
