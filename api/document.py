@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -50,9 +51,12 @@ def read_words() -> dict[str, dict[str, Any]]:
 
 
 def _describe(schema: dict[str, Any], words: dict[str, str]) -> None:
+    """Words for each field that has none: of the files, else the sentence of the shape's own words that names it."""
     for field, inner in schema.get("properties", {}).items():
         if field in words:
             inner.setdefault("description", words[field])
+        elif said := re.search(rf"[^.]*`{field}`[^.]*\.", " ".join(schema.get("description", "").split())):
+            inner.setdefault("description", said[0].strip())
 
 
 def _complete(operation: dict[str, Any], words: dict[str, str]) -> None:

@@ -17,6 +17,7 @@ from billing.explain import explain
 from billing.invoice import Invoice as Document
 from billing.money import Money
 from billing.period import instant, local_day
+from billing.replay import Difference, replay, replay_discounts
 from models import invoice
 from models.billable import rated
 from models.entity import now_on
@@ -109,6 +110,39 @@ def explain_invoice(invoice_id: str, session: Database, key: Reader) -> Explanat
     return Explanation(
         number=seen.number, total=str(Money(seen.total_minor, seen.currency)), lines=lines, usage_snapshot=str(snapshot)
     )
+
+
+class ReplayedLine(BaseModel):
+    """A line worked out again; `difference` is the first one found, null if there is none."""
+
+    no: int
+    description: str
+    difference: Difference | None
+
+
+class Replayed(BaseModel):
+    """An invoice worked out again from what is stored. `same` says that every line came to the same minor units."""
+
+    number: str
+    same: bool
+    lines: list[ReplayedLine]
+
+
+@router.get("/invoices/{invoice_id}/replay")
+def replay_invoice(invoice_id: str, session: Database, key: Reader) -> Replayed:
+    """Work every line out again, from what was measured and the version that was sold, and compare."""
+    seen = invoice.summary(session, invoice_id)
+    one = standing(session, seen.subscription_id)
+    if one is None:
+        raise NotFound("subscription", seen.subscription_id)
+    rows = invoice.lines(session, seen.id)
+    lines = [row.value for row in rows]
+    of_groups = replay_discounts(lines)
+    found = [
+        ReplayedLine(no=row.no, description=row.description, difference=replay(line, one) or of_groups.get(line.key))
+        for row, line in zip(rows, lines, strict=True)
+    ]
+    return Replayed(number=seen.number, same=all(line.difference is None for line in found), lines=found)
 
 
 class UpcomingInvoice(BaseModel):

@@ -43,6 +43,7 @@ class Posting:
     obligation_id: str | None = None
     invoice_id: str | None = None
     invoice_line_id: str | None = None
+    product_id: str | None = None
     period: Period | None = None
     tax_code: str | None = None
 
@@ -97,6 +98,7 @@ def invoice_issued(invoice: Invoice, line_ids: Sequence[str], obligation_ids: Se
         replace(
             credit(CONTRACT_POSITION if line.taxable else CREDIT_WALLETS, line.net),
             invoice_line_id=line_id,
+            product_id=line.product,
             obligation_id=obligation_id,
             period=line.period,
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from datetime import date, timedelta
+from datetime import date
 from decimal import Decimal
 
 from billing.period import Period
@@ -87,28 +87,30 @@ def measure(totals: Totals, meter: str, period: Period, further: Iterable[str] =
 def _merged(totals: Totals, meter: str, period: Period) -> tuple[Portion, ...]:
     """One portion for equal properties; single events stay in order of day, then of amount."""
     days = _portions(totals, meter, period)
-    if any(portion.each is not None for portions in days for portion in portions):
-        return tuple(p for portions in days for p in sorted(portions, key=_event_order))
     found: dict[tuple[tuple[str, str], ...], list[Portion]] = {}
     for portions in days:
         for portion in portions:
-            found.setdefault(portion.properties, []).append(portion)
+            if portion.each is not None:
+                return tuple(p for day in days for p in sorted(day, key=_event_order))
+            if group := found.get(portion.properties):
+                group.append(portion)
+            else:
+                found[portion.properties] = [portion]
+    if not found:
+        return (Portion(Decimal(0), 0),)
+    groups = found.items() if len(found) == 1 else sorted(found.items())
     return tuple(
-        Portion(quantity_of(group), sum(p.events for p in group), properties)
-        for properties, group in (sorted(found.items()) if len(found) > 1 else found.items())
-    ) or (Portion(Decimal(0), 0),)
+        Portion(added_up([p.quantity for p in group]), sum([p.events for p in group]), properties)
+        for properties, group in groups
+    )
 
 
 def _portions(totals: Totals, meter: str, period: Period) -> list[tuple[Portion, ...]]:
     """Day by day; by whichever way is shorter, the days of the period or the days that have usage."""
     if period.days <= len(totals):
-        day, one = period.start, timedelta(days=1)
-        found = []
-        while day < period.end:
-            if portions := totals.get((meter, day)):
-                found.append(portions)
-            day += one
-        return found
+        first = period.start.toordinal()
+        days = (totals.get((meter, date.fromordinal(first + n))) for n in range(period.days))
+        return [portions for portions in days if portions]
     return [portions for (name, day), portions in sorted(totals.items()) if name == meter and day in period]
 
 

@@ -18,6 +18,8 @@ from billing.errors import Broken, NotFound
 from billing.ids import derive
 from billing.invoice import Invoice as Document
 from billing.line import Because, Line
+from billing.money import Money
+from billing.period import Period
 from models.database import copy_rows, cursor
 from models.values import Whole, copied, moment
 
@@ -79,6 +81,21 @@ class InvoiceLine(SQLModel, table=True):
     currency: str
     revenue: str
     because: Because = Field(sa_column=Column(Whole(Because), nullable=False))
+
+    @property
+    def value(self) -> Line:
+        """The line as the engine knows it; its key is the row's id."""
+        return Line(
+            key=self.id,
+            kind=self.kind,  # type: ignore[arg-type]
+            item=self.item,
+            description=self.description,
+            period=Period(self.period_start, self.period_end),
+            gross=Money(self.gross_minor, self.currency),
+            discount=Money(self.discount_minor, self.currency),
+            revenue=self.revenue,  # type: ignore[arg-type]
+            because=self.because,
+        )
 
 
 class InvoiceTax(SQLModel, table=True):

@@ -85,8 +85,8 @@ class AccountTotal(SQLModel, table=True):
 _ENTRY = ("id", "entity_id", "posted_on", "cause_kind", "cause_id", "description", "refers_to")
 _LINE = (
     "entry_id line_no entity_id account side amount_minor currency functional_minor functional_currency posted_on"
-    " cause_kind cause_id customer_id contract_id obligation_id invoice_id invoice_line_id period_start period_end"
-    " tax_code refers_to"
+    " cause_kind cause_id customer_id contract_id obligation_id product_id invoice_id invoice_line_id period_start"
+    " period_end tax_code refers_to"
 ).split()
 
 
@@ -120,6 +120,7 @@ def _rows(entry: Entry) -> list[tuple[object, ...]]:
             p.customer_id,
             p.contract_id,
             p.obligation_id,
+            p.product_id,
             p.invoice_id,
             p.invoice_line_id,
             p.period.start if p.period else None,
