@@ -15,7 +15,7 @@ from billing.line import Line, discounted
 from billing.money import Money, total
 from billing.period import Period, instant
 from billing.rating import ItemWindow, rate_fixed, rate_late_usage, rated_usage, usage_windows
-from billing.spend import PLAN, amounts_off, invoice_true_ups, late_true_ups, true_ups
+from billing.spend import PLAN, amounts_off, asks_of_periods, invoice_true_ups, late_true_ups, true_ups
 from billing.standing import FEES_REACH, BilledUsage, Lane, Standing
 from billing.taxes import TaxRate, decide
 from billing.terms import in_force
@@ -152,8 +152,9 @@ def _fresh(standing: Standing, due: Sequence[Due]) -> list[Line]:
         shared = [reduced[line.key] for day, line in dated if day == boundary]
         reduced |= {line.key: line for line in amounts_off(standing, boundary, shared)}
     lines = [reduced[line.key] for _, line in dated]
-    for part in (part for lane in due for part in lane.parts):
-        lines += true_ups(standing, part, _spent(standing, part, lines))
+    if asks_of_periods(standing):
+        for part in (part for lane in due for part in lane.parts):
+            lines += true_ups(standing, part, _spent(standing, part, lines))
     return lines
 
 
@@ -196,7 +197,8 @@ def late_usage(standing: Standing, totals: Totals) -> list[Line]:
 
 def _late_line(window: ItemWindow, used: Measured, billed: BilledUsage) -> Iterator[Line]:
     """The line if the quantity differs; or, where more than the sum counts, the amount does."""
-    if used.quantity == billed.quantity and not window.item.apart:
+    only_the_sum = not window.item.apart and not window.item.price.counts_events()
+    if used.quantity == billed.quantity and only_the_sum:
         return
     line = rate_late_usage(window, used, billed.quantity, billed.gross, billed.net_of_percent)
     if line.gross or used.quantity != billed.quantity:
@@ -221,6 +223,8 @@ def _first_usage(standing: Standing, totals: Totals) -> Iterator[Line]:
 
 def _late_true_ups(standing: Standing, late: Sequence[Line]) -> Iterator[Line]:
     """What late usage changes in the plan's bounds of its period, as far back as fees are known."""
+    if not asks_of_periods(standing):
+        return
     for part in sorted({standing.part_at(line.period.start) for line in late}):
         if part.start <= standing.billed_through("arrears") - FEES_REACH:
             continue

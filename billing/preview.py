@@ -11,16 +11,21 @@ from datetime import date
 from decimal import Decimal
 
 from billing.biller import whole_period
+from billing.errors import Fault, Refused
 from billing.explain import explain
 from billing.line import Line
 from billing.modifiers import Redeemed
 from billing.money import Money, total
 from billing.period import Period
-from billing.plan import Plan
+from billing.plan import Entitlement, Plan, PlanItem
+from billing.plan_check import Known, MeterShape, check
+from billing.pricing import Price
 from billing.standing import Standing
 from billing.taxes import Parties
 from billing.terms import Terms
 from billing.usage import Portion, Totals
+
+MOST_PERIODS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +55,44 @@ class Quote:
     period: Period
     lines: tuple[Tried, ...]
     net: Money
+
+
+ALONE = "quantity"
+"""The meter that stands for the quantity of a price that is tried alone."""
+
+
+def alone(price: Price, currency: str, unit: str = "") -> Plan:
+    """A plan of nothing but this price: fees as they are, everything else for the quantity that is tried."""
+    if price.kind in ("flat", "one_time"):
+        return of_item(PlanItem("price", "Price", price), currency)
+    return of_item(PlanItem("price", "Price", price, "meter", ALONE, unit), currency)
+
+
+def of_item(item: PlanItem, currency: str) -> Plan:
+    """A plan of nothing but this item."""
+    return Plan("preview", 1, "Preview", currency, (item,))
+
+
+def check_trial(trial: Trial) -> None:
+    """Refuse what could not be billed, naming every fault; meters, features and products need not be there yet."""
+    items = [item for some in (trial.plan, *trial.plan.in_currencies) for item in some.items]
+    meters = {
+        meter: MeterShape(frozenset(item.price.dimensions()), per_event=True) for item in items for meter in item.meters
+    }
+    features = {given.feature: _kind(given) for given in trial.plan.entitlements}
+    products = {product for x in (trial.plan, *items) if (product := x.product)}
+    check(trial.plan, Known(meters, features, frozenset(products)))
+    if not 0 <= trial.number <= MOST_PERIODS:
+        raise Refused("The trial cannot be priced.", faults=[Fault("number", f"must be from 0 to {MOST_PERIODS}")])
+    strange = [meter for meter in trial.usage if meter not in meters]
+    if strange:
+        reason = f"no item is priced by it; there are {', '.join(sorted(meters)) or 'no meters'}"
+        faults = [Fault(f"usage.{meter}", reason) for meter in strange]
+        raise Refused("The usage does not fit what is tried.", code="invalid_usage", faults=faults)
+
+
+def _kind(given: Entitlement) -> str:
+    return "limit" if given.limit is not None else "value" if given.value is not None else "switch"
 
 
 def quote(trial: Trial, start: date) -> Quote:

@@ -47,6 +47,11 @@ def amounts_off(standing: Standing, boundary: date, lines: Sequence[Line]) -> tu
     return done
 
 
+def asks_of_periods(standing: Standing) -> bool:
+    """Whether any of the subscription's plans has bounds for a period."""
+    return any(terms.plan.bounds != NO_BOUNDS for terms in standing.history)
+
+
 def true_ups(standing: Standing, period: Period, spent: Money) -> tuple[Line, ...]:
     """Lines that bring what was `spent` in `period` to the plan's bounds and commitment, by the days of each terms."""
     stretches = windows(standing.history, period)
@@ -125,7 +130,7 @@ def _brought_to(limits: Limits, spent: Money, period: Period, terms: Terms, leve
 def _line(cause: _Cause, spent: Money, reached: Money, period: Period, terms: Terms) -> Line:
     level, _, kind = cause.item.partition(":")
     return Line(
-        key=f"true_up/{cause.item}/{period.start}",
+        key=f"true_up/{cause.item}/{period.start}/{period.end}",
         kind="true_up",
         item=cause.item,
         description=NAMES[kind],
