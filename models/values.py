@@ -35,8 +35,8 @@ def whole(value: object) -> Jsonb:
 
 
 def copied(value: object) -> str:
-    """For a JSON column in COPY."""
-    return json.dumps(to_json(value))
+    """For a JSON column in COPY, without what is as it is by default: it is read back the same, and many are stored."""
+    return json.dumps(adapter(type(value)).dump_python(value, mode="json", exclude_defaults=True))
 
 
 def read(of: type[T], data: object) -> T:
@@ -51,7 +51,7 @@ class Whole(types.TypeDecorator[Any]):
     cache_ok = True
 
     def __init__(self, of: type) -> None:
-        super().__init__()
+        super().__init__(none_as_null=True)
         self.of = of
 
     def process_bind_param(self, value: object, dialect: Dialect) -> Any:
