@@ -7,7 +7,7 @@ FOLDER := .perennial
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test check up down storm clean lock
+.PHONY: help demo test check bench up down storm clean lock
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -23,6 +23,9 @@ check: .venv/test.stamp ## style, types and the rules of the house
 	$(RUN)/ruff format --check .
 	$(RUN)/mypy
 	$(RUN)/python -m pytest tests/test_house.py
+
+bench: .venv/sandbox.stamp ## measure; SIZE=full for longer runs; the last table is in benchmarks/RESULTS.md
+	@$(RUN)/python -m benchmarks $(or $(SIZE),small)
 
 up: .venv/sandbox.stamp ## the whole stack in this terminal; Ctrl-C stops it, the data stays in .perennial
 	@$(RUN)/perennial up

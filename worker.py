@@ -27,6 +27,7 @@ from activities.lifecycle import Lifecycle
 from activities.onboarding import Onboarding
 from activities.outcomes import Outcomes
 from activities.payments import Payments
+from activities.rolling_out import Rollouts
 from integrations.crm import Crm
 from integrations.crm.registry import open_crm
 from integrations.erp import Erp
@@ -65,6 +66,7 @@ class Hands:
         self.closing = Closing(engine, *erp)
         self.deliveries = Deliveries(engine, crm[1])
         self.onboarding = Onboarding(engine, *crm, client, crm_since)
+        self.rollouts = Rollouts(engine)
         self.clocks = Clocks(engine, client)
 
     def on(self, queue: str) -> Sequence[Callable[..., Any]]:
@@ -89,6 +91,10 @@ class Hands:
             self.closing.await_approval,
             self.closing.approve,
             self.closing.lock,
+            self.rollouts.look_at_rollout,
+            self.rollouts.stage,
+            self.rollouts.decide,
+            self.rollouts.take_back,
             self.clocks.aim,
             self.clocks.due_now,
             self.clocks.move_on,

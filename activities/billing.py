@@ -32,7 +32,7 @@ from models.database import cursor, transaction
 from models.entity import entity, now_on
 from models.invoice import BillingBatch, BillingRun, batches_of
 from models.standing import standings
-from models.subscription import due_roots, set_lanes
+from models.subscription import due_roots, see_usage, set_lanes
 
 BATCH = 250
 
@@ -229,6 +229,7 @@ def bill_roots(session: Session, run: BillingRun, root_ids: Sequence[str]) -> Bi
     promises = [(b.standing, p) for b in bills if b.invoice for p in promises_of(b.standing, b.invoice.lines)]
     revenue.promise(session, promises, run.id)
     set_lanes(session, [(b.standing, lane) for b in bills for lane in b.lanes])
+    see_usage(session, [(b.standing.subscription_id, b.usage_seen) for b in bills if b.usage_seen is not None])
     ledger.post(session, [entry for document in documents for entry in _entries(document)])
     printing = {d.heading.invoice_id: {"invoice_id": d.heading.invoice_id} for d in documents}
     outbox.post(session, "documents", printing, seller.id, seller.clock_id)

@@ -161,6 +161,8 @@ def who(subject: str) -> tuple[str, str | Month]:
             return "Subscription", rest
         case "collection":
             return "Collection", rest
+        case "rollout":
+            return "Rollout", rest
         case "close":
             entity_id, _, month = rest.rpartition("/")
             return "MonthlyClose", Month(entity_id, date.fromisoformat(f"{month}-01"))

@@ -9,7 +9,7 @@ from sqlalchemy import Engine
 from sqlmodel import Session
 from temporalio import activity
 
-from activities.settling import apply_amendment, change_of, realign_lanes, settle, standing_of, subject_of, tell_crm
+from activities.settling import apply_amendment, realign_lanes, settle, standing_of, subject_of, tell_crm
 from billing.amending import preview
 from billing.errors import Refused
 from billing.period import instant, local_day
@@ -18,6 +18,8 @@ from models.amendment import Amendment, Cancellation, open_cancellation
 from models.customer import customer, lock_roots
 from models.database import cursor, transaction
 from models.entity import entity, now_on
+from models.entry import redeem
+from models.selling import change_of
 from models.signing import refuse_double_metering
 from models.subscription import Subscription, move, subscription
 from models.values import read
@@ -116,6 +118,8 @@ class Lifecycle:
                 code="preview_outdated",
                 remedy="Ask for the preview again, look at it, and send the amendment under a new id with its hash.",
             )
+        if asked.extras:
+            redeem(session, row.id, asked.extras.coupons, asked.id, now)
         later = asked.effective_on > local_day(now, one.zone)
         if later:
             due_at = instant(asked.effective_on, one.zone)

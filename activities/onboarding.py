@@ -26,7 +26,7 @@ from models.crm import BEGINNING, CrmInbox
 from models.customer import Customer, add_customer
 from models.database import transaction
 from models.entity import entity, now_on
-from models.signing import Agreement, sign
+from models.signing import Agreement, sign, today_of
 from models.values import read, to_json
 
 LIFECYCLE_QUEUE = "lifecycle"
@@ -141,12 +141,12 @@ def _customer_of(session: Session, deal: Deal, now: datetime) -> Customer:
 
 
 def _agreement(session: Session, deal: Deal, buyer: Customer) -> Agreement:
-    agreed = plan(session, deal.plan)
-    if agreed.currency != deal.currency:
+    agreed = plan(session, deal.plan, on=today_of(session, deal.entity, buyer.id))
+    if deal.currency not in agreed.currencies:
         raise Refused(
-            f"The deal is in {deal.currency}, the plan {deal.plan} is priced in {agreed.currency}.",
+            f"The deal is in {deal.currency}, the plan {deal.plan} is priced in {', '.join(agreed.currencies)}.",
             code="currency_mismatch",
-            faults=[Fault("currency", "must be the plan's")],
+            faults=[Fault("currency", "must be one of the plan's")],
             remedy="Correct the currency or the plan of the opportunity, then answer this task.",
         )
     return Agreement(
@@ -162,6 +162,7 @@ def _agreement(session: Session, deal: Deal, buyer: Customer) -> Agreement:
         purchase_order=deal.purchase_order,
         crm=deal.crm,
         deal_id=deal.deal_id,
+        currency=deal.currency,
     )
 
 

@@ -12,17 +12,16 @@ from datetime import datetime
 from sqlmodel import Session
 
 from billing.accrual import obligation_of
-from billing.amending import Change, Preview, ending_lines, preview, terms_after
+from billing.amending import Preview, ending_lines, preview, terms_after
 from billing.errors import Broken
 from billing.ids import derive
 from billing.line import Line
 from billing.standing import Lane, Standing
-from billing.terms import Terms
-from models import agenda, outbox, revenue
+from models import agenda, outbox, revenue, rollout
 from models.amendment import Amendment, open_cancellation
-from models.catalog import plan
 from models.database import cursor
 from models.invoice import PendingItem
+from models.selling import change_of
 from models.standing import standing
 from models.subscription import Contract, Subscription, SubscriptionTerms, move, set_lanes, subscription
 
@@ -54,7 +53,8 @@ def settle(session: Session, root_ids: Sequence[str], now: datetime, clock_id: s
                 row = session.get(Amendment, item.cause)
                 if row is None:
                     raise Broken(f"the agenda names an amendment that is not there: {item.cause}")
-                if _overtaken(session, row):
+                if why := _overtaken(session, row):
+                    rollout.skipped(session, subscription_id, why, now, row.id)
                     agenda.done(session, item.subject, item.cause, now, "dropped")
                     continue
                 apply_amendment(session, row, item.due_at)
@@ -66,10 +66,15 @@ def settle(session: Session, root_ids: Sequence[str], now: datetime, clock_id: s
     return len(due)
 
 
-def _overtaken(session: Session, row: Amendment) -> bool:
-    """Whether the subscription is to end by the amendment's day: the cancellation came after it was planned."""
+def _overtaken(session: Session, row: Amendment) -> str:
+    """Why an amendment does not happen: what came after it was planned. Empty if nothing did.
+
+    The subscription is to end by its day; or it is a roll-out's, and somebody has changed the plan.
+    """
     cancellation = open_cancellation(session, row.subscription_id)
-    return cancellation is not None and cancellation.effective_on <= row.effective_on
+    if cancellation is not None and cancellation.effective_on <= row.effective_on:
+        return f"the subscription ends on {cancellation.effective_on}"
+    return "the subscription has been moved to another plan since" if rollout.overtaken(session, row.id) else ""
 
 
 def standing_of(session: Session, subscription_id: str) -> Standing:
@@ -103,27 +108,17 @@ def apply_amendment(session: Session, row: Amendment, now: datetime) -> Preview:
             plan_version=after.plan.version,
             seats=after.seats,
             discount_percent=after.discount_percent,
+            extras=change.extras,
             cause=row.id,
         )
     )
     sub.terms_version = after.version
     move(session, sub, "amend", row.id, now)
     row.applied_at = now
+    rollout.moved(session, row.id, now)
     _remember(session, one, seen.lines, row.id, now)
     tell_crm(session, sub.id)
     return seen
-
-
-def change_of(session: Session, row: Amendment, standing_terms: Terms) -> Change:
-    """What an amendment asks for, with what it leaves out as it is in the terms that stand."""
-    return Change(
-        row.id,
-        row.effective_on,
-        plan(session, row.plan_id, row.plan_version) if row.plan_id else standing_terms.plan,
-        standing_terms.seats if row.seats is None else row.seats,
-        standing_terms.discount_percent if row.discount_percent is None else row.discount_percent,
-        standing_terms.coupons,
-    )
 
 
 def _end(session: Session, subscription_id: str, at: datetime) -> None:
@@ -137,6 +132,7 @@ def _end(session: Session, subscription_id: str, at: datetime) -> None:
     cancellation.applied_at = at
     agenda.drop(session, subject_of(subscription_id), "activate", at)
     agenda.drop(session, subject_of(subscription_id), "amendment", at)
+    rollout.skipped(session, subscription_id, "the subscription has ended", at)
     realign_lanes(session, subscription_id)
     tell_crm(session, subscription_id)
 

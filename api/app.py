@@ -11,7 +11,25 @@ from fastapi import FastAPI, Request, Response
 from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
 from prometheus_client import Histogram
 
-from api import catalog, closes, customers, entities, health, invoices, problems, subscriptions, taxes, usage, webhooks
+from api import (
+    catalog,
+    closes,
+    customers,
+    entities,
+    entitlements,
+    entries,
+    health,
+    invoices,
+    plans,
+    prices,
+    problems,
+    rollouts,
+    schemas,
+    subscriptions,
+    taxes,
+    usage,
+    webhooks,
+)
 from api.access import Doors
 from api.bodies import SizeLimit
 from api.document import document, operation_id
@@ -61,7 +79,24 @@ def create(settings: Settings | None = None) -> FastAPI:
         separate_input_output_schemas=False,
     )
     problems.install(app)
-    for room in (usage, customers, subscriptions, invoices, closes, catalog, taxes, entities, webhooks, health):
+    for room in (
+        usage,
+        customers,
+        subscriptions,
+        invoices,
+        closes,
+        catalog,
+        plans,
+        prices,
+        entries,
+        entitlements,
+        schemas,
+        rollouts,
+        taxes,
+        entities,
+        webhooks,
+        health,
+    ):
         app.include_router(room.router, responses={"default": {"model": problems.Problem}})
     app.openapi = lambda: document(app)  # type: ignore[method-assign]
     for page in (console, reference):

@@ -1,30 +1,28 @@
-"""Meters and plans."""
+"""Meters, and the whole catalog at once."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
-from decimal import Decimal
 from typing import Annotated
 
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, StringConstraints
 
+import billing.catalog
 from api.access import Administrator, Database, Reader
 from api.bodies import ExactRoute
-from api.fields import Currency, Id, Name
-from billing.errors import Fault, Refused
-from billing.period import Interval
-from billing.plan import Plan, PlanItem
+from api.fields import Day, Id, Name
+from api.plans import PlanContent
+from billing.catalog import Catalog, Feature, Offer, Override, Product
+from billing.errors import Refused
+from billing.meter_check import dimension_faults
+from billing.modifiers import Coupon
+from billing.plan import Plan
 from models import catalog
-from models.catalog import Meter
+from models.catalog import Meter, Published
 
 router = APIRouter(prefix="/v1", tags=["Catalog"], route_class=ExactRoute)
-
-DIGITS = 12
-PLACES = 30
-MOST_INTERVALS = 120
 
 
 class MeterIn(BaseModel):
@@ -36,21 +34,16 @@ class MeterIn(BaseModel):
     event_type: Annotated[str, StringConstraints(min_length=1, max_length=200)]
     quantity_field: Annotated[str, StringConstraints(min_length=1, max_length=100)]
     unit: Annotated[str, StringConstraints(max_length=50)] = ""
-
-
-class PlanIn(BaseModel):
-    """A plan to be published. Write rates as text ("0.0000025"), so that no program on the way rounds them."""
-
-    model_config = ConfigDict(extra="forbid")
-    name: Name
-    currency: Currency
-    items: list[PlanItem]
-    interval: Interval = Interval()
+    dimensions: list[str] = []
+    per_event: bool = False
 
 
 @router.post("/meters", status_code=201)
 def create_meter(body: MeterIn, session: Database, key: Administrator) -> Meter:
     """Make a meter; the same again changes nothing, another one under the same id is refused."""
+    faults = list(dimension_faults(body.dimensions, body.quantity_field))
+    if faults:
+        raise Refused(f"The meter {body.id!r} cannot count as it stands.", code="invalid_meter", faults=faults)
     row = Meter(**body.model_dump())
     standing = session.get(Meter, row.id)
     if standing is None:
@@ -69,47 +62,68 @@ def list_meters(session: Database, key: Reader) -> list[Meter]:
     return catalog.meters(session)
 
 
-@router.put("/plans/{plan_id}")
-def publish_plan(plan_id: Id, body: PlanIn, session: Database, key: Administrator) -> Plan:
-    """Publish a plan as its next version. What was sold before keeps its version; the same content is no new one."""
-    _refuse_absurd(body)
-    draft = Plan(plan_id, 1, body.name, body.currency, tuple(body.items), body.interval)
-    return catalog.publish(session, draft, datetime.now(UTC))
+@dataclass(frozen=True, slots=True)
+class MeterEntry(billing.catalog.Meter):
+    """A meter of the catalog."""
 
 
-def _refuse_absurd(body: PlanIn) -> None:
-    """Prices that no invoice could state, and intervals that no calendar could hold."""
-    faults = [
-        Fault(f"items.{i}.price.{path}", f"must be below 10^{DIGITS} and have at most {PLACES} decimal places")
-        for i, item in enumerate(body.items)
-        for path, number in _numbers(asdict(item.price))
-        if number.is_finite() and (number.adjusted() >= DIGITS or int(number.as_tuple().exponent) < -PLACES)
-    ]
-    if body.interval.count > MOST_INTERVALS:
-        faults.append(Fault("interval.count", f"must be at most {MOST_INTERVALS}"))
-    if faults:
-        raise Refused("The plan cannot be billed as it stands.", code="invalid_plan", faults=faults)
+class PlanEntry(PlanContent):
+    """A plan or add-on of the catalog. Publishing gives the version; the one written here does not count."""
+
+    plan_id: Id
+    version: int | None = None
 
 
-def _numbers(value: object, path: str = "") -> Iterator[tuple[str, Decimal]]:
-    match value:
-        case Decimal():
-            yield path, value
-        case dict():
-            for key, inner in value.items():
-                yield from _numbers(inner, f"{path}.{key}".strip("."))
-        case list() | tuple():
-            for no, inner in enumerate(value):
-                yield from _numbers(inner, f"{path}.{no}".strip("."))
+class OfferEntry(BaseModel):
+    """A plan or add-on, and the day from which its newest version is sold to new customers; null for not yet."""
+
+    model_config = ConfigDict(extra="forbid")
+    plan: PlanEntry
+    sold_from: Day | None = None
 
 
-@router.get("/plans")
-def list_plans(session: Database, key: Reader) -> list[Plan]:
-    """Every version of every plan."""
-    return catalog.plans(session)
+class CatalogBody(BaseModel):
+    """Everything that can be sold, each kind in order of id."""
+
+    model_config = ConfigDict(extra="forbid")
+    products: list[Product] = []
+    features: list[Feature] = []
+    meters: list[MeterEntry] = []
+    coupons: list[Coupon] = []
+    offers: list[OfferEntry] = []
+    overrides: list[Override] = []
 
 
-@router.get("/plans/{plan_id}")
-def read_plan(plan_id: str, session: Database, key: Reader, version: int | None = None) -> Plan:
-    """A plan's newest version, or the one asked for."""
-    return catalog.plan(session, plan_id, version)
+@router.get("/catalog")
+def read_catalog(session: Database, key: Reader) -> CatalogBody:
+    """The whole catalog as it is now, every plan in its newest version."""
+    live = catalog.live(session)
+    return CatalogBody(
+        products=list(live.products),
+        features=list(live.features),
+        meters=[MeterEntry(**asdict(meter)) for meter in live.meters],
+        coupons=list(live.coupons),
+        offers=[OfferEntry(plan=_entry(offer.plan), sold_from=offer.sold_from) for offer in live.offers],
+        overrides=list(live.overrides),
+    )
+
+
+@router.put("/catalog")
+def apply_catalog(body: CatalogBody, session: Database, key: Administrator) -> list[Published]:
+    """Publish what differs from the catalog as it is, all or nothing. What is left out stays as it is.
+
+    The answer says what has changed; the same again changes nothing.
+    """
+    draft = Catalog(
+        products=tuple(body.products),
+        features=tuple(body.features),
+        meters=tuple(billing.catalog.Meter(**asdict(meter)) for meter in body.meters),
+        coupons=tuple(body.coupons),
+        offers=tuple(Offer(offer.plan.as_plan(offer.plan.plan_id), offer.sold_from) for offer in body.offers),
+        overrides=tuple(body.overrides),
+    )
+    return catalog.apply(session, draft, datetime.now(UTC))
+
+
+def _entry(plan: Plan) -> PlanEntry:
+    return PlanEntry(**{field.name: getattr(plan, field.name) for field in fields(Plan)})

@@ -19,6 +19,7 @@ from api.bodies import ExactRoute
 from api.fields import LongText, Person
 from billing.errors import Refused
 from billing.money import Money
+from billing.rollout import to_be_moved
 from billing.tieout import TieOut
 from models import agenda, closing, ledger, task
 from models.agenda import Upcoming
@@ -26,7 +27,6 @@ from models.closing import MonthClose
 from models.entity import entity, now_on
 from models.ledger import JournalRow
 from models.task import Task
-from workflows.collection import Collection
 from workflows.monthly_close import Approval, Month
 from workflows.policies import LIFECYCLE
 
@@ -173,9 +173,9 @@ async def answer_task(task_id: str, body: AnswerIn, open_: Open, key: Writer) ->
             return _answer(session, task_id, body, key)
 
     answered = await run_in_threadpool(store)
-    if answered.kind in ("step", "collection"):
+    if answered.kind in ("step", "collection", "rollout"):
         async with patiently("The answer is stored; send it again, so that whoever waits is told."):
-            await _resume(open_.client, answered.subject)
+            await _resume(open_.client, _waiting(answered.subject))
     return answered
 
 
@@ -185,23 +185,34 @@ def _answer(session: Session, task_id: str, body: AnswerIn, key: str) -> Task:
         raise Refused("A close is approved, not answered.", code="conflict", remedy="POST .../closes/{month}/approve.")
     clock_id = entity(session, row.entity_id).clock_id if row and row.entity_id else None
     now = now_on(session, clock_id) if clock_id else datetime.now(UTC)
+    if row is not None and row.kind == "rollout":
+        to_be_moved(body.answer)
     answered = task.answer(session, task_id, body.by, body.answer, now)
     answered.answered_with = answered.answered_with or key
     agenda.park(session, answered.subject, False)
     if answered.kind == "collection" and answered.entity_id:
         agenda.plan_ahead(session, answered.subject, "collect", answered.id, now, answered.entity_id, clock_id)
+    if answered.kind == "rollout" and answered.entity_id and answered.answered_by != "perennial":
+        subject = _waiting(answered.subject)
+        agenda.plan_ahead(session, subject, "rollout", answered.id, now, answered.entity_id, clock_id)
     return answered
+
+
+def _waiting(subject: str) -> str:
+    """The workflow that waits for an answer; a roll-out waits for those about its members."""
+    kind, _, rest = subject.partition("/")
+    return f"rollout/{rest.partition('/')[0]}" if kind == "rollout" else subject
 
 
 async def _resume(client: Client, subject: str) -> None:
     """Tell the workflow that waits. A collection may never have been started: a card that is declined for good at once
-    leaves nothing to wait for on a test clock but the person.
+    leaves nothing to wait for on a test clock but the person. A roll-out may have lost its history.
     """
-    kind, _, invoice_id = subject.partition("/")
-    if kind == "collection":
+    kind, _, name = subject.partition("/")
+    if kind in ("collection", "rollout"):
         await client.start_workflow(
-            Collection.run,
-            invoice_id,
+            kind.title(),
+            name,
             id=subject,
             task_queue=LIFECYCLE,
             id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,

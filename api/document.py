@@ -30,7 +30,7 @@ def document(app: FastAPI) -> dict[str, Any]:
         for name in ("HTTPValidationError", "ValidationError"):
             schemas.pop(name, None)
         for name, schema in schemas.items():
-            _describe(schema, words["fields"] | words["of"].get(name, {}))
+            describe(schema, words["fields"] | words["of"].get(name, {}))
         for operations in found["paths"].values():
             for operation in operations.values():
                 _complete(operation, words["parameters"])
@@ -50,7 +50,7 @@ def read_words() -> dict[str, dict[str, Any]]:
     return found
 
 
-def _describe(schema: dict[str, Any], words: dict[str, str]) -> None:
+def describe(schema: dict[str, Any], words: dict[str, str]) -> None:
     """Words for each field that has none: of the files, else the sentence of the shape's own words that names it."""
     for field, inner in schema.get("properties", {}).items():
         if field in words:

@@ -6,6 +6,7 @@ from datetime import date
 from decimal import Decimal
 from typing import Annotated
 
+from fastapi import Query
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, StringConstraints
 
 from billing.errors import Refused
@@ -47,6 +48,7 @@ def _currency(code: str) -> str:
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200, strip_whitespace=True)]
 Id = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.-]{1,63}$")]
 CallersId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]{1,63}$")]
+Code = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{1,63}$")]
 Country = Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}$"), Field(description="ISO 3166 code, such as DE.")]
 Currency = Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$"), Field(description="ISO 4217 code, such as EUR.")]
 KnownCurrency = Annotated[Currency, AfterValidator(_currency)]
@@ -55,6 +57,7 @@ TimeZone = Annotated[
 ]
 Day = Annotated[date, BeforeValidator(_written), AfterValidator(_in_range)]
 Moment = Annotated[AwareDatetime, BeforeValidator(_written), AfterValidator(_in_range)]
+Page = Annotated[int, Query(ge=1, le=500)]
 Seats = Annotated[Decimal, Field(ge=0, le=10**9, description="A whole number.")]
 Percent = Annotated[Decimal, Field(ge=0, le=100, description="0 to 100.")]
 LongText = Annotated[str, StringConstraints(max_length=2000)]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any
 
 import psycopg
 import structlog
@@ -18,6 +17,7 @@ from starlette.exceptions import HTTPException
 from temporalio.service import RPCError, RPCStatusCode
 
 from billing.errors import Fault, NotFound, Refused, Unavailable
+from models.misfits import misfits
 
 log = structlog.get_logger()
 
@@ -134,41 +134,21 @@ def install(app: FastAPI) -> None:
 
 
 def _faults(error: RequestValidationError) -> list[Fault]:
-    """Each field once, by its path in what was sent. Of a union, the member that the caller's `kind` names is meant."""
-    found = error.errors()
-    other_kinds = {e["loc"][:-1]: e for e in found if e["type"] == "literal_error" and e["loc"][-1] == "kind"}
-    meant = [e for e in found if not any(e["loc"][: len(other)] == other for other in other_kinds)]
-    faults: dict[str, Fault] = {}
-    for union in {member[:-1] for member in other_kinds}:
-        if not any(e["loc"][: len(union)] == union for e in meant):
-            of_union = [e for member, e in other_kinds.items() if member[:-1] == union]
-            field = _path(of_union[0], error.body)
-            faults[field] = Fault(field, "must be one of " + ", ".join(e["ctx"]["expected"] for e in of_union))
-    for e in meant:
-        field = _path(e, error.body)
-        reason = e["msg"].removeprefix("Value error, ")
-        if e["type"] == "json_invalid":
-            reason = f"is not JSON that can be read: {e['ctx']['error']}"
-        faults.setdefault(field, Fault(field, reason))
-    return list(faults.values())
-
-
-def _path(e: Mapping[str, Any], body: object) -> str:
-    """The error's place without what is not in the body: the names of a union's members."""
-    where, *rest = e["loc"]
-    if where != "body":
-        return ".".join(str(part) for part in rest) or str(where)
-    path: list[str] = []
-    at: Any = {} if e["type"] == "json_invalid" else body
-    for no, part in enumerate(rest, 1):
-        if isinstance(at, dict) and part in at:
-            at = at[part]
-        elif isinstance(at, list) and isinstance(part, int):
-            at = at[part] if part < len(at) else None
-        elif not (isinstance(at, dict) and no == len(rest) and e["type"] == "missing"):
-            continue
-        path.append(str(part))
-    return ".".join(path) or "body"
+    """Each field once: those of the body by their path in it, parameters by their names."""
+    found: list[Fault] = []
+    inside = []
+    for e in error.errors():
+        where, *rest = e["loc"]
+        if where == "body" and e["type"] != "json_invalid":
+            inside.append({**e, "loc": tuple(rest)})
+        elif where == "body":
+            found.append(Fault("body", f"is not JSON that can be read: {e['ctx']['error']}"))
+        else:
+            found.append(
+                Fault(".".join(str(part) for part in rest) or str(where), e["msg"].removeprefix("Value error, "))
+            )
+    found += [Fault(fault.field or "body", fault.reason) for fault in misfits(inside, error.body)]
+    return list({fault.field: fault for fault in reversed(found)}.values())[::-1]
 
 
 def _from_database(error: BaseException) -> JSONResponse:

@@ -4,27 +4,36 @@ from __future__ import annotations
 
 from datetime import date
 from decimal import Decimal
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 from fastapi.concurrency import run_in_threadpool
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel
 from sqlmodel import Session
 from temporalio.client import WithStartWorkflowOperation
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 
 from api.access import Database, Doors, Open, Reader, Writer, mint, patiently
+from api.agreements import (
+    AmendmentIn,
+    CancellationIn,
+    ChangeIn,
+    SubscriptionIn,
+    agreement,
+    amendment,
+    refuse_other_amendment,
+    refuse_other_cancellation,
+)
 from api.bodies import ExactRoute
-from api.fields import CallersId, Day, LongText, Percent, Seats
-from billing.amending import Change, Preview, preview
+from billing.amending import Preview, preview
+from billing.catalog import Extras
 from billing.errors import Fault, NotFound, Refused
-from billing.ids import derive
 from billing.period import local_day
 from billing.standing import Standing
 from models.amendment import Amendment, Cancellation, amendments, open_cancellation
-from models.catalog import plan
 from models.entity import entity, now_on
-from models.signing import Agreement, sign
+from models.selling import change_of, extras_of
+from models.signing import sign
 from models.standing import standing
 from models.subscription import Subscription, SubscriptionTransition, subscription, subscriptions, transitions
 from workflows.policies import LIFECYCLE
@@ -32,48 +41,6 @@ from workflows.subscription import Answer
 from workflows.subscription import Subscription as Lifecycle
 
 router = APIRouter(prefix="/v1/subscriptions", tags=["Subscriptions"], route_class=ExactRoute)
-
-
-class SubscriptionIn(BaseModel):
-    """An agreement. Bring your own `id`: sending it again changes nothing."""
-
-    model_config = ConfigDict(extra="forbid")
-    id: CallersId | None = None
-    customer: str
-    entity: str
-    plan: str
-    plan_version: int | None = None
-    seats: Seats = Decimal(1)
-    starts_on: Day
-    discount_percent: Percent = Decimal(0)
-    prepaid_credit: Annotated[Decimal, Field(ge=0, le=10**12)] = Decimal(0)
-    purchase_order: LongText | None = None
-
-
-class ChangeIn(BaseModel):
-    """What to change; what is left out stays. `effective_on` is a local day, today if left out."""
-
-    model_config = ConfigDict(extra="forbid")
-    plan: str | None = None
-    seats: Seats | None = None
-    discount_percent: Percent | None = None
-    effective_on: Day | None = None
-
-
-class AmendmentIn(ChangeIn):
-    """A change to be made. `id` is yours: it is the key under which the change happens once."""
-
-    id: CallersId | None = None
-    preview_hash: Annotated[str, StringConstraints(max_length=64)] | None = None
-
-
-class CancellationIn(BaseModel):
-    """A wish to end: at the end of what is paid, today, or on a day (the first that is not billed)."""
-
-    model_config = ConfigDict(extra="forbid")
-    id: CallersId | None = None
-    when: Literal["period_end", "now"] | Day = "period_end"
-    reason: Annotated[str, StringConstraints(min_length=1, max_length=500)]
 
 
 class SubscriptionOut(BaseModel):
@@ -84,6 +51,7 @@ class SubscriptionOut(BaseModel):
     plan_version: int
     seats: Decimal
     discount_percent: Decimal
+    extras: Extras
     billed_through: dict[str, date]
     ends_on: date | None
     history: list[SubscriptionTransition]
@@ -97,19 +65,10 @@ async def create_subscription(body: SubscriptionIn, open_: Open, key: Writer) ->
     def store() -> Subscription:
         with open_.transaction() as session:
             sub_id = body.id or mint("sub")
-            agreed = Agreement(
-                contract_id=derive("con", sub_id),
-                subscription_id=sub_id,
-                customer_id=body.customer,
-                entity_id=body.entity,
-                plan=plan(session, body.plan, body.plan_version),
-                seats=body.seats,
-                starts_on=body.starts_on,
-                discount_percent=body.discount_percent,
-                prepaid_credit=body.prepaid_credit,
-                purchase_order=body.purchase_order,
-            )
-            return sign(session, agreed, now_on(session, entity(session, body.entity).clock_id))
+            if body.id and (stands := session.get(Subscription, body.id)):
+                return stands
+            now = now_on(session, entity(session, body.entity).clock_id)
+            return sign(session, agreement(session, body, sub_id), now)
 
     row = await run_in_threadpool(store)
     async with patiently(_kept(row.id)):
@@ -144,6 +103,7 @@ def read_subscription(subscription_id: str, session: Database, key: Reader) -> S
         plan_version=one.terms.plan.version,
         seats=one.terms.seats,
         discount_percent=one.terms.discount_percent,
+        extras=extras_of(session, subscription_id, one.terms.version),
         billed_through={lane.name: lane.billed_through for lane in one.lanes},
         ends_on=ending.effective_on if ending else None,
         history=transitions(session, subscription_id),
@@ -156,7 +116,8 @@ def preview_amendment(subscription_id: str, body: ChangeIn, session: Database, k
     """What a change would cost. Nothing is stored; send the amendment with `preview_hash` to get just this."""
     one = _standing(session, subscription_id)
     now = now_on(session, one.clock_id)
-    return preview(one, _change(session, one, body, "preview", local_day(now, one.zone)), now)
+    asked = amendment(session, one, body, "preview", key)
+    return preview(one, change_of(session, asked, one.terms), now)
 
 
 @router.post("/{subscription_id}/amendments")
@@ -219,55 +180,14 @@ def _standing(session: Session, subscription_id: str) -> Standing:
     return one
 
 
-def _change(session: Session, one: Standing, body: ChangeIn, amendment_id: str, today: date) -> Change:
-    terms = one.terms
-    return Change(
-        amendment_id,
-        body.effective_on or today,
-        plan(session, body.plan) if body.plan else terms.plan,
-        terms.seats if body.seats is None else body.seats,
-        terms.discount_percent if body.discount_percent is None else body.discount_percent,
-        terms.coupons,
-    )
-
-
 def _store_amendment(session: Session, subscription_id: str, amendment_id: str, body: AmendmentIn, by: str) -> None:
     """The request as a row, before anyone is told. The same id for another request is refused."""
     one = _standing(session, subscription_id)
-    now = now_on(session, one.clock_id)
     standing_row = session.get(Amendment, amendment_id)
     if standing_row is not None:
-        _refuse_other(standing_row, subscription_id, _asked(body))
+        refuse_other_amendment(standing_row, subscription_id, body)
         return
-    wanted = plan(session, body.plan) if body.plan else None
-    session.add(
-        Amendment(
-            id=amendment_id,
-            subscription_id=subscription_id,
-            effective_on=body.effective_on or local_day(now, one.zone),
-            plan_id=wanted.plan_id if wanted else None,
-            plan_version=wanted.version if wanted else None,
-            seats=body.seats,
-            discount_percent=body.discount_percent,
-            requested_by=by,
-            requested_at=now,
-            preview_hash=body.preview_hash,
-        )
-    )
-
-
-def _asked(body: AmendmentIn) -> dict[str, object]:
-    """What the caller wrote, under the names of the stored amendment; what was left out is not compared."""
-    written = body.model_dump(exclude={"id"}, exclude_none=True)
-    return {"plan_id" if name == "plan" else name: value for name, value in written.items()}
-
-
-def _refuse_other(standing_row: Amendment | Cancellation, subscription_id: str, asked: dict[str, object]) -> None:
-    """An id is the key of one request: the same one may come again, another one may not."""
-    asked = {"subscription_id": subscription_id, **asked}
-    if other := [name for name, value in asked.items() if getattr(standing_row, name) != value]:
-        said = "belongs to a request with another " + ", ".join(other)
-        raise Refused("This id is taken.", code="conflict", faults=[Fault("id", said)], remedy="Choose a new id.")
+    session.add(amendment(session, one, body, amendment_id, by))
 
 
 def _store_cancellation(
@@ -278,10 +198,7 @@ def _store_cancellation(
     today = local_day(now, one.zone)
     standing_row = session.get(Cancellation, cancellation_id)
     if standing_row is not None:
-        asked: dict[str, object] = {"reason": body.reason}
-        if isinstance(body.when, date):
-            asked["effective_on"] = body.when
-        _refuse_other(standing_row, subscription_id, asked)
+        refuse_other_cancellation(standing_row, subscription_id, body)
         return standing_row.effective_on
     if open_cancellation(session, subscription_id) is not None:
         raise Refused("A cancellation stands already.", code="already_cancelled", remedy="Withdraw it first.")

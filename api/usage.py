@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from datetime import date, datetime
 from decimal import Decimal
+from itertools import chain
 from typing import Annotated, Any
 
 import msgspec
@@ -18,7 +20,7 @@ from api.bodies import ExactRoute, holds_nul
 from api.fields import YEARS, Day
 from billing.errors import Fault, Refused
 from billing.quantity import added_up
-from billing.usage import quantity_of
+from billing.usage import Portion, quantity_of
 from models import catalog, usage
 from models.catalog import Meter
 from models.customer import customer
@@ -117,7 +119,9 @@ def _invalid(faults: list[Fault]) -> Refused:
 
 
 def _check(session: Session, batch: EventsIn) -> None:
-    """What a meter adds up must be a number of sane size, and the day of an event one that calendars have."""
+    """What a meter adds up must be a number of sane size, its dimensions short words, and the day of an event one that
+    calendars have.
+    """
     by_type: dict[str, list[Meter]] = {}
     for meter in catalog.meters(session):
         by_type.setdefault(meter.event_type, []).append(meter)
@@ -127,21 +131,46 @@ def _check(session: Session, batch: EventsIn) -> None:
         if event.time.year not in YEARS
     ]
     faults += [
-        Fault(f"events.{i}.data.{meter.quantity_field}", reason)
+        Fault(f"events.{i}.data.{name}", reason)
         for i, event in enumerate(batch.events)
         for meter in by_type.get(event.type, ())
-        if (reason := _wrong(event.data.get(meter.quantity_field)))
+        for name, reason in _wrong_fields(meter, event.data)
     ]
     if faults:
-        raise _invalid(faults[:20])
+        raise _invalid(list(dict.fromkeys(faults))[:20])
 
 
-def _wrong(value: object) -> str:
+def _wrong_fields(meter: Meter, data: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    if reason := _wrong_quantity(data.get(meter.quantity_field)):
+        yield meter.quantity_field, reason
+    for name in meter.dimensions:
+        if reason := _wrong_dimension(data.get(name)):
+            yield name, reason
+
+
+def _wrong_dimension(value: object) -> str:
+    if value is None:
+        return ""
+    if not isinstance(value, str | int | Decimal):
+        return "must be text, a number, true or false"
+    longest = usage.LONGEST_VALUE
+    return f"must have at most {longest} characters" if len(str(value)) > longest else ""
+
+
+def _wrong_quantity(value: object) -> str:
     if value is None:
         return ""
     if isinstance(value, bool) or not isinstance(value, int | Decimal):
         return "must be a number"
     return f"must be below 10^{DIGITS}" if abs(value) >= 10**DIGITS else ""
+
+
+class PropertiesTotal(BaseModel):
+    """A meter's quantity over events with the same properties."""
+
+    properties: dict[str, str]
+    quantity: Decimal
+    events: int
 
 
 class Total(BaseModel):
@@ -150,17 +179,38 @@ class Total(BaseModel):
     meter: str
     quantity: Decimal
     days: dict[date, Decimal]
+    by_properties: list[PropertiesTotal]
 
 
 @router.get("/customers/{customer_id}/usage")
 def read_usage(customer_id: str, session: Database, key: Reader, since: Day, until: Day) -> list[Total]:
     """Folded totals by meter and local day, from `since` up to but not including `until`; live."""
     customer(session, customer_id)
-    found: dict[str, dict[date, Decimal]] = {}
+    split = {meter.id for meter in catalog.meters(session) if meter.dimensions}
+    found: dict[str, dict[date, tuple[Portion, ...]]] = {}
     for (meter, day), portions in sorted(usage.totals_of(session, [customer_id], since)[customer_id].items()):
         if day < until:
-            found.setdefault(meter, {})[day] = quantity_of(portions)
-    return [Total(meter=m, quantity=added_up(list(days.values())), days=days) for m, days in found.items()]
+            found.setdefault(meter, {})[day] = portions
+    return [
+        Total(
+            meter=meter,
+            quantity=added_up(quantity_of(portions) for portions in days.values()),
+            days={day: quantity_of(portions) for day, portions in days.items()},
+            by_properties=_by_properties(chain.from_iterable(days.values())) if meter in split else [],
+        )
+        for meter, days in found.items()
+    ]
+
+
+def _by_properties(portions: Iterable[Portion]) -> list[PropertiesTotal]:
+    """In order of names and values."""
+    found: dict[tuple[tuple[str, str], ...], list[Portion]] = {}
+    for portion in portions:
+        found.setdefault(portion.properties, []).append(portion)
+    return [
+        PropertiesTotal(properties=dict(named), quantity=quantity_of(some), events=sum(p.events for p in some))
+        for named, some in sorted(found.items())
+    ]
 
 
 class Quarantined(BaseModel):

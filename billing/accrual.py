@@ -106,7 +106,7 @@ def _delivered(standing: Standing, item: str, period: Period, earned: Money) -> 
 
 
 def _net(line: Line) -> Money:
-    return line.gross - share_off(line.gross, line.because.discount_percent)
+    return line.gross - share_off(line.gross, line.because.discount_percent, line.because.ties)
 
 
 def usage_coverage(standings: Sequence[Standing], totals: Totals) -> dict[str, Decimal]:

@@ -9,6 +9,7 @@ from datetime import date, datetime, timedelta
 from decimal import Decimal
 
 from billing import lifecycle
+from billing.catalog import NO_EXTRAS, Extras
 from billing.errors import Fault, Refused
 from billing.line import Line, discounted
 from billing.modifiers import Redeemed
@@ -23,7 +24,7 @@ from billing.terms import Terms
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """New terms from the local day `effective_on`."""
+    """New terms from the local day `effective_on`. `plan` has the `extras` in it, which are kept with the terms."""
 
     amendment_id: str
     effective_on: date
@@ -31,6 +32,7 @@ class Change:
     seats: Decimal
     discount_percent: Decimal
     coupons: tuple[Redeemed, ...] = ()
+    extras: Extras = NO_EXTRAS
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,19 +96,7 @@ def _proration(standing: Standing, after: Terms | None, on: date, cause: str) ->
 
 def billed_fees(standing: Standing) -> Sequence[BilledFee]:
     """Fees on issued invoices, and those already decided that wait for the next one."""
-    waiting = [
-        BilledFee(
-            p.line.item,
-            p.line.description,
-            p.line.period,
-            p.line.gross,
-            p.line.discount,
-            p.line.revenue,
-            p.line.because,
-        )
-        for p in standing.pending
-        if p.line.kind == "proration"
-    ]
+    waiting = [BilledFee.of(p.line) for p in standing.pending if p.line.kind == "proration"]
     return (*standing.fees, *waiting)
 
 

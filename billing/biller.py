@@ -11,7 +11,7 @@ from billing.amending import billed_fees
 from billing.credits import Grant
 from billing.ids import derive
 from billing.invoice import Heading, Invoice, assemble
-from billing.line import Line, discounted
+from billing.line import Line, discounted, with_off
 from billing.money import Money, total
 from billing.period import Period, instant
 from billing.rating import ItemWindow, rate_fixed, rate_late_usage, rated_usage, usage_windows
@@ -173,9 +173,13 @@ def whole_period(standing: Standing, totals: Totals, period: Period) -> tuple[Li
 
 
 def _spent(standing: Standing, part: Period, fresh: Sequence[Line]) -> Money:
-    """Net of all fees and usage of a period: on these lines, on issued documents, and waiting for the next."""
+    """Net of all fees and usage of a period: on these lines, on issued documents, and waiting for the next.
+
+    What is given back of a fee after an early end lies behind the part that ran, in the same period.
+    """
     found = [line.net for line in fresh if line.kind in ("recurring", "usage") and line.period.start in part]
-    found += [fee.gross - fee.discount for fee in billed_fees(standing) if fee.period.start in part]
+    whole = standing.period_at(part.start)
+    found += [fee.gross - fee.discount for fee in billed_fees(standing) if fee.period.start in whole]
     return total(found, standing.currency)
 
 
@@ -196,11 +200,16 @@ def late_usage(standing: Standing, totals: Totals) -> list[Line]:
 
 
 def _late_line(window: ItemWindow, used: Measured, billed: BilledUsage) -> Iterator[Line]:
-    """The line if the quantity differs; or, where more than the sum counts, the amount does."""
+    """The line if the quantity differs; or, where more than the sum counts, the amount does.
+
+    Of usage taken back comes back what was paid: an amount off reduces no more than there is left.
+    """
     only_the_sum = not window.item.apart and not window.item.price.counts_events()
     if used.quantity == billed.quantity and only_the_sum:
         return
     line = rate_late_usage(window, used, billed.quantity, billed.gross, billed.net_of_percent)
+    if lost := max(0, billed.amounts_off - max(0, (billed.net_of_percent + line.net).minor)):
+        line = with_off(line, Money(-lost, line.gross.currency), "amount off that has nothing left to reduce")
     if line.gross or used.quantity != billed.quantity:
         yield replace(line, key=f"{line.key}/{billed.lines}")
 

@@ -14,6 +14,8 @@ from typing import Literal
 from billing.errors import Fault, Refused
 from billing.modifiers import Coupon, Discount, Redeemed
 from billing.plan import Entitlement, Plan, PlanItem
+from billing.pricing import Flat
+from billing.quantity import product
 
 FeatureKind = Literal["switch", "limit", "value"]
 
@@ -78,6 +80,12 @@ class Offer:
     plan: Plan
     sold_from: date | None
 
+    def stands_as(self, other: Offer | None) -> bool:
+        """Whether the other says the same; versions aside, which publishing gives."""
+        return other is not None and other == Offer(
+            self.plan.named(self.plan.plan_id, other.plan.version), self.sold_from
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Catalog:
@@ -120,17 +128,31 @@ class Extras:
 NO_EXTRAS = Extras()
 
 
+@dataclass(frozen=True, slots=True)
+class ExtrasAsked:
+    """What an amendment changes in the extras: add-ons that replace the former ones (None: they stay), and coupons that
+    are redeemed besides the former ones.
+    """
+
+    add_ons: tuple[AddOnSold, ...] | None = None
+    coupons: tuple[Redeemed, ...] = ()
+
+
+def override_in_force(overrides: Iterable[Override], plan_id: str, currency: str, on: date) -> Override | None:
+    """The one that holds for terms that begin on that day: the latest to come into force, then the last by id."""
+    fitting = [o for o in overrides if (o.plan_id, o.currency) == (plan_id, currency) and o.effective_from <= on]
+    return max(fitting, key=lambda o: (o.effective_from, o.override_id), default=None)
+
+
 def composed(plan: Plan, currency: str, add_ons: Sequence[AddOn] = (), override: Override | None = None) -> Plan:
     """The plan as one customer has it: in their currency, with add-ons and overrides in its items.
 
-    Refused if something has no prices in the currency or another interval.
+    Refused if something has no prices in the currency or another interval, or if they do not go together.
     """
     found = _in_currency(plan, currency)
-    faults = [
-        Fault("add_ons", f"{a.plan.plan_id!r} is billed at another interval than {plan.plan_id!r}")
-        for a in add_ons
-        if a.plan.interval != plan.interval
-    ]
+    if not add_ons and override is None and plan.kind == "plan":
+        return found
+    faults = _misfits(plan, add_ons)
     if override is not None and override.currency != currency:
         faults.append(Fault("override", f"{override.override_id!r} is in {override.currency}, not in {currency}"))
     if faults:
@@ -148,9 +170,29 @@ def composed(plan: Plan, currency: str, add_ons: Sequence[AddOn] = (), override:
         found = replace(
             found,
             items=(*found.items, *(_of_add_on(sold, item, add_on.count) for item in sold.items)),
-            entitlements=entitled([*found.entitlements, *sold.entitlements], adding=True),
+            discounts=(*found.discounts, *(_discount_of_add_on(sold, discount) for discount in sold.discounts)),
+            entitlements=entitled([*found.entitlements, *_many(sold.entitlements, add_on.count)], adding=True),
         )
+    keys = [item.key for item in found.items]
+    if twice := sorted({key for key in keys if keys.count(key) > 1}):
+        said = Fault("add_ons", f"would give the plan two items called {', '.join(twice)}")
+        raise Refused("These cannot be sold together.", code="not_sold_together", faults=[said])
     return found
+
+
+def _misfits(plan: Plan, add_ons: Sequence[AddOn]) -> list[Fault]:
+    """Add-ons that are none, that come twice, or whose interval is another one than the plan's."""
+    faults = [] if plan.kind == "plan" else [Fault("plan", f"{plan.plan_id!r} is an add-on; it is sold with a plan")]
+    sold = [add_on.plan.plan_id for add_on in add_ons]
+    for i, add_on in enumerate(add_ons):
+        name = add_on.plan.plan_id
+        if add_on.plan.kind != "add_on":
+            faults.append(Fault(f"add_ons.{i}", f"{name!r} is a plan and no add-on"))
+        elif name in sold[:i]:
+            faults.append(Fault(f"add_ons.{i}", f"{name!r} stands more than once; give its count"))
+        elif add_on.plan.interval != plan.interval:
+            faults.append(Fault(f"add_ons.{i}", f"{name!r} is billed at another interval than {plan.plan_id!r}"))
+    return faults
 
 
 def _in_currency(plan: Plan, currency: str) -> Plan:
@@ -173,14 +215,28 @@ def _replaced(items: Sequence[PlanItem], own: Sequence[PlanItem]) -> tuple[PlanI
 
 
 def _of_add_on(plan: Plan, item: PlanItem, count: Decimal) -> PlanItem:
-    many = item.count * count if item.basis == "fixed" else item.count
+    """Fixed items are multiplied; of a flat fee, which asks no quantity, it is the amount."""
+    many = product(item.count, count) if item.basis == "fixed" else item.count
+    price = item.price
+    if isinstance(price, Flat) and item.basis == "fixed":
+        price = Flat(product(price.amount, count))
     return replace(
         item,
         key=f"{plan.plan_id}.{item.key}",
+        price=price,
         count=many,
         product=item.product or plan.product,
         origin=f"add-on {plan.plan_id}, version {plan.version}",
     )
+
+
+def _many(given: Sequence[Entitlement], count: Decimal) -> list[Entitlement]:
+    return [one if one.limit is None else replace(one, limit=product(one.limit, count)) for one in given]
+
+
+def _discount_of_add_on(plan: Plan, discount: Discount) -> Discount:
+    """It reduces the add-on's items only."""
+    return replace(discount, on=tuple(f"{plan.plan_id}.{key}" for key in discount.on or [i.key for i in plan.items]))
 
 
 def entitled(given: Iterable[Entitlement], *, adding: bool) -> tuple[Entitlement, ...]:

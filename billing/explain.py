@@ -31,7 +31,7 @@ def _sold(why: Because) -> Iterator[str]:
 
 def _quantity(why: Because) -> Iterator[str]:
     if why.meter:
-        events = f" in {why.events:,} events" if why.events else ""
+        events = f" in {why.events:,} event{'s' if why.events > 1 else ''}" if why.events else ""
         yield f"Meter {why.meter}: {_counted(why.quantity, why.unit)}{events}."
     for change in why.counted:
         yield f"Quantity {change.label}: {_counted(change.quantity, why.unit)}."

@@ -10,7 +10,7 @@ from itertools import groupby
 from typing import Literal
 
 from billing.modifiers import Adjustment, Counted
-from billing.money import Amount, Money, split, total
+from billing.money import Amount, Money, Ties, split, total
 from billing.period import Period
 from billing.plan import RevenueKind
 from billing.pricing import Step
@@ -37,6 +37,7 @@ class Because:
     where more than the sum counts. `share` is the part of the period that was charged, as 'days/days', `number` which
     period of the subscription it was, from 0. `billed_before` and `quantity_before` are what earlier lines already
     charged for the same usage, in minor units and in quantity. `taken` are amounts off, in `discount` of the line.
+    `ties` says where half a minor unit was rounded to, in the price and in the discount.
     """
 
     terms_version: int
@@ -61,11 +62,12 @@ class Because:
     number: int = 0
     origin: str = ""
     taken: tuple[Taken, ...] = ()
+    ties: Ties = "away_from_zero"
 
     @property
     def measured(self) -> Measured:
         """What the price was asked with."""
-        return Measured(self.portions) if self.portions else units(self.quantity, self.events)
+        return Measured(self.portions) if self.portions else units(self.quantity, self.events if self.meter else 1)
 
     @property
     def rounded_from(self) -> Amount:
@@ -116,21 +118,21 @@ def discounted(lines: Sequence[Line]) -> tuple[Line, ...]:
     """
     done: dict[str, Line] = {}
     reduced = [line for line in lines if line.gross and line.because.discount_percent]
-    for (percent, _), group in groupby(sorted(reduced, key=_discount_group), key=_discount_group):
+    for (percent, _, ties), group in groupby(sorted(reduced, key=_discount_group), key=_discount_group):
         members = list(group)
-        off = share_off(total([line.gross for line in members], members[0].gross.currency), percent)
+        off = share_off(total([line.gross for line in members], members[0].gross.currency), percent, ties)
         for line, share in zip(members, split(off, [abs(line.gross.minor) for line in members]), strict=True):
             done[line.key] = replace(line, discount=share)
     return tuple(done.get(line.key, line) for line in lines)
 
 
-def _discount_group(line: Line) -> tuple[Decimal, bool]:
-    return line.because.discount_percent, line.gross.minor < 0
+def _discount_group(line: Line) -> tuple[Decimal, bool, Ties]:
+    return line.because.discount_percent, line.gross.minor < 0, line.because.ties
 
 
-def share_off(gross: Money, percent: Decimal) -> Money:
+def share_off(gross: Money, percent: Decimal, ties: Ties = "away_from_zero") -> Money:
     """What `percent` takes off `gross`, rounded once; same sign."""
-    return gross.amount.times(Fraction(percent) / 100).rounded(gross.currency)
+    return gross.amount.times(Fraction(percent) / 100).rounded(gross.currency, ties)
 
 
 def amount_off(lines: Sequence[Line], off: Money, name: str, on: Sequence[str] = ()) -> tuple[Line, ...]:
@@ -143,10 +145,11 @@ def amount_off(lines: Sequence[Line], off: Money, name: str, on: Sequence[str] =
         return tuple(lines)
     left = total([line.net for line in reduced], off.currency)
     shares = split(min(off, left), [line.net.minor for line in reduced])
-    done = {line.key: _with_off(line, share, name) for line, share in zip(reduced, shares, strict=True)}
+    done = {line.key: with_off(line, share, name) for line, share in zip(reduced, shares, strict=True)}
     return tuple(done.get(line.key, line) for line in lines)
 
 
-def _with_off(line: Line, off: Money, name: str) -> Line:
+def with_off(line: Line, off: Money, name: str) -> Line:
+    """The line with an amount taken off; a negative one is taken back."""
     taken = (*line.because.taken, Taken(name, off.minor))
     return replace(line, discount=line.discount + off, because=replace(line.because, taken=taken))

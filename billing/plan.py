@@ -23,7 +23,8 @@ class PlanItem:
 
     Metered items are billed in arrears; fixed and seat items in advance unless `in_advance` is false. Seats are charged
     by the days they were agreed (`prorated`), or in arrears by the most or the mean of the period. `convert`, `free`,
-    `discounts`, `bounds` act in the order of billing/recipe.py. With `zero_line` false, no usage gives no line.
+    `discounts`, `bounds` act in the order of billing/recipe.py. With `zero_line` false, no usage gives no line, unless
+    it costs something (a minimum, a first tier's fee).
     `origin` says where the item comes from if not from the plan itself: an add-on, a customer's override.
     """
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from billing.errors import Fault, Refused
-from billing.modifiers import wrong_bounds, wrong_discounts
+from billing.modifiers import NO_BOUNDS, wrong_bounds, wrong_discounts
 from billing.money import CURRENCIES
-from billing.plan import InCurrency, Plan, PlanItem
+from billing.plan import Entitlement, InCurrency, Plan, PlanItem
 
 NO_NAMES: frozenset[str] = frozenset()
 
@@ -51,7 +51,8 @@ def plan_faults(plan: Plan, known: Known) -> Iterator[Fault]:
     if plan.product is not None and plan.product not in known.products:
         yield Fault("product", f"there is no product {plan.product!r}; create it first")
     yield from _priced_faults(plan, plan.items, known)
-    yield from _entitlement_faults(plan, known)
+    yield from entitlement_faults(plan.entitlements, known)
+    yield from _add_on_faults(plan)
     for i, other in enumerate(plan.in_currencies):
         yield from under(f"in_currencies.{i}", _currency_faults(plan, other, known))
 
@@ -106,6 +107,8 @@ def item_faults(item: PlanItem, known: Known) -> Iterator[Fault]:
         yield Fault("product", f"there is no product {item.product!r}; create it first")
     if item.seats != "prorated" and (item.basis != "seats" or item.in_advance):
         yield Fault("seats", "peak and average are known at the end: they need basis 'seats' and in_advance false")
+    if item.price.once and item.seats != "prorated":
+        yield Fault("seats", "a one-time fee is charged at once, by the seats of that day")
     if item.price.once and item.basis == "meter":
         yield Fault("price.kind", "a one-time fee has no meter")
     if not item.count.is_finite() or item.count < 0:
@@ -140,9 +143,20 @@ def _quantity_faults(item: PlanItem) -> Iterator[Fault]:
         yield Fault("free", f"a price of kind {item.price.kind!r} has no single quantity that units can be taken off")
 
 
-def _entitlement_faults(plan: Plan, known: Known) -> Iterator[Fault]:
-    named = [entitlement.feature for entitlement in plan.entitlements]
-    for i, given in enumerate(plan.entitlements):
+def _add_on_faults(plan: Plan) -> Iterator[Fault]:
+    """Bounds of all lines together are the plan's with which an add-on is sold."""
+    if plan.kind == "plan":
+        return
+    priced = [("", plan), *((f"in_currencies.{i}.", other) for i, other in enumerate(plan.in_currencies))]
+    for where, one in priced:
+        for name in ("bounds", "invoice_bounds"):
+            if getattr(one, name) != NO_BOUNDS:
+                yield Fault(f"{where}{name}", "belong to a plan; bounds of an add-on stand at its prices")
+
+
+def entitlement_faults(entitlements: Sequence[Entitlement], known: Known) -> Iterator[Fault]:
+    named = [entitlement.feature for entitlement in entitlements]
+    for i, given in enumerate(entitlements):
         at = f"entitlements.{i}"
         kind = known.features.get(given.feature)
         if kind is None:

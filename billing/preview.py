@@ -11,6 +11,7 @@ from datetime import date
 from decimal import Decimal
 
 from billing.biller import whole_period
+from billing.catalog_check import offer_faults
 from billing.errors import Fault, Refused
 from billing.explain import explain
 from billing.line import Line
@@ -18,7 +19,7 @@ from billing.modifiers import Redeemed
 from billing.money import Money, total
 from billing.period import Period
 from billing.plan import Entitlement, Plan, PlanItem
-from billing.plan_check import Known, MeterShape, check
+from billing.plan_check import Known, MeterShape
 from billing.pricing import Price
 from billing.standing import Standing
 from billing.taxes import Parties
@@ -75,13 +76,14 @@ def of_item(item: PlanItem, currency: str) -> Plan:
 
 def check_trial(trial: Trial) -> None:
     """Refuse what could not be billed, naming every fault; meters, features and products need not be there yet."""
-    items = [item for some in (trial.plan, *trial.plan.in_currencies) for item in some.items]
+    items = [*trial.plan.items, *(item for other in trial.plan.in_currencies for item in other.items)]
     meters = {
         meter: MeterShape(frozenset(item.price.dimensions()), per_event=True) for item in items for meter in item.meters
     }
     features = {given.feature: _kind(given) for given in trial.plan.entitlements}
-    products = {product for x in (trial.plan, *items) if (product := x.product)}
-    check(trial.plan, Known(meters, features, frozenset(products)))
+    products = {product for product in (trial.plan.product, *(item.product for item in items)) if product}
+    if faults := offer_faults(trial.plan, Known(meters, features, frozenset(products))):
+        raise Refused("What is tried cannot be billed as it stands.", code="invalid_plan", faults=faults)
     if not 0 <= trial.number <= MOST_PERIODS:
         raise Refused("The trial cannot be priced.", faults=[Fault("number", f"must be from 0 to {MOST_PERIODS}")])
     strange = [meter for meter in trial.usage if meter not in meters]

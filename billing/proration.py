@@ -6,18 +6,18 @@ part, each rounded directly. Days are whole and local; the day of the change bel
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
-from billing.line import Because, Line, discounted
-from billing.modifiers import exact
-from billing.money import NOTHING, Money, total
+from billing.line import Because, Line, Taken, amount_off, discounted
+from billing.modifiers import Discount, exact
+from billing.money import NOTHING, Amount, Money, total
 from billing.period import Period
 from billing.plan import PlanItem, RevenueKind
 from billing.pricing import Step
 from billing.rating import rate_fixed
-from billing.terms import Terms, Window, windows
+from billing.terms import Terms, Window, first_day, windows
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +32,19 @@ class BilledFee:
     revenue: RevenueKind
     because: Because
     product: str | None = None
+
+    @classmethod
+    def of(cls, line: Line) -> BilledFee:
+        return cls(
+            line.item,
+            line.description,
+            line.period,
+            line.gross,
+            line.discount,
+            line.revenue,
+            line.because,
+            line.product,
+        )
 
 
 MIRROR = "mirror of the unused part"
@@ -60,11 +73,13 @@ def prorate(
         for key in dict.fromkeys(fee.item for fee in billed)
         if key not in same and (line := _mirror([f for f in billed if f.item == key], rest, cause))
     ]
-    charges = []
+    charges: Sequence[Line] = ()
     if after:
         fresh = rate_fixed([*history, after], rest, whole, advance=True)
-        charges = [_charge(line, rest, cause) for line in fresh if line.item not in same]
-    return (*mirrors, *discounted(charges))
+        changed = [_charge(line, rest, cause) for line in fresh if line.item not in same]
+        holding = after.off(first_day(history), whole.start)
+        charges = _less_amounts_off(discounted(changed), _amounts_off(mirrors), holding)
+    return (*mirrors, *charges)
 
 
 def _charge(line: Line, rest: Period, cause: str) -> Line:
@@ -73,6 +88,23 @@ def _charge(line: Line, rest: Period, cause: str) -> Line:
     if line.kind == "one_time":
         return replace(line, key=key)
     return replace(line, key=key, kind="proration", description=f"{line.description}, from {rest.start}")
+
+
+def _amounts_off(mirrors: Sequence[Line]) -> Mapping[str, int]:
+    """What was given back of amounts off, by name, in minor units."""
+    found: dict[str, int] = {}
+    for taken in (taken for line in mirrors for taken in line.because.taken):
+        found[taken.name] = found.get(taken.name, 0) - taken.minor
+    return found
+
+
+def _less_amounts_off(charges: Sequence[Line], back: Mapping[str, int], holding: Sequence[Discount]) -> Sequence[Line]:
+    """Amounts off are given once a period: what mirrors took back of them goes off the new charges, if they hold."""
+    for discount in holding:
+        if charges and discount.kind == "amount" and back.get(discount.words, 0) > 0:
+            off = Money(back[discount.words], charges[0].gross.currency)
+            charges = amount_off(charges, off, discount.words, discount.on)
+    return charges
 
 
 def _same(stretches: Sequence[Window], after: Terms) -> set[str]:
@@ -101,7 +133,10 @@ def _unchanged(old: PlanItem, before: Terms, new: PlanItem, after: Terms) -> boo
 
 
 def _mirror(fees: Sequence[BilledFee], rest: Period, cause: str) -> Line | None:
-    """Gives back the unused part of one item's fees: an exact sum over them, rounded once, never more than is left."""
+    """Gives back the unused part of one item's fees: an exact sum over them, rounded once, never more than is left.
+
+    What is given back is rounded as what was billed last.
+    """
     reaching = [fee for fee in fees if fee.period.overlap(rest).days]
     if not reaching:
         return None
@@ -109,11 +144,11 @@ def _mirror(fees: Sequence[BilledFee], rest: Period, cause: str) -> Line | None:
     steps = tuple(_given_back(fee.gross, fee.period, rest) for fee in reaching)
     unused = sum((step.amount for step in steps), NOTHING)
     discounts = (_given_back(fee.discount, fee.period, rest).amount for fee in reaching)
-    discount = -sum(discounts, NOTHING).rounded(currency)
-    gross = min(-unused.rounded(currency), total([fee.gross for fee in reaching], currency))
+    last = next((f for f in reversed(reaching) if f.gross.minor > 0), reaching[-1])
+    discount = -sum(discounts, NOTHING).rounded(currency, last.because.ties)
+    gross = min(-unused.rounded(currency, last.because.ties), total([fee.gross for fee in reaching], currency))
     if not gross:
         return None
-    last = next((f for f in reversed(reaching) if f.gross.minor > 0), reaching[-1])
     return Line(
         key=f"mirror/{last.item}/{cause}",
         kind="proration",
@@ -130,11 +165,22 @@ def _mirror(fees: Sequence[BilledFee], rest: Period, cause: str) -> Line | None:
             steps=steps,
             counted=(),
             adjustments=(),
-            taken=(),
+            taken=_taken_back(reaching, rest),
             exact=exact(unused.value),
         ),
         product=last.product,
     )
+
+
+def _taken_back(fees: Sequence[BilledFee], rest: Period) -> tuple[Taken, ...]:
+    """The part of amounts off, by name, that goes with the unused days."""
+    currency, found = fees[0].gross.currency, dict[str, Amount]()
+    for fee in fees:
+        for taken in fee.because.taken:
+            back = _given_back(Money(taken.minor, currency), fee.period, rest).amount
+            found[taken.name] = found.get(taken.name, NOTHING) + back
+    rounded = {name: back.rounded(currency, fees[-1].because.ties).minor for name, back in found.items()}
+    return tuple(Taken(name, minor) for name, minor in rounded.items() if minor)
 
 
 def _given_back(billed: Money, period: Period, rest: Period) -> Step:

@@ -175,7 +175,7 @@ def rate_late_usage(window: ItemWindow, used: Measured, before: Decimal, gross: 
         kind="late_usage",
         description=f"{line.description} (received after billing)",
         gross=line.gross - gross,
-        discount=share_off(line.gross, line.because.discount_percent) - (gross - net),
+        discount=share_off(line.gross, line.because.discount_percent, line.because.ties) - (gross - net),
         because=replace(line.because, billed_before=gross.minor, quantity_before=before),
     )
 
@@ -223,4 +223,5 @@ def _because(window: ItemWindow, used: Measured, worked: Worked, share: str) -> 
         exact=exact(worked.amount.value),
         number=worked.number,
         origin=item.origin,
+        ties=terms.plan.ties,
     )

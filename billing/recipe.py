@@ -15,13 +15,14 @@ commitment of the plan; of the invoice; credits; tax. (Credits pay after tax, do
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from fractions import Fraction
 
 from billing.modifiers import Adjustment, Counted, Discount, bounded, exact
 from billing.money import Amount
 from billing.plan import PlanItem
 from billing.pricing import Step
-from billing.quantity import added_up, less, percent_of
+from billing.quantity import less, percent_of, product
 from billing.usage import Measured, Portion, units
 
 WHOLE = Fraction(1)
@@ -94,7 +95,7 @@ def _portion(item: PlanItem, portion: Portion) -> Portion:
     if portion.each is None:
         return replace(portion, quantity=item.convert.of(portion.quantity))
     each = item.convert.of(portion.each)
-    return replace(portion, each=each, quantity=added_up([each] * portion.events))
+    return replace(portion, each=each, quantity=product(each, Decimal(portion.events)))
 
 
 def _discounted(amount: Amount, item: PlanItem, cut: Fraction, number: int) -> tuple[Amount, tuple[Adjustment, ...]]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from billing.line import Because, Line, discounted
-from billing.money import NOTHING, Money, Ties
+from billing.money import NOTHING, Money
 from billing.proration import MIRROR
 from billing.rating import ItemWindow, rated
 from billing.standing import Standing
@@ -30,7 +30,7 @@ def replay(line: Line, standing: Standing) -> Difference | None:
     """The first difference of one line; None if it comes out as it is stored."""
     if line.kind == "credit_purchase":
         return None
-    return next((d for d in (*_price(line, standing), *_arithmetic(line, standing)) if d), None)
+    return next((d for d in (*_price(line, standing), *_arithmetic(line)) if d), None)
 
 
 def replay_discounts(lines: Sequence[Line]) -> dict[str, Difference]:
@@ -73,6 +73,7 @@ def _same_because(stored: Because, again: Because) -> Iterator[Difference | None
     yield from _each("step", stored.steps, again.steps)
     yield from _each("adjustment", stored.adjustments, again.adjustments)
     yield _unequal("exact amount", stored.exact, again.exact)
+    yield _unequal("ties", stored.ties, again.ties)
     yield _unequal("discount percent", stored.discount_percent, again.discount_percent)
 
 
@@ -86,7 +87,7 @@ def _unequal(where: str, stored: object, again: object) -> Difference | None:
     return None if stored == again else Difference(where, str(stored), str(again))
 
 
-def _arithmetic(line: Line, standing: Standing) -> Iterator[Difference | None]:
+def _arithmetic(line: Line) -> Iterator[Difference | None]:
     """From the steps to the money, as a reader of the line would add up."""
     why = line.because
     if line.kind != "true_up":
@@ -94,13 +95,8 @@ def _arithmetic(line: Line, standing: Standing) -> Iterator[Difference | None]:
         adjusted = steps + sum((Fraction(change.amount) for change in why.adjustments), Fraction(0))
         yield _unequal("sum of the steps", Fraction(why.exact or 0), adjusted)
     before = Money(why.billed_before, line.gross.currency)
-    rounded = why.rounded_from.rounded(line.gross.currency, _ties(line, standing))
+    rounded = why.rounded_from.rounded(line.gross.currency, why.ties)
     if line.kind != "true_up" and why.note != MIRROR:
         yield _unequal("rounded amount", line.gross + before, rounded)
     elif why.note == MIRROR:
         yield _unequal("rounded amount", max(line.gross, rounded), line.gross)
-
-
-def _ties(line: Line, standing: Standing) -> Ties:
-    found = [t.plan.ties for t in standing.history if t.version == line.because.terms_version]
-    return found[0] if found else "away_from_zero"

@@ -7,6 +7,7 @@ that stand and under those it would have. Nothing here knows who is asked to app
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date
@@ -15,13 +16,11 @@ from fractions import Fraction
 from typing import Literal
 
 from billing.amending import Change, terms_after
-from billing.errors import Fault
-from billing.line import Line, discounted
+from billing.biller import whole_period
+from billing.errors import Fault, Refused
 from billing.money import Money, total
 from billing.period import Period
 from billing.plan import Plan
-from billing.rating import rate_fixed, rated_usage, usage_windows
-from billing.spend import amounts_off, invoice_true_ups, true_ups
 from billing.standing import Standing
 from billing.terms import Terms
 from billing.usage import Totals
@@ -55,8 +54,11 @@ class Judged:
         if not rise:
             return f"the bill of {self.period} stays at {self.before}"
         turn = "rises" if rise.minor > 0 else "falls"
-        share = f" ({abs(rise.minor) * 100 // self.before.minor}%)" if self.before.minor > 0 else ""
-        return f"the bill of {self.period} {turn} from {self.before} to {self.after}{share}"
+        said = f"the bill of {self.period} {turn} from {self.before} to {self.after}"
+        if self.before.minor <= 0:
+            return said
+        whole, tenth = divmod(abs(rise.minor) * 1000 // self.before.minor, 10)
+        return f"{said} ({whole}.{tenth}%)"
 
 
 def judge(standing: Standing, change: Change, totals: Totals, guard: Guard | None, today: date) -> Judged:
@@ -73,27 +75,15 @@ def judge(standing: Standing, change: Change, totals: Totals, guard: Guard | Non
 def period_bill(standing: Standing, terms: Terms, totals: Totals, period: Period) -> Money:
     """What a whole `period` costs before tax, had `terms` held in all of it: its fees and usage, as one invoice.
 
-    One-time fees count where the terms bring them in, and not where the subscription has had them already.
+    One-time fees count where the terms bring them in, and not where the subscription has had them already. A percentage
+    is rounded over these lines; an invoice that also has the next period's fees may differ from it by a minor unit.
     """
-    held = replace(terms, version=standing.terms.version + 1, effective_on=period.start)
-    as_if = replace(standing, history=(*standing.history, held))
     had = {item.key for one in standing.history for item in one.plan.items}
-    found: list[Line] = [
-        *rate_fixed(as_if.history, period, period, advance=True),
-        *rate_fixed(as_if.history, period, period, advance=False),
-        *rated_usage(usage_windows(as_if.history, period, period), totals),
-    ]
-    lines = list(discounted([line for line in found if line.kind != "one_time" or line.item not in had]))
-    lines = list(amounts_off(as_if, _boundary(held.plan, period), lines))
-    repeated = total([line.net for line in lines if line.kind != "one_time"], standing.currency)
-    lines += true_ups(as_if, period, repeated)
-    lines += invoice_true_ups(as_if, lines, period)
-    return total([line.net for line in lines], standing.currency)
-
-
-def _boundary(plan: Plan, period: Period) -> date:
-    """The day at which amounts off count as given in `period`: its first, or its end if all is billed in arrears."""
-    return period.start if any(item.advance for item in plan.items) else period.end
+    items = tuple(item for item in terms.plan.items if not (item.price.once and item.key in had))
+    version = standing.terms.version + 1
+    held = replace(terms, version=version, effective_on=period.start, plan=replace(terms.plan, items=items))
+    as_if = replace(standing, history=(*standing.history, held))
+    return total([line.net for line in whole_period(as_if, totals, period)], standing.currency)
 
 
 def last_whole_period(standing: Standing, today: date) -> Period:
@@ -118,6 +108,15 @@ def move_day(audience: Audience, on: date, standing: Standing, today: date) -> d
         return earliest
     period = standing.period_at(earliest)
     return earliest if period.start == earliest else period.end
+
+
+def to_be_moved(answer: str) -> bool:
+    """What a person decided about a held move: the first word is `move` or `leave`. Refused if it is neither."""
+    word = re.match(r"\s*(move|leave)\b", answer, re.IGNORECASE)
+    if word is None:
+        fault = Fault("answer", "must begin with the word move or leave; a reason may follow")
+        raise Refused("The answer does not say what to do.", code="unclear_answer", faults=[fault])
+    return word[1].lower() == "move"
 
 
 def in_share(name: str, percent: Decimal) -> bool:

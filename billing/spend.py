@@ -146,6 +146,7 @@ def _line(cause: _Cause, spent: Money, reached: Money, period: Period, terms: Te
             quantity=spent.major,
             exact=cause.amount,
             note=f"{spent} charged for the {'period' if level == PLAN else 'invoice'}; {cause.label}",
+            ties=terms.plan.ties,
         ),
         product=terms.plan.product,
     )

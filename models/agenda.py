@@ -16,8 +16,8 @@ from sqlmodel import Field, Session, SQLModel
 from models.database import cursor
 from models.values import moment
 
-Kind = Literal["activate", "amendment", "end", "collect", "close"]
-RANKS: dict[Kind, int] = {"activate": 10, "amendment": 10, "end": 10, "collect": 70, "close": 90}
+Kind = Literal["rollout", "activate", "amendment", "end", "collect", "close"]
+RANKS: dict[Kind, int] = {"rollout": 5, "activate": 10, "amendment": 10, "end": 10, "collect": 70, "close": 90}
 
 
 class Agenda(SQLModel, table=True):
@@ -54,6 +54,28 @@ def plan_ahead(
         " values (%s, %s, %s, %s, %s, %s, %s) on conflict do nothing",
         (subject, cause, due_at, RANKS[kind], kind, entity_id, clock_id),
     )
+
+
+def plan_many(
+    session: Session, kind: Kind, ahead: Sequence[tuple[str, str, datetime]], entity_id: str, clock_id: str | None
+) -> None:
+    """The same for many, as (subject, cause, due at), in one statement."""
+    if ahead:
+        cursor(session).execute(
+            "insert into agenda (subject, cause, due_at, rank, kind, entity_id, clock_id)"
+            " select a.subject, a.cause, a.due_at, %s, %s, %s, %s"
+            " from unnest(%s::text[], %s::text[], %s::timestamptz[]) a (subject, cause, due_at)"
+            " order by 1, 2 on conflict do nothing",
+            (RANKS[kind], kind, entity_id, clock_id, *(list(column) for column in zip(*ahead, strict=True))),
+        )
+
+
+def open_causes(session: Session, subject: str) -> list[str]:
+    """What is open for a subject, parked rows too, soonest first."""
+    rows = cursor(session).execute(
+        "select cause from agenda where subject = %s and done_at is null order by due_at, rank, cause", (subject,)
+    )
+    return [cause for (cause,) in rows]
 
 
 def due_for(session: Session, subjects: Sequence[str], now: datetime) -> list[Due]:
@@ -95,6 +117,16 @@ def drop(session: Session, subject: str, kind: Kind, at: datetime) -> None:
         "update agenda set done_at = %s, outcome = 'dropped' where subject = %s and kind = %s and done_at is null",
         (at, subject, kind),
     )
+
+
+def drop_many(session: Session, dropped: Sequence[tuple[str, str]], at: datetime) -> None:
+    """Take these open rows, as (subject, cause), off the agenda."""
+    if dropped:
+        cursor(session).execute(
+            "update agenda set done_at = %s, outcome = 'dropped' where done_at is null"
+            " and (subject, cause) in (select * from unnest(%s::text[], %s::text[]))",
+            (at, *(list(column) for column in zip(*dropped, strict=True))),
+        )
 
 
 def park(session: Session, subject: str, parked: bool) -> None:

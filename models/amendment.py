@@ -10,7 +10,8 @@ from sqlalchemy import Column
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field, Session, SQLModel, col, select
 
-from models.values import moment
+from billing.catalog import ExtrasAsked
+from models.values import Whole, moment
 
 
 class Amendment(SQLModel, table=True):
@@ -24,6 +25,7 @@ class Amendment(SQLModel, table=True):
     plan_version: int | None = None
     seats: Decimal | None = None
     discount_percent: Decimal | None = None
+    extras: ExtrasAsked | None = Field(default=None, sa_column=Column(Whole(ExtrasAsked)))
     requested_by: str
     requested_at: datetime = moment()
     preview_hash: str | None = None

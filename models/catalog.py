@@ -1,22 +1,60 @@
-"""The catalog: meters and plans. A plan's content is stored whole, by version, and never edited."""
+"""The catalog: meters, and what can be sold. What is published never changes, and what was sold keeps its version.
+
+Plans are in models/plan.py, the other entries in models/entry.py; here is what concerns them together.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import datetime
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from datetime import date, datetime
+from typing import Literal
 
-from sqlalchemy import Column
-from sqlmodel import Field, Session, SQLModel, col, func, select
+from sqlalchemy import ARRAY, Column, Text
+from sqlmodel import Field, Session, SQLModel, col, select
 
-from billing.errors import NotFound
+from billing import catalog
+from billing.catalog import Catalog, Feature, Offer, Override, Product
+from billing.catalog_check import (
+    catalog_faults,
+    coupon_faults,
+    feature_faults,
+    offer_faults,
+    override_faults,
+)
+from billing.errors import Fault, Refused
+from billing.modifiers import Coupon
 from billing.plan import Plan
-from billing.plan_check import Known, MeterShape, check
+from billing.plan_check import Known, MeterShape
 from models.database import cursor
-from models.values import Whole, moment, read
+from models.entry import COUPONS, FEATURES, OVERRIDES, PRODUCTS
+from models.plan import AT_ONCE, PlanVersion, add_version, latest, newest_plans, plan, plan_versions, plans, sales, sell
+
+__all__ = [
+    "AT_ONCE",
+    "Meter",
+    "PlanVersion",
+    "Published",
+    "apply",
+    "decide_sale",
+    "known",
+    "latest",
+    "live",
+    "meters",
+    "plan",
+    "plan_versions",
+    "plans",
+    "publish",
+    "put_coupon",
+    "put_feature",
+    "put_override",
+    "put_product",
+    "sell",
+]
 
 
 class Meter(SQLModel, table=True):
-    """Adds up `quantity_field` of the events of one type."""
+    """Adds up `quantity_field` of the events of one type, by values of `dimensions`, and by event if `per_event`."""
 
     __tablename__ = "meter"
     id: str = Field(primary_key=True)
@@ -24,17 +62,21 @@ class Meter(SQLModel, table=True):
     event_type: str
     quantity_field: str
     unit: str
+    dimensions: list[str] = Field(default_factory=list, sa_column=Column(ARRAY(Text), nullable=False))
+    per_event: bool = False
 
 
-class PlanVersion(SQLModel, table=True):
-    """A published version of a plan."""
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What publishing changed: a new entry, a changed one, or (sale) only the day from which a plan is sold.
 
-    __tablename__ = "plan"
-    plan_id: str = Field(primary_key=True)
-    version: int = Field(primary_key=True)
-    currency: str
-    content: Plan = Field(sa_column=Column(Whole(Plan), nullable=False))
-    published_at: datetime = moment()
+    `version` is the one that stands now; meters have none.
+    """
+
+    kind: Literal["product", "feature", "meter", "coupon", "plan", "override"]
+    id: str
+    what: Literal["new", "changed", "sale"]
+    version: int | None = None
 
 
 def meters(session: Session) -> list[Meter]:
@@ -43,52 +85,158 @@ def meters(session: Session) -> list[Meter]:
 
 def known(session: Session) -> Known:
     """What a plan may name."""
-    return Known({meter.id: MeterShape() for meter in meters(session)}, {})
-
-
-def publish(session: Session, draft: Plan, at: datetime) -> Plan:
-    """The plan as its next version; the same content again is the version that stands."""
-    check(draft, known(session))
-    cursor(session).execute("select pg_advisory_xact_lock(hashtext(%s))", (f"plan/{draft.plan_id}",))
-    newest = latest(session, draft.plan_id)
-    if newest and newest == draft.named(draft.plan_id, newest.version):
-        return newest
-    plan = draft.named(draft.plan_id, newest.version + 1 if newest else 1)
-    session.add(
-        PlanVersion(plan_id=plan.plan_id, version=plan.version, currency=plan.currency, content=plan, published_at=at)
+    return Known(
+        {m.id: MeterShape(frozenset(m.dimensions), m.per_event) for m in meters(session)},
+        {f.feature_id: f.kind for f in FEATURES.newest(session)},
+        frozenset(p.product_id for p in PRODUCTS.newest(session)),
     )
-    return plan
 
 
-def latest(session: Session, plan_id: str) -> Plan | None:
-    newest = select(func.max(PlanVersion.version)).where(PlanVersion.plan_id == plan_id)
-    version = session.exec(newest).one()
-    return None if version is None else plan(session, plan_id, version)
+def publish(session: Session, draft: Plan, at: datetime, sold_from: date | None = AT_ONCE) -> Plan:
+    """The plan as its next version, sold from that day on (None: not yet); the same content again is no new version."""
+    _lock(session)
+    faults = offer_faults(draft, known(session), latest(session, draft.plan_id))
+    _refuse(faults, f"The plan {draft.plan_id!r} cannot be billed as it stands.", "invalid_plan")
+    found, _ = add_version(session, draft, at)
+    sell(session, found.plan_id, found.version, sold_from, at)
+    return found
 
 
-def plan(session: Session, plan_id: str, version: int | None = None) -> Plan:
-    """That version, or the newest one."""
-    if version is None:
-        newest = latest(session, plan_id)
-        if newest is None:
-            raise NotFound("plan", plan_id)
-        return newest
-    row = session.get(PlanVersion, (plan_id, version))
-    if row is None:
-        raise NotFound("plan", f"{plan_id} version {version}")
-    return row.content
+def decide_sale(session: Session, plan_id: str, version: int, since: date | None, at: datetime, cause: str) -> bool:
+    """From when on a published version is sold, or (None) that it is not; whether that is a change."""
+    _lock(session)
+    return sell(session, plan_id, version, since, at, cause)
 
 
-def plans(session: Session) -> list[Plan]:
-    rows = session.exec(select(PlanVersion).order_by(col(PlanVersion.plan_id), col(PlanVersion.version)))
-    return [row.content for row in rows]
+def put_product(session: Session, product: Product, at: datetime) -> Product:
+    _lock(session)
+    PRODUCTS.put(session, product, at)
+    return product
 
 
-def plan_versions(session: Session, wanted: Sequence[tuple[str, int]]) -> dict[tuple[str, int], Plan]:
-    """Many versions in one read."""
-    rows = cursor(session).execute(
-        "select plan_id, version, content from plan where (plan_id, version) in"
-        " (select * from unnest(%s::text[], %s::int[]))",
-        ([p for p, _ in wanted], [v for _, v in wanted]),
+def put_feature(session: Session, feature: Feature, at: datetime) -> Feature:
+    """The feature by that name from now on; its kind and unit stay as they are."""
+    _lock(session)
+    standing = next((f for f in FEATURES.newest(session) if f.feature_id == feature.feature_id), None)
+    _refuse(feature_faults(feature, standing), f"The feature {feature.feature_id!r} cannot be so.", "invalid_feature")
+    FEATURES.put(session, feature, at)
+    return feature
+
+
+def put_coupon(session: Session, coupon: Coupon, at: datetime) -> Coupon:
+    """The coupon for whoever redeems it from now on."""
+    _lock(session)
+    _refuse(coupon_faults(coupon), f"The coupon {coupon.coupon_id!r} cannot be redeemed so.", "invalid_coupon")
+    COUPONS.put(session, coupon, at)
+    return coupon
+
+
+def put_override(session: Session, override: Override, at: datetime) -> Override:
+    """The override for terms that are agreed from now on."""
+    _lock(session)
+    newest = latest(session, override.plan_id)
+    offered = {newest.plan_id: newest} if newest else {}
+    customers = _existing_customers(session, [override])
+    faults = override_faults(override, offered, customers, known(session))
+    _refuse(faults, f"The override {override.override_id!r} cannot be billed as it stands.", "invalid_override")
+    OVERRIDES.put(session, override, at)
+    return override
+
+
+def live(session: Session) -> Catalog:
+    """The whole catalog as it is now, each kind in order of id."""
+    since = sales(session)
+    return Catalog(
+        products=tuple(PRODUCTS.newest(session)),
+        features=tuple(FEATURES.newest(session)),
+        meters=live_meters(session),
+        coupons=tuple(COUPONS.newest(session)),
+        offers=tuple(Offer(p, since.get((p.plan_id, p.version))) for p in newest_plans(session)),
+        overrides=tuple(OVERRIDES.newest(session)),
     )
-    return {(plan_id, version): read(Plan, content) for plan_id, version, content in rows}
+
+
+def live_meters(session: Session) -> tuple[catalog.Meter, ...]:
+    """Every meter as the engine knows it, in order of id."""
+    return tuple(_value(meter) for meter in sorted(meters(session), key=lambda meter: meter.id))
+
+
+def apply(session: Session, draft: Catalog, at: datetime) -> list[Published]:
+    """Publish what differs from the live catalog, and say what did. All of it, or nothing: refused with every fault.
+
+    What the draft does not have stays as it is. Versions in the draft do not count; publishing gives them.
+    """
+    _lock(session)
+    standing = live(session)
+    faults = catalog_faults(draft, standing, _existing_customers(session, draft.overrides))
+    _refuse(faults, "The catalog cannot be published as it stands.", "invalid_catalog")
+    done = _put_entries(session, draft, at)
+    done += _put_meters(session, draft.meters)
+    offered = {offer.plan.plan_id: offer for offer in standing.offers}
+    for offer in draft.offers:
+        if offer.stands_as(offered.get(offer.plan.plan_id)):
+            continue
+        found, fresh = add_version(session, offer.plan, at)
+        sold = sell(session, found.plan_id, found.version, offer.sold_from, at)
+        if fresh:
+            done.append(Published("plan", found.plan_id, "new" if found.version == 1 else "changed", found.version))
+        elif sold:
+            done.append(Published("plan", found.plan_id, "sale", found.version))
+    for override in draft.overrides:
+        done += _published("override", override.override_id, OVERRIDES.put(session, override, at))
+    return done
+
+
+def _put_entries(session: Session, draft: Catalog, at: datetime) -> list[Published]:
+    done: list[Published] = []
+    for product in draft.products:
+        done += _published("product", product.product_id, PRODUCTS.put(session, product, at))
+    for feature in draft.features:
+        done += _published("feature", feature.feature_id, FEATURES.put(session, feature, at))
+    for coupon in draft.coupons:
+        done += _published("coupon", coupon.coupon_id, COUPONS.put(session, coupon, at))
+    return done
+
+
+def _published(kind: Literal["product", "feature", "coupon", "override"], key: str, version: int) -> list[Published]:
+    return [Published(kind, key, "new" if version == 1 else "changed", version)] if version else []
+
+
+def _put_meters(session: Session, wanted: Iterable[catalog.Meter]) -> list[Published]:
+    """New ones are made; of those that exist, only the name may differ by now."""
+    done: list[Published] = []
+    for meter in wanted:
+        standing = session.get(Meter, meter.meter_id)
+        if standing is None:
+            fields = asdict(meter) | {"id": meter.meter_id, "dimensions": list(meter.dimensions)}
+            del fields["meter_id"]
+            session.add(Meter(**fields))
+            done.append(Published("meter", meter.meter_id, "new"))
+        elif standing.name != meter.name:
+            standing.name = meter.name
+            done.append(Published("meter", meter.meter_id, "changed"))
+    session.flush()
+    return done
+
+
+def _value(row: Meter) -> catalog.Meter:
+    return catalog.Meter(
+        row.id, row.name, row.event_type, row.quantity_field, row.unit, tuple(row.dimensions), row.per_event
+    )
+
+
+def _existing_customers(session: Session, overrides: Sequence[Override]) -> set[str]:
+    wanted = list({override.customer_id for override in overrides})
+    rows = cursor(session).execute("select id from customer where id = any(%s)", (wanted,))
+    return {customer_id for (customer_id,) in rows}
+
+
+def _lock(session: Session) -> None:
+    """One at a time may publish; until the commit."""
+    cursor(session).execute("select pg_advisory_xact_lock(hashtext('catalog'))")
+
+
+def _refuse(faults: Iterable[Fault], reason: str, code: str) -> None:
+    if found := list(faults):
+        remedy = "Mend the named fields and send it again; nothing was stored."
+        raise Refused(reason, code=code, faults=found, remedy=remedy)

@@ -81,6 +81,7 @@ class InvoiceLine(SQLModel, table=True):
     currency: str
     revenue: str
     because: Because = Field(sa_column=Column(Whole(Because), nullable=False))
+    product_id: str | None = None
 
     @property
     def value(self) -> Line:
@@ -95,6 +96,7 @@ class InvoiceLine(SQLModel, table=True):
             discount=Money(self.discount_minor, self.currency),
             revenue=self.revenue,  # type: ignore[arg-type]
             because=self.because,
+            product=self.product_id,
         )
 
 
@@ -171,7 +173,7 @@ _INVOICE = (
 ).split()
 _LINE = (
     "id invoice_id no subscription_id kind item description period_start period_end meter_id quantity gross_minor"
-    " discount_minor currency revenue because"
+    " discount_minor currency revenue because product_id"
 ).split()
 _TAX = "invoice_id no category jurisdiction percent base_minor tax_minor note".split()
 
@@ -253,6 +255,7 @@ def _line_row(d: Document, no: int, line: Line) -> tuple[object, ...]:
         head.currency,
         line.revenue,
         copied(line.because),
+        line.product,
     )
 
 

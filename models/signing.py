@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from decimal import Decimal
 
 from sqlmodel import Session
 
+from billing.catalog import AddOnSold, Extras
 from billing.errors import Fault, Refused
 from billing.ids import derive
 from billing.line import Because, Line
@@ -16,9 +17,10 @@ from billing.period import Period, instant, local_day, zone
 from billing.plan import Plan
 from models import agenda
 from models.customer import customer, lock_roots
-from models.entity import LegalEntity, entity
+from models.entity import LegalEntity, entity, now_on
+from models.entry import redeem
 from models.invoice import PendingItem
-from models.standing import metered_elsewhere
+from models.selling import Redeeming, Sold, coupons_of, metered_elsewhere, sold
 from models.subscription import Contract, Subscription, SubscriptionTerms, SubscriptionTransition
 
 MOST_SEATS = 10**9
@@ -27,7 +29,10 @@ MOST_CREDIT = 10**12
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """What was agreed. Ids are the caller's, so that agreeing twice is agreeing once."""
+    """What was agreed. Ids are the caller's, so that agreeing twice is agreeing once.
+
+    `plan` is the version as published. `currency` is the seller's functional one unless said otherwise.
+    """
 
     contract_id: str
     subscription_id: str
@@ -41,6 +46,9 @@ class Agreement:
     purchase_order: str | None = None
     crm: str | None = None
     deal_id: str | None = None
+    add_ons: tuple[AddOnSold, ...] = ()
+    coupons: tuple[str, ...] = ()
+    currency: str | None = None
 
 
 def sign(session: Session, agreed: Agreement, now: datetime) -> Subscription:
@@ -54,14 +62,17 @@ def sign(session: Session, agreed: Agreement, now: datetime) -> Subscription:
     seller = entity(session, agreed.entity_id)
     buyer = customer(session, agreed.customer_id)
     lock_roots(session, [buyer.root_id])
-    _check(agreed, seller, local_day(now, zone(buyer.time_zone)))
-    refuse_double_metering(session, buyer.id, agreed.subscription_id, agreed.plan, agreed.starts_on)
+    today = local_day(now, zone(buyer.time_zone))
+    agreed = replace(agreed, currency=agreed.currency or seller.functional_currency)
+    _check(agreed, seller, today)
+    its = _sold(session, agreed, today)
+    refuse_double_metering(session, buyer.id, agreed.subscription_id, its.plan, agreed.starts_on)
     session.add(
         Contract(
             id=agreed.contract_id,
             customer_id=buyer.id,
             entity_id=seller.id,
-            currency=agreed.plan.currency,
+            currency=its.plan.currency,
             signed_at=now,
             payment_terms_days=seller.payment_terms_days,
             purchase_order=agreed.purchase_order,
@@ -77,7 +88,7 @@ def sign(session: Session, agreed: Agreement, now: datetime) -> Subscription:
         root_id=buyer.root_id,
         entity_id=seller.id,
         clock_id=seller.clock_id,
-        currency=agreed.plan.currency,
+        currency=its.plan.currency,
         time_zone=buyer.time_zone,
         anchor=agreed.starts_on,
         interval_unit=agreed.plan.interval.unit,
@@ -87,7 +98,8 @@ def sign(session: Session, agreed: Agreement, now: datetime) -> Subscription:
     )
     session.add(row)
     session.flush()
-    session.add_all(_first_rows(agreed, now))
+    session.add_all(_first_rows(agreed, its, now))
+    redeem(session, row.id, its.extras.coupons, agreed.contract_id, now)
     agenda.plan_ahead(
         session,
         f"subscription/{row.id}",
@@ -100,13 +112,27 @@ def sign(session: Session, agreed: Agreement, now: datetime) -> Subscription:
     return row
 
 
+def today_of(session: Session, entity_id: str, customer_id: str) -> date:
+    """The customer's day on the clock of that legal entity: the day on which plans have to be sold."""
+    where = zone(customer(session, customer_id).time_zone)
+    return local_day(now_on(session, entity(session, entity_id).clock_id), where)
+
+
+def _sold(session: Session, agreed: Agreement, today: date) -> Sold:
+    """The plan with what belongs to it on its first day; refused if it does not go together."""
+    currency = agreed.currency or agreed.plan.currency
+    by = Redeeming(agreed.subscription_id, currency, today, agreed.starts_on)
+    extras = Extras(agreed.add_ons, None, coupons_of(session, agreed.coupons, by))
+    return sold(session, agreed.customer_id, agreed.plan, currency, agreed.starts_on, extras)
+
+
 def refuse_double_metering(session: Session, customer_id: str, subscription_id: str, plan: Plan, since: date) -> None:
     """Refuse a plan whose meters another subscription of the customer prices on `since` or later."""
     taken = metered_elsewhere(session, customer_id, subscription_id, since)
     faults = [
-        Fault("plan", f"prices the meter {item.meter!r}, as {taken[item.meter]} does already")
-        for item in plan.items
-        if item.meter in taken
+        Fault("plan", f"prices the meter {meter!r}, as {taken[meter]} does already")
+        for meter in sorted({meter for item in plan.items for meter in item.meters})
+        if meter in taken
     ]
     if faults:
         raise Refused(
@@ -119,13 +145,11 @@ def refuse_double_metering(session: Session, customer_id: str, subscription_id: 
 
 def _check(agreed: Agreement, seller: LegalEntity, today: date) -> None:
     faults: list[Fault] = []
-    if agreed.plan.currency != seller.functional_currency:
-        faults.append(
-            Fault(
-                "plan",
-                f"is priced in {agreed.plan.currency}, but {seller.id} keeps books in {seller.functional_currency}",
-            )
-        )
+    books = f"{seller.id} keeps books in {seller.functional_currency}"
+    if agreed.currency != seller.functional_currency:
+        faults.append(Fault("currency", f"cannot be {agreed.currency}: {books}"))
+    elif agreed.currency not in agreed.plan.currencies:
+        faults.append(Fault("plan", f"is priced in {', '.join(agreed.plan.currencies)}, but {books}"))
     if not 0 <= agreed.seats <= MOST_SEATS or agreed.seats % 1:
         faults.append(Fault("seats", f"must be a whole number from zero to {MOST_SEATS:,}"))
     if not 0 <= agreed.discount_percent <= 100:
@@ -143,13 +167,15 @@ def _credit_faults(agreed: Agreement) -> list[Fault]:
     if not 0 <= agreed.prepaid_credit <= MOST_CREDIT:
         return [Fault("prepaid_credit", f"must be an amount from zero to {MOST_CREDIT:,}")]
     try:
-        Money.of(agreed.prepaid_credit, agreed.plan.currency)
+        Money.of(agreed.prepaid_credit, agreed.currency or agreed.plan.currency)
     except Refused as refusal:
         return [Fault("prepaid_credit", refusal.reason)]
     return []
 
 
-def _first_rows(agreed: Agreement, now: datetime) -> list[SubscriptionTerms | SubscriptionTransition | PendingItem]:
+def _first_rows(
+    agreed: Agreement, its: Sold, now: datetime
+) -> list[SubscriptionTerms | SubscriptionTransition | PendingItem]:
     rows: list[SubscriptionTerms | SubscriptionTransition | PendingItem] = [
         SubscriptionTerms(
             subscription_id=agreed.subscription_id,
@@ -159,6 +185,7 @@ def _first_rows(agreed: Agreement, now: datetime) -> list[SubscriptionTerms | Su
             plan_version=agreed.plan.version,
             seats=agreed.seats,
             discount_percent=agreed.discount_percent,
+            extras=its.extras,
             cause=agreed.contract_id,
         ),
         SubscriptionTransition(
@@ -172,7 +199,7 @@ def _first_rows(agreed: Agreement, now: datetime) -> list[SubscriptionTerms | Su
         ),
     ]
     if agreed.prepaid_credit:
-        line = _credit_purchase(agreed)
+        line = _credit_purchase(agreed, its.plan.currency)
         rows.append(
             PendingItem(
                 id=derive("pnd", agreed.subscription_id, line.key),
@@ -185,8 +212,8 @@ def _first_rows(agreed: Agreement, now: datetime) -> list[SubscriptionTerms | Su
     return rows
 
 
-def _credit_purchase(agreed: Agreement) -> Line:
-    price = Money.of(agreed.prepaid_credit, agreed.plan.currency)
+def _credit_purchase(agreed: Agreement, currency: str) -> Line:
+    price = Money.of(agreed.prepaid_credit, currency)
     return Line(
         key=f"credit/{agreed.contract_id}",
         kind="credit_purchase",

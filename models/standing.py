@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from datetime import date
 from decimal import Decimal
 from typing import Any
 
@@ -19,8 +18,9 @@ from billing.quantity import added_up
 from billing.standing import FEES_REACH, BilledUsage, Lane, PendingLine, Standing
 from billing.taxes import Parties
 from billing.terms import Terms
-from models.catalog import plan_versions
 from models.database import cursor
+from models.plan import plan_versions
+from models.selling import extras_from, put_together, versions_in
 from models.values import read
 
 _HEAD = """
@@ -39,6 +39,12 @@ def standings(session: Session, root_ids: Sequence[str], entity_id: str | None =
     where = "s.root_id = any(%s) and (%s::text is null or s.entity_id = %s)"
     heads = cursor(session).execute(_HEAD.format(where=where), (list(root_ids), entity_id, entity_id)).fetchall()
     return _complete(session, heads)
+
+
+def running_of(session: Session, customer_id: str) -> list[Standing]:
+    """The customer's subscriptions that have begun and not ended, on whatever clock."""
+    heads = cursor(session).execute(_HEAD.format(where="s.customer_id = %s and s.state = 'active'"), (customer_id,))
+    return _complete(session, heads.fetchall())
 
 
 def standing(session: Session, subscription_id: str) -> Standing | None:
@@ -70,7 +76,8 @@ def _complete(session: Session, heads: Iterable[tuple[Any, ...]]) -> list[Standi
     ids = list(found)
     if not ids:
         return []
-    histories, lanes, pending = _histories(session, ids), _lanes(session, ids), _pending(session, ids)
+    histories = _histories(session, {key: one.currency for key, one in found.items()})
+    lanes, pending = _lanes(session, ids), _pending(session, ids)
     fees, usage, true_ups = _billed(session, found)
     return [
         replace(
@@ -86,20 +93,25 @@ def _complete(session: Session, heads: Iterable[tuple[Any, ...]]) -> list[Standi
     ]
 
 
-def _histories(session: Session, ids: list[str]) -> dict[str, list[Terms]]:
+def _histories(session: Session, currencies: dict[str, str]) -> dict[str, list[Terms]]:
+    """Every version of the terms of these subscriptions, given with their currencies; plans as they are priced."""
     rows = (
         cursor(session)
         .execute(
-            "select subscription_id, version, effective_on, plan_id, plan_version, seats, discount_percent"
+            "select subscription_id, version, effective_on, plan_id, plan_version, seats, discount_percent, extras"
             " from subscription_terms where subscription_id = any(%s) order by subscription_id, version",
-            (ids,),
+            (list(currencies),),
         )
         .fetchall()
     )
-    plans = plan_versions(session, sorted({(row[3], row[4]) for row in rows}))
+    every = [extras_from(row[7]) for row in rows]
+    plans = {**plan_versions(session, sorted({(row[3], row[4]) for row in rows})), **versions_in(session, every)}
     found: dict[str, list[Terms]] = defaultdict(list)
-    for key, version, effective_on, plan_id, plan_version, seats, discount in rows:
-        found[key].append(Terms(version, effective_on, plans[plan_id, plan_version], seats, discount))
+    for (key, version, effective_on, plan_id, plan_version, seats, discount, _), extras in zip(
+        rows, every, strict=True
+    ):
+        priced = put_together(plans[plan_id, plan_version], currencies[key], extras, plans)
+        found[key].append(Terms(version, effective_on, priced, seats, discount, extras.coupons))
     return found
 
 
@@ -135,7 +147,7 @@ def _billed(session: Session, standings: dict[str, Standing]) -> tuple[dict[str,
     """
     rows = cursor(session).execute(
         "select l.subscription_id, l.kind, l.item, l.description, l.period_start, l.period_end, l.quantity,"
-        " l.gross_minor, l.discount_minor, l.currency, l.revenue, l.because"
+        " l.gross_minor, l.discount_minor, l.currency, l.revenue, l.because, l.product_id"
         " from invoice_line l join billing_lane b on b.subscription_id = l.subscription_id and b.lane = 'arrears'"
         " where l.subscription_id = any(%s) and l.kind not in ('credit_purchase', 'one_time')"
         " and (l.kind in ('usage', 'late_usage', 'true_up') or l.period_end > b.billed_through - %s)"
@@ -145,10 +157,13 @@ def _billed(session: Session, standings: dict[str, Standing]) -> tuple[dict[str,
     fees: dict[str, list[BilledFee]] = defaultdict(list)
     usage: Windows = defaultdict(dict)
     true_ups: Windows = defaultdict(dict)
-    for key, kind, item, description, start, end, quantity, gross_minor, discount_minor, currency, revenue, why in rows:
-        period, gross, discount = Period(start, end), Money(gross_minor, currency), Money(discount_minor, currency)
+    for key, kind, item, description, start, end, quantity, *amounts, currency, revenue, why, product in rows:
+        period = Period(start, end)
+        gross, discount = (Money(minor, currency) for minor in amounts)
         if kind in ("recurring", "proration"):
-            fees[key].append(BilledFee(item, description, period, gross, discount, revenue, read(Because, why)))
+            fees[key].append(
+                BilledFee(item, description, period, gross, discount, revenue, read(Because, why), product)
+            )
             continue
         billed = true_ups[key] if kind == "true_up" else usage[key]
         before = billed.get((item, period)) or _nothing(item, period, currency)
@@ -166,21 +181,3 @@ def _billed(session: Session, standings: dict[str, Standing]) -> tuple[dict[str,
 
 def _nothing(item: str, period: Period, currency: str) -> BilledUsage:
     return BilledUsage(item, period, Decimal(0), Money.zero(currency), Money.zero(currency), 0)
-
-
-def metered_elsewhere(session: Session, customer_id: str, subscription_id: str, since: date) -> dict[str, str]:
-    """Meters that the customer's other subscriptions price on `since` or later, each with the subscription that does.
-
-    A customer's usage of a meter is billed by one subscription; a second one would bill it again.
-    """
-    rows = cursor(session).execute(
-        "select distinct item ->> 'meter', t.subscription_id from subscription_terms t"
-        " join subscription s on s.id = t.subscription_id"
-        " left join cancellation k on k.subscription_id = s.id and k.applied_at is not null"
-        " join plan p on p.plan_id = t.plan_id and p.version = t.plan_version,"
-        " jsonb_array_elements(p.content -> 'items') item"
-        " where s.customer_id = %s and s.id <> %s and item ->> 'meter' is not null"
-        " and (k.effective_on is null or k.effective_on > %s)",
-        (customer_id, subscription_id, since),
-    )
-    return dict(rows.fetchall())

@@ -6,14 +6,16 @@ from collections.abc import Sequence
 from datetime import date, datetime
 from decimal import Decimal
 
+from sqlalchemy import Column
 from sqlmodel import Field, Session, SQLModel, col, select
 
 from billing import lifecycle
+from billing.catalog import NO_EXTRAS, Extras
 from billing.errors import NotFound
 from billing.lifecycle import Event
 from billing.standing import Lane, Standing, next_bill_at
 from models.database import cursor
-from models.values import moment
+from models.values import Whole, moment
 
 
 class Contract(SQLModel, table=True):
@@ -74,6 +76,7 @@ class SubscriptionTerms(SQLModel, table=True):
     plan_version: int
     seats: Decimal
     discount_percent: Decimal
+    extras: Extras = Field(default=NO_EXTRAS, sa_column=Column(Whole(Extras), nullable=False))
     cause: str
 
 
@@ -87,6 +90,14 @@ class BillingLane(SQLModel, table=True):
     clock_id: str | None = Field(default=None, foreign_key="test_clock.id")
     billed_through: date
     next_bill_at: datetime | None = moment()
+
+
+class UsageSeen(SQLModel, table=True):
+    """Of a subscription that has ended: how many events of its days were there when it was last billed."""
+
+    __tablename__ = "usage_seen"
+    subscription_id: str = Field(primary_key=True, foreign_key="subscription.id")
+    events: int
 
 
 def subscription(session: Session, subscription_id: str) -> Subscription:
@@ -135,14 +146,25 @@ def set_lanes(session: Session, moved: Sequence[tuple[Standing, Lane]]) -> None:
         )
 
 
-# A subscription that has ended has no lane that is due; its usage may still arrive.
+def see_usage(session: Session, seen: Sequence[tuple[str, int]]) -> None:
+    """Write down how many events of the days of ended subscriptions were looked at: they are due again if more come."""
+    if seen:
+        cursor(session).execute(
+            "insert into usage_seen (subscription_id, events) select * from unnest(%s::text[], %s::bigint[]) order by 1"
+            " on conflict (subscription_id) do update set events = excluded.events",
+            [list(column) for column in zip(*seen, strict=True)],
+        )
+
+
+# A subscription that has ended has no lane that is due; its usage may still arrive. Whatever arrives is a further
+# event, also what moves usage between properties and adds up to nothing, or what comes for days that have no line.
 _LATE_AFTER_THE_END = """
-  select s.root_id from subscription s cross join lateral (
-    select meter_id, period_start, period_end, sum(quantity) as billed from invoice_line l
-    where l.subscription_id = s.id and meter_id is not null group by 1, 2, 3) w
-  where s.entity_id = %(entity)s and s.state = 'ended' and w.billed <> coalesce(
-    (select sum(t.quantity) from usage_total t where t.customer_id = s.customer_id and t.meter_id = w.meter_id
-      and t.day >= w.period_start and t.day < w.period_end), 0)
+  select s.root_id from subscription s
+  join billing_lane l on l.subscription_id = s.id and l.lane = 'arrears'
+  left join usage_seen u on u.subscription_id = s.id
+  where s.entity_id = %(entity)s and s.state = 'ended' and coalesce(u.events, 0) <> coalesce(
+    (select sum(t.events) from usage_total t
+      where t.customer_id = s.customer_id and t.day >= s.anchor and t.day < l.billed_through), 0)
 """
 
 

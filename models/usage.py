@@ -13,7 +13,7 @@ from sqlalchemy import ARRAY, Column, Text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field, Session, SQLModel
 
-from billing.usage import Portion, Totals
+from billing.usage import NO_PROPERTIES, Portion, Totals
 from models.database import cursor
 from models.values import moment
 
@@ -35,12 +35,18 @@ class UsageEvent(SQLModel, table=True):
 
 
 class UsageTotal(SQLModel, table=True):
-    """A meter's sum over one local day of one customer."""
+    """A meter's sum over one local day of one customer, over events with the same properties.
+
+    `properties` are the values of the meter's dimensions; `each` is the quantity of every one of these events, if the
+    meter keeps events apart, else 0.
+    """
 
     __tablename__ = "usage_total"
     customer_id: str = Field(primary_key=True, foreign_key="customer.id")
     meter_id: str = Field(primary_key=True, foreign_key="meter.id")
     day: date = Field(primary_key=True)
+    properties: Any = Field(primary_key=True, sa_type=JSONB)
+    each: Decimal = Field(primary_key=True)
     quantity: Decimal
     events: int
 
@@ -79,6 +85,9 @@ class Received:
     quarantined: int
 
 
+LONGEST_VALUE = 100
+"""A dimension's value has at most so many characters as text; a longer one in quarantine counts as none."""
+
 _ENCODER = msgspec.json.Encoder(decimal_format="number")
 
 _STORE = """
@@ -100,12 +109,18 @@ with sent as (
                and jsonb_typeof(p.data -> m.quantity_field) = 'number' order by 1)
   from placed p where customer_id is not null order by source, id
   on conflict do nothing returning customer_id, day, data, meters
-), folded as (
-  insert into usage_total as t (customer_id, meter_id, day, quantity, events)
-  select k.customer_id, m.id, k.day, sum((k.data ->> m.quantity_field)::numeric), count(*)
+), counted as (
+  select k.customer_id, m.id as meter_id, k.day, m.per_event, (k.data ->> m.quantity_field)::numeric as quantity,
+         case when m.dimensions = '{}' then '{}' else coalesce(
+           (select jsonb_object_agg(name, k.data ->> name) from unnest(m.dimensions) as d (name)
+            where jsonb_typeof(k.data -> name) in ('string', 'number', 'boolean')
+            and length(k.data ->> name) <= %(longest)s), '{}') end as properties
   from kept k join meter m on m.id = any(k.meters)
-  group by 1, 2, 3 order by 1, 2, 3
-  on conflict (customer_id, meter_id, day) do update
+), folded as (
+  insert into usage_total as t (customer_id, meter_id, day, properties, each, quantity, events)
+  select customer_id, meter_id, day, properties, case when per_event then quantity else 0 end, sum(quantity), count(*)
+  from counted group by 1, 2, 3, 4, 5 order by 1, 2, 3, 4, 5
+  on conflict (customer_id, meter_id, day, properties, each) do update
     set quantity = t.quantity + excluded.quantity, events = t.events + excluded.events
 ), strange as (
   insert into usage_quarantine (source, id, subject, event, reason)
@@ -124,7 +139,8 @@ def receive(session: Session, events: Sequence[Event]) -> Received:
 
     Duplicates are known by (source, id), whatever their content. An event of an unknown customer goes to
     quarantine. A meter counts an event only if the event has its quantity, as a number, and only from the meter's
-    making on: what a stored event was counted by is written on it.
+    making on: what a stored event was counted by is written on it. Of the meter's dimensions, those count that the
+    event has, as text, number or truth.
     """
     return _store(
         session,
@@ -137,7 +153,7 @@ def _store(session: Session, sent: Sequence[tuple[str, str, str, str, datetime, 
     columns = zip(*sent, strict=True) if sent else [()] * 6
     names = ("source", "id", "subject", "type", "occurred_at", "data")
     parameters = {name: list(column) for name, column in zip(names, columns, strict=True)}
-    row = cursor(session).execute(_STORE, parameters).fetchone()
+    row = cursor(session).execute(_STORE, {**parameters, "longest": LONGEST_VALUE}).fetchone()
     assert row is not None
     accepted, quarantined = row
     return Received(accepted, len(sent) - accepted - quarantined, quarantined)
@@ -184,14 +200,16 @@ def quarantined(session: Session, limit: int) -> list[tuple[str, str, str, str, 
 def totals_of(session: Session, customer_ids: Sequence[str], since: date | None = None) -> dict[str, Totals]:
     """Folded usage of many customers: customer to (meter, day) to portions."""
     rows = cursor(session).execute(
-        "select customer_id, meter_id, day, quantity, events from usage_total where customer_id = any(%s)"
-        " and (%s::date is null or day >= %s)",
+        "select t.customer_id, t.meter_id, t.day, t.quantity, t.events, nullif(t.properties, '{}'),"
+        " case when m.per_event then t.each end from usage_total t join meter m on m.id = t.meter_id"
+        " where t.customer_id = any(%s) and (%s::date is null or t.day >= %s)",
         (list(customer_ids), since, since),
     )
-    found: dict[str, dict[tuple[str, date], tuple[Portion, ...]]] = {customer_id: {} for customer_id in customer_ids}
-    for customer_id, meter, day, quantity, events in rows:
-        found[customer_id][meter, day] = (Portion(quantity, events),)
-    return dict(found)
+    found: dict[str, dict[tuple[str, date], list[Portion]]] = {customer_id: {} for customer_id in customer_ids}
+    for customer_id, meter, day, quantity, events, properties, each in rows:
+        named = tuple(sorted(properties.items())) if properties else NO_PROPERTIES
+        found[customer_id].setdefault((meter, day), []).append(Portion(quantity, events, named, each))
+    return {customer_id: {key: tuple(some) for key, some in mine.items()} for customer_id, mine in found.items()}
 
 
 def events_folded(session: Session, customer_ids: Sequence[str]) -> dict[str, Decimal]:

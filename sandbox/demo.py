@@ -222,11 +222,18 @@ class Month:
         ledger = f"/v1/entities/{self.entity}/ledger"
         show.journal(self.console, self.door.get(f"{ledger}/{month}/journal?limit=1000"))
         show.trial_balance(self.console, self.door.get(f"{ledger}/{self.scenario.next_month:%Y-%m}/trial-balance"))
+        self._replay()
         pdf = self.stack.folder.parent / "demo-invoice.pdf"
         mine = [i for i in self._invoices() if i["subscription_id"] == self.subscription][-1]
         pdf.write_bytes(self.door.bytes(f"/v1/invoices/{mine['id']}/pdf"))
         at = self.stack.addresses
         show.addresses(self.console, at.api_url, at.temporal_ui_url, pdf, self.stack.folder / "erp")
+
+    def _replay(self) -> None:
+        again = [self.door.get(f"/v1/invoices/{issued['id']}/replay") for issued in self._invoices()]
+        lines = sum(len(one["lines"]) for one in again)
+        same = "the same to the cent" if all(one["same"] for one in again) else "NOT THE SAME"
+        self.console.print(f"\n  replayed from what is stored: {lines} lines of {len(again)} invoices, {same}")
 
     def _invoices(self) -> list[Json]:
         found: list[Json] = self.door.get("/v1/invoices")

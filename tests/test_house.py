@@ -51,7 +51,7 @@ NOT_CALLED_IN_THE_ENGINE = {"open", "print", "input", "datetime.now", "datetime.
 SDKS = {"stripe", "simple_salesforce"}
 FORBIDDEN_NAMES = {"utils", "common", "core", "helpers", "services", "base", "manager"}
 AT_THE_TOP = {*ROOMS, "sandbox", "clients", "tests", "benchmarks", "docs", ".ci", "cli"} | set(
-    "cli.py worker.py settings.py observability.py pyproject.toml constraints.txt Makefile README.md LICENSE Dockerfile"
+    "worker.py settings.py observability.py pyproject.toml constraints.txt Makefile README.md LICENSE Dockerfile"
     " docker-compose.yml .gitignore .dockerignore".split()
 )
 MADE_BY_TOOLS = {".git", ".env", "dist", "build"}

@@ -50,6 +50,7 @@ ROWS = {
     "pending_item": "to_jsonb(t)",
     "agenda": "to_jsonb(t)",
     "usage_total": "to_jsonb(t)",
+    "usage_seen": "to_jsonb(t)",
     "month_close": "to_jsonb(t) - 'approved_with'",
     "tie_out": "to_jsonb(t)",
     "outbox": "jsonb_build_array(id, door, payload, delivered_at is not null)",

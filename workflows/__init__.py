@@ -11,11 +11,23 @@ from workflows.billing_run import BillingRun
 from workflows.collection import Collection
 from workflows.monthly_close import MonthlyClose
 from workflows.onboarding import Onboarding
+from workflows.rollout import Rollout
 from workflows.standing_duties import Courier, CrmIntake, Sweep
 from workflows.subscription import Subscription
 from workflows.test_clock import TestClock
 
-WORKFLOWS = (BillingRun, Collection, Courier, CrmIntake, MonthlyClose, Onboarding, Subscription, Sweep, TestClock)
+WORKFLOWS = (
+    BillingRun,
+    Collection,
+    Courier,
+    CrmIntake,
+    MonthlyClose,
+    Onboarding,
+    Rollout,
+    Subscription,
+    Sweep,
+    TestClock,
+)
 
 
 def runner() -> SandboxedWorkflowRunner:

@@ -55,8 +55,8 @@ class Charged:
 class Model(ABC):
     """What a pricing model is asked. The first two differ in every model; the others have these answers unless said.
 
-    A model is a frozen dataclass with a literal `kind`. Its `charge` mirrors: what a negative correction takes back
-    is what the same quantity cost.
+    A model is a frozen dataclass with a literal `kind`. Its `charge` takes totals, which a correction may bring below
+    zero; what an event that takes something back costs is the model's to say.
     """
 
     __slots__ = ()
@@ -78,6 +78,10 @@ class Model(ABC):
 
     def per_event(self) -> bool:
         """Whether it looks at each event's quantity; the meter must keep events apart."""
+        return False
+
+    def counts_events(self) -> bool:
+        """Whether it asks how many events there were, whatever they add up to."""
         return False
 
     def meters(self) -> tuple[str, ...]:

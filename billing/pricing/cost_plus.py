@@ -8,7 +8,7 @@ from typing import Literal
 
 from billing.errors import Fault
 from billing.pricing.charged import Charged, Model, Step, wrong_prices
-from billing.quantity import product
+from billing.quantity import percent_of, product
 from billing.usage import Measured
 
 
@@ -20,12 +20,15 @@ class CostPlus(Model):
     fee_per_event: Decimal = Decimal(0)
     kind: Literal["cost_plus"] = "cost_plus"
 
+    def counts_events(self) -> bool:
+        return bool(self.fee_per_event)
+
     def charge(self, used: Measured) -> Charged:
         fees = product(self.fee_per_event, Decimal(used.events))
         return Charged(
             (
                 Step(used.quantity, Decimal(1), label="cost"),
-                Step(used.quantity, self.margin_percent.scaleb(-2), fees, label="margin"),
+                Step(used.quantity, percent_of(self.margin_percent, Decimal(1)), fees, label="margin"),
             )
         )
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
-from functools import cache
+from functools import lru_cache
 
 from billing.errors import Refused
 from billing.quantity import in_steps
@@ -66,7 +66,7 @@ class Expression:
     work_out: Callable[[Values], Fraction]
 
 
-@cache
+@lru_cache(maxsize=1000)
 def read(text: str) -> Expression:
     """Raises Unreadable, with the place."""
     if len(text) > MOST_CHARACTERS:

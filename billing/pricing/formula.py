@@ -10,9 +10,11 @@ from typing import Literal
 from billing.errors import Fault, Refused
 from billing.pricing.charged import Charged, Model, Step
 from billing.pricing.expression import Unreadable, read, worked_out
+from billing.quantity import decimal_of
 from billing.usage import Measured
 
 OWN = ("quantity", "events")
+TRIED = (0, 1, 1_000_000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,9 @@ class Formula(Model):
     def meters(self) -> tuple[str, ...]:
         return tuple(named.meter for named in self.quantities)
 
+    def counts_events(self) -> bool:
+        return "events" in _asked(self.expression)
+
     def charge(self, used: Measured) -> Charged:
         values = {"quantity": Fraction(used.quantity), "events": Fraction(used.events)}
         values |= {named.name: Fraction(used.of(named.meter)) for named in self.quantities}
@@ -52,6 +57,8 @@ class Formula(Model):
         for i, named in enumerate(self.quantities):
             if names.count(named.name) > 1:
                 found.append(Fault(f"quantities.{i}.name", f"{named.name!r} is taken"))
+            if self.meters().count(named.meter) > 1:
+                found.append(Fault(f"quantities.{i}.meter", f"{named.meter!r} has more than one name"))
         try:
             strange = sorted(read(self.expression).names - set(names))
         except Unreadable as error:
@@ -59,13 +66,19 @@ class Formula(Model):
         if strange:
             found.append(Fault("expression", f"asks for {', '.join(strange)}; there are {', '.join(names)}"))
             return tuple(found)
-        try:
-            at_zero = worked_out(self.expression, dict.fromkeys(names, Fraction(0)))
-        except Refused as refusal:
-            return (*found, Fault("expression", f"cannot price zero usage: {refusal.reason}"))
-        if at_zero < 0 and not negative:
-            found.append(Fault("expression", "is negative at zero usage (`allow_negative` of the item permits it)"))
-        return tuple(found)
+        return (*found, *self._tried(names, negative))
+
+    def _tried(self, names: list[str], negative: bool) -> tuple[Fault, ...]:
+        """What it says of no usage, of little and of much: a formula cannot be proved, but it can be tried."""
+        for quantity in TRIED:
+            try:
+                amount = worked_out(self.expression, dict.fromkeys(names, Fraction(quantity)))
+            except Refused as refusal:
+                return (Fault("expression", f"cannot price a usage of {quantity:,}: {refusal.reason}"),)
+            if amount < 0 and not negative:
+                said = f"is negative at a usage of {quantity:,} (`allow_negative` of the item permits it)"
+                return (Fault("expression", said),)
+        return ()
 
 
 def _asked(expression: str) -> frozenset[str]:
@@ -73,4 +86,4 @@ def _asked(expression: str) -> frozenset[str]:
 
 
 def _plain(value: Fraction) -> str:
-    return f"{value.numerator:,}" if value.denominator == 1 else f"{Decimal(value.numerator) / value.denominator:,f}"
+    return f"{value.numerator:,}" if value.denominator == 1 else f"{decimal_of(value):,f}"

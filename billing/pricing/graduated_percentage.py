@@ -9,6 +9,7 @@ from typing import Literal
 from billing.errors import Fault
 from billing.pricing.charged import Charged, Model, Step
 from billing.pricing.tiers import passed, wrong_tiers
+from billing.quantity import percent_of
 from billing.usage import Measured
 
 
@@ -30,7 +31,7 @@ class GraduatedPercentage(Model):
 
     def charge(self, used: Measured) -> Charged:
         tiers = passed(self.tiers, used.quantity)
-        return Charged(tuple(Step(inside, t.percent.scaleb(-2), t.flat_fee) for t, inside in tiers))
+        return Charged(tuple(Step(inside, percent_of(t.percent, Decimal(1)), t.flat_fee) for t, inside in tiers))
 
     def faults(self, *, negative: bool = False) -> tuple[Fault, ...]:
         return wrong_tiers(self.tiers, ["percent", "flat_fee"], negative=negative)

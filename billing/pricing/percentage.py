@@ -1,7 +1,8 @@
 """A percentage of what was transacted, with a fee for each transaction, a free part, and bounds per transaction.
 
 The quantity is money in the currency of the plan. Transactions count in order of their local day, within a day from
-the smallest on; a refund of a transaction is one with a negative amount and takes back what the transaction cost.
+the smallest on. A refund is a transaction with a negative amount: it takes back what a transaction of that amount, had
+it been the last one, cost, and gives back what that used of the free part.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from fractions import Fraction
 from typing import Literal
 
 from billing.errors import Fault
@@ -37,7 +39,7 @@ class Percentage(Model):
     def charge(self, used: Measured) -> Charged:
         if self.per_event():
             return Charged(tuple(_added(self._each(used))))
-        return Charged((Step(used.quantity, self.percent.scaleb(-2)),))
+        return Charged((Step(used.quantity, percent_of(self.percent, Decimal(1))),))
 
     def per_event(self) -> bool:
         """For anything but the bare percentage, single transactions have to be known."""
@@ -47,22 +49,30 @@ class Percentage(Model):
         seen = _Seen()
         for portion in used.own:
             amount = portion.each if portion.each is not None else portion.quantity
-            transactions = portion.events
-            if not transactions:
-                continue
-            free = self._wholly_free(seen, amount, transactions)
-            if free:
-                yield Step(product(amount, Decimal(free)), Decimal(0), label="free")
-                seen.took(amount, free)
-            rest = transactions - free
-            if rest and (part := self._part_free(seen, amount)):
-                yield Step(part, Decimal(0), label="free")
-                yield from self._bounded(less(amount, part), 1)
-                seen.took(amount, 1)
-                rest -= 1
-            if rest:
-                yield from self._bounded(amount, rest)
-                seen.took(amount, rest)
+            if amount < 0:
+                seen.took(amount, portion.events, -1)
+                refunded = self._taken(replace(seen), amount.copy_abs(), portion.events)
+                yield from (replace(s, quantity=_less(s.quantity), flat_fee=_less(s.flat_fee)) for s in refunded)
+            else:
+                yield from self._taken(seen, amount, portion.events)
+
+    def _taken(self, seen: _Seen, amount: Decimal, transactions: int) -> Iterator[Step]:
+        """`transactions` of `amount` each, after what was seen."""
+        if not transactions:
+            return
+        free = self._wholly_free(seen, amount, transactions)
+        if free:
+            yield Step(product(amount, Decimal(free)), Decimal(0), label="free")
+            seen.took(amount, free)
+        rest = transactions - free
+        if rest and (part := self._part_free(seen, amount)):
+            yield Step(part, Decimal(0), label="free")
+            yield self._bounded(less(amount, part), 1)
+            seen.took(amount, 1)
+            rest -= 1
+        if rest:
+            yield self._bounded(amount, rest)
+            seen.took(amount, rest)
 
     def _wholly_free(self, seen: _Seen, amount: Decimal, transactions: int) -> int:
         """How many of so many transactions of this amount come within the free part."""
@@ -71,7 +81,7 @@ class Percentage(Model):
             allowed.append(max(0, self.free_transactions - seen.transactions))
         if self.free_amount:
             left = less(self.free_amount, seen.amount)
-            allowed.append(0 if left < amount else transactions if amount <= 0 else int(left // amount))
+            allowed.append(0 if left < amount else transactions if not amount else Fraction(left) // Fraction(amount))
         return min([transactions, *allowed]) if allowed else 0
 
     def _part_free(self, seen: _Seen, amount: Decimal) -> Decimal:
@@ -80,17 +90,15 @@ class Percentage(Model):
             return Decimal(0)
         return max(Decimal(0), min(less(self.free_amount, seen.amount), amount))
 
-    def _bounded(self, amount: Decimal, transactions: int) -> Iterator[Step]:
-        """`transactions` of `amount` each; bounds hold for what each costs, and mirror for refunds."""
-        cost = added_up((percent_of(self.percent, abs(amount)), self.fixed_fee))
-        sign = -1 if amount < 0 else 1
+    def _bounded(self, amount: Decimal, transactions: int) -> Step:
+        """`transactions` of `amount` each; bounds hold for what each costs."""
+        cost = added_up((percent_of(self.percent, amount), self.fixed_fee))
         if self.minimum_per_transaction is not None and cost < self.minimum_per_transaction:
-            yield Step(Decimal(sign * transactions), self.minimum_per_transaction, label="at the minimum")
-        elif self.maximum_per_transaction is not None and cost > self.maximum_per_transaction:
-            yield Step(Decimal(sign * transactions), self.maximum_per_transaction, label="at the maximum")
-        else:
-            fees = product(self.fixed_fee, Decimal(sign * transactions))
-            yield Step(product(amount, Decimal(transactions)), self.percent.scaleb(-2), fees, label="by the percentage")
+            return Step(Decimal(transactions), self.minimum_per_transaction, label="at the minimum")
+        if self.maximum_per_transaction is not None and cost > self.maximum_per_transaction:
+            return Step(Decimal(transactions), self.maximum_per_transaction, label="at the maximum")
+        fees, rate = product(self.fixed_fee, Decimal(transactions)), percent_of(self.percent, Decimal(1))
+        return Step(product(amount, Decimal(transactions)), rate, fees, label="by the percentage")
 
     def faults(self, *, negative: bool = False) -> tuple[Fault, ...]:
         names = ["percent", "fixed_fee", "minimum_per_transaction", "maximum_per_transaction"]
@@ -112,9 +120,15 @@ class _Seen:
     transactions: int = 0
     amount: Decimal = Decimal(0)
 
-    def took(self, amount: Decimal, transactions: int) -> None:
-        self.transactions += transactions
+    def took(self, amount: Decimal, transactions: int, each: Literal[1, -1] = 1) -> None:
+        """So many transactions of `amount` more; `each` counts -1 where they are refunds."""
+        self.transactions += transactions * each
         self.amount = added_up((self.amount, product(amount, Decimal(transactions))))
+
+
+def _less(figure: Decimal) -> Decimal:
+    """The same taken back; exact, as a sign in front would not be."""
+    return figure.copy_negate() if figure else figure
 
 
 def _added(steps: Iterator[Step]) -> list[Step]:

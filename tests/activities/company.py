@@ -138,7 +138,7 @@ class Company:
                 subscription_id=key,
                 customer_id=customer,
                 entity_id=self.entity,
-                plan=plan(session, plan_id),
+                plan=plan(session, plan_id, more.pop("plan_version", None)),
                 seats=more.pop("seats", Decimal(1)),
                 starts_on=starts_on,
                 **more,

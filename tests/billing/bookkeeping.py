@@ -20,6 +20,7 @@ from billing.ids import derive
 from billing.invoice import Invoice
 from billing.journal import Capture, Entry, credits_drawn, invoice_issued, payment_captured, revenue_recognised
 from billing.line import Because, Line
+from billing.modifiers import Redeemed
 from billing.money import Money, total
 from billing.period import Interval, Period, instant, local_day
 from billing.plan import Plan
@@ -47,6 +48,7 @@ class Agreement:
     buyer_verified: bool = False
     payment_terms_days: int = 14
     ends_on: date | None = None
+    coupons: tuple[Redeemed, ...] = ()
 
 
 def signed(agreement: Agreement, name: str = "sub_1") -> Standing:
@@ -67,7 +69,7 @@ def signed(agreement: Agreement, name: str = "sub_1") -> Standing:
         payment_terms_days=agreement.payment_terms_days,
         parties=Parties(agreement.seller, agreement.buyer, agreement.buyer_verified),
         ends_on=agreement.ends_on,
-        history=(Terms(1, agreement.anchor, plan, agreement.seats, agreement.discount_percent),),
+        history=(Terms(1, agreement.anchor, plan, agreement.seats, agreement.discount_percent, agreement.coupons),),
         lanes=(Lane("advance", agreement.anchor), Lane("arrears", agreement.anchor)),
     )
 
@@ -101,7 +103,10 @@ class Books:
         self.subscriptions[self.current] = changed
 
     def use(self, meter: str, day: date, quantity: Decimal) -> None:
-        self.totals[meter, day] = (*self.totals.get((meter, day), ()), Portion(quantity))
+        self.put(meter, day, Portion(quantity))
+
+    def put(self, meter: str, day: date, portion: Portion) -> None:
+        self.totals[meter, day] = (*self.totals.get((meter, day), ()), portion)
 
     def bill(self, at: datetime) -> Invoice | None:
         """Bill, twice with the same answer, and write it down; then there is nothing left to bill."""
@@ -275,11 +280,7 @@ class Books:
         true_ups = {(u.item, u.period): u for u in standing.true_ups}
         for line in document.lines:
             if line.kind in ("recurring", "proration"):
-                fees.append(
-                    BilledFee(
-                        line.item, line.description, line.period, line.gross, line.discount, line.revenue, line.because
-                    )
-                )
+                fees.append(BilledFee.of(line))
             elif line.kind in ("usage", "late_usage"):
                 b = usage.get((line.item, line.period))
                 usage[line.item, line.period] = _with(line, b, line.quantity)

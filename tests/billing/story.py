@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -19,13 +20,17 @@ from billing.errors import Refused
 from billing.invoice import Invoice
 from billing.journal import Entry
 from billing.line import Line
-from billing.money import Money
+from billing.modifiers import Bounds, Coupon, Discount, Redeemed
+from billing.money import Money, Ties
 from billing.period import Interval, instant
 from billing.plan import Plan, PlanItem
 from billing.plan_check import Known, MeterShape, check
 from billing.pricing import Flat, Graduated, PerUnit, Price, Tier
+from billing.quantity import product
 from billing.taxes import TaxRate
+from billing.usage import Portion
 from models.tax import seed_rates
+from models.values import adapter, read
 from tests.billing.bookkeeping import Agreement, Books, signed
 
 RATES = [TaxRate(r.country, r.percent, r.valid_from, r.valid_until) for r in seed_rates()]
@@ -34,7 +39,11 @@ Told = dict[str, Any]
 
 def tell(path: Path) -> None:
     """Go through the story step by step; an assertion fails where the engine tells it differently."""
-    story: Told = tomllib.loads(path.read_text(), parse_float=Decimal)
+    tell_life(tomllib.loads(path.read_text(), parse_float=Decimal))
+
+
+def tell_life(story: Told) -> None:
+    """The same for a story that is read already."""
     assert story.keys() == {"story", "plans", "agreed", "steps"}, "a story has these four parts"
     plans = {name: _plan(name, told) for name, told in story["plans"].items()}
     agreed = {
@@ -50,14 +59,80 @@ def _several(told: Told | list[Told]) -> list[Told]:
 
 
 def _plan(name: str, told: Told) -> Plan:
+    """A plan with items in short or as they are published; bounds, discounts and ties in the published words."""
     count, unit = str(told.get("every", "1 month")).split()
     items = tuple(_item(dict(item)) for item in told["items"])
     plan = Plan(name, 1, name, told.get("currency", "EUR"), items, Interval(unit.rstrip("s"), int(count)))  # type: ignore[arg-type]
-    check(plan, Known({meter: MeterShape() for item in items for meter in item.meters}, {}))
+    others = {key: value for key, value in told.items() if key not in ("every", "items", "currency")}
+    assert others.keys() <= {"bounds", "invoice_bounds", "discounts", "ties"}, f"{name} says {sorted(others)}"
+    kinds = {"bounds": Bounds, "invoice_bounds": Bounds, "discounts": tuple[Discount, ...], "ties": Ties}
+    plan = replace(plan, **{key: as_published(kinds[key], value) for key, value in others.items()})
+    check(plan, known_to([plan]))
     return plan
 
 
+def known_to(plans: Sequence[Plan]) -> Known:
+    """Meters of the shape that these plans ask for."""
+    shapes: dict[str, MeterShape] = {}
+    for item in (item for plan in plans for item in plan.items):
+        for meter in item.meters:
+            before = shapes.get(meter, MeterShape())
+            dimensions = before.dimensions.union(item.price.dimensions())
+            shapes[meter] = MeterShape(dimensions, before.per_event or item.price.per_event())
+    return Known(shapes, {})
+
+
+def as_published(of: Any, told: Any) -> Any:
+    """An engine value from its published shape; TOML has no null, so a last tier leaves `up_to` out."""
+    told = _with_last_tier(told)
+    value = read(of, told)
+    _assert_all_read(told, adapter(of).dump_python(value), "")
+    return value
+
+
+def _with_last_tier(told: Any) -> Any:
+    if isinstance(told, list):
+        return [_with_last_tier(one) for one in told]
+    if not isinstance(told, dict):
+        return told
+    done = {key: _with_last_tier(value) for key, value in told.items()}
+    if isinstance(tiers := done.get("tiers"), list):
+        done["tiers"] = [{"up_to": None} | tier for tier in tiers]
+    return done
+
+
+def _assert_all_read(told: Any, seen: Any, where: str) -> None:
+    """A misspelt word in a story would otherwise say nothing, unnoticed."""
+    if isinstance(told, dict):
+        assert told.keys() <= seen.keys(), f"{where} has no {sorted(told.keys() - seen.keys())}"
+        for key, value in told.items():
+            _assert_all_read(value, seen[key], f"{where}.{key}")
+    elif isinstance(told, list):
+        for i, (value, of) in enumerate(zip(told, seen, strict=True)):
+            _assert_all_read(value, of, f"{where}.{i}")
+
+
+def priced_item(told: Told) -> PlanItem:
+    """A plan's item as it is published."""
+    item: PlanItem = as_published(PlanItem, told)
+    return item
+
+
+def told_portions(told: Sequence[Told]) -> tuple[Portion, ...]:
+    """Portions of usage; properties are a table. With `each` and `events` the quantity follows."""
+    found = []
+    for one in told:
+        fields = dict(one)
+        if "each" in fields and "quantity" not in fields:
+            fields["quantity"] = product(Decimal(fields["each"]), Decimal(fields.get("events", 1)))
+        fields["properties"] = sorted(fields.get("properties", {}).items())
+        found.append(as_published(Portion, fields))
+    return tuple(found)
+
+
 def _item(told: Told) -> PlanItem:
+    if "price" in told:
+        return priced_item({"name": told["key"]} | told)
     key, meter, per = told.pop("key"), told.pop("meter", None), told.pop("per", None)
     basis = "meter" if meter else "seats" if per == "seat" else "fixed"
     in_advance = not told.pop("in_arrears", False)
@@ -92,7 +167,16 @@ def _agreement(told: Told, plans: Mapping[str, Plan]) -> Agreement:
         plan=plans[told.pop("plan")],
         seats=Decimal(told.pop("seats", 1)),
         discount_percent=Decimal(told.pop("discount", 0)),
+        coupons=_redeemed(told.pop("coupons", [])),
         **told,
+    )
+
+
+def _redeemed(told: Sequence[Told]) -> tuple[Redeemed, ...]:
+    """Coupons as redeemed: a name, discounts in the published words, and the day."""
+    return tuple(
+        Redeemed(Coupon(one["name"], one["name"], as_published(tuple[Discount, ...], one["discounts"])), one["on"])
+        for one in told
     )
 
 
@@ -127,14 +211,16 @@ class Teller:
         assert refused is None, f"step {n} ({verb}) should have been refused"
         for what, expected in told.items():
             assert what in seen, f"step {n} ({verb}) cannot say {what!r}"
-            assert seen[what] == expected, f"step {n} ({verb}): {what}"
+            assert seen[what] == expected, f"step {n} ({verb}): {what} is {seen[what]}"
 
     def at(self, when: date | datetime) -> datetime:
         return when if isinstance(when, datetime) else instant(when, self.books.standing.zone)
 
     def use(self, meter: str, told: Told) -> Told:
         for day, quantity in told.pop("days").items():
-            self.books.use(meter, date.fromisoformat(day), Decimal(quantity))
+            several = quantity if isinstance(quantity, list) else [{"quantity": quantity}]
+            for portion in told_portions(several):
+                self.books.put(meter, date.fromisoformat(day), portion)
         return {}
 
     def bill(self, when: date, told: Told) -> Told:
@@ -150,6 +236,7 @@ class Teller:
             self.plans[told.pop("plan")] if "plan" in told else terms.plan,
             Decimal(told.pop("seats", terms.seats)),
             Decimal(told.pop("discount", terms.discount_percent)),
+            _redeemed(told.pop("coupons")) if "coupons" in told else terms.coupons,
         )
         seen = self.books.amend(self.at(told.pop("asked", on)), change)
         return {

@@ -26,6 +26,7 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.worker import Replayer
 
 from integrations.crm.pretend import SAMPLE
+from tests.conftest import TEAM
 from tests.workflows.shape import Shape, commands, messages
 from tests.workflows.stage import Stage, at
 from worker import SLOTS
@@ -55,6 +56,7 @@ async def live_a_month(stage: Stage) -> dict[str, WorkflowHistory]:
     await house.post(f"{path}/amendments", {"id": "amd-1", "discount_percent": 10, "effective_on": "2026-01-31"})
     await house.post(f"{path}/cancellations", {"id": "can-1", "when": "2026-02-03", "reason": "moves"})
     await stage.until(lambda: ends(stage, path), "the end")
+    await roll_out_and_back(stage)
     await house.advance("clk", at(6, 2))
     await house.post("/v1/entities/acme/closes/2026-01/approve", {"by": "Carla"})
     await house.client.get_workflow_handle("close/acme/2026-01").result()
@@ -65,6 +67,26 @@ async def live_a_month(stage: Stage) -> dict[str, WorkflowHistory]:
         if kind not in found or len(history.events) > len(found[kind].events):
             found[kind] = history
     return found
+
+
+async def roll_out_and_back(stage: Stage) -> None:
+    """A dearer version holds two subscriptions for a person, who has one moved; then all of it is taken back."""
+    house = stage.house
+    await stage.sign("later", starts_on="2026-03-01")
+    dearer = {"key": "base", "name": "Base", "price": {"kind": "flat", "amount": "150"}}
+    await house.put("/v1/plans/team", {**TEAM, "items": [dearer]})
+    asked = {"id": "rol-1", "entity": "acme", "plan": "team", "version": 2, "audience": "all", "on": "2026-02-01"}
+    await house.post("/v1/rollouts", {**asked, "guard": {"percent": 0, "action": "hold"}})
+    await stage.until(lambda: counted(stage, held=2), "the questions")
+    task = next(task for task in await stage.tasks() if task["subject"] == "rollout/rol-1/later")
+    await stage.answer(task, "move")
+    await stage.until(lambda: counted(stage, held=1, planned=1), "the move to be planned")
+    await house.post("/v1/rollouts/rol-1/take-back", {})
+    await stage.until(lambda: counted(stage, taken_back=2), "the take-back")
+
+
+async def counted(stage: Stage, **members: int) -> bool:
+    return (await stage.house.get("/v1/rollouts/rol-1"))["counts"] == members
 
 
 async def ends(stage: Stage, path: str) -> object:

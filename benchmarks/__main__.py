@@ -1,0 +1,29 @@
+"""Runs every benchmark and prints one table: `make bench`, or `make bench SIZE=full` for longer runs."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from datetime import UTC, datetime
+
+from benchmarks import previews, rating
+
+SIZES = {"small": 300, "full": 3_000}
+
+
+def main() -> int:
+    size = sys.argv[1] if len(sys.argv) > 1 else "small"
+    if size not in SIZES:
+        print(f"SIZE is small or full, not {size!r}.")
+        return 2
+    cores, python = os.cpu_count(), platform.python_version()
+    print(f"{datetime.now(UTC):%Y-%m-%d}, {platform.machine()}, {cores} cores, Python {python}, size {size}\n")
+    print("| what | measured | to reach |\n|---|---|---|")
+    for line in (*rating.measure(), *previews.measure(SIZES[size])):
+        print(line, flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,210 @@
+"""What is wrong with entries of the catalog, and with a whole one: each fault with its path, before it is stored."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from decimal import Decimal
+
+from billing.catalog import Catalog, Feature, Meter, Offer, Override
+from billing.errors import Fault
+from billing.meter_check import dimension_faults
+from billing.modifiers import Coupon, Discount, wrong_discounts
+from billing.money import CURRENCIES
+from billing.plan import Plan
+from billing.plan_check import Known, MeterShape, entitlement_faults, item_faults, plan_faults, under
+
+DIGITS, PLACES = 12, 30
+MOST_QUANTITY = Decimal("1E24")
+MOST_INTERVALS = 120
+
+# Numbers that count something; all others are money, percent or factors.
+_QUANTITIES = frozenset("up_to size included free multiply divide step count limit".split())
+_ID = re.compile(r"[a-z0-9][a-z0-9_.-]{1,63}")
+_CODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{1,63}")
+
+
+def known_of(catalog: Catalog) -> Known:
+    """What plans may name in it."""
+    return Known(
+        {m.meter_id: MeterShape(frozenset(m.dimensions), m.per_event) for m in catalog.meters},
+        {f.feature_id: f.kind for f in catalog.features},
+        frozenset(p.product_id for p in catalog.products),
+    )
+
+
+def catalog_faults(draft: Catalog, live: Catalog, customers: Collection[str]) -> Iterator[Fault]:
+    """What keeps a draft from being published over the live catalog. Entries that are as they stand are not looked at.
+
+    `customers` are those of the draft's overrides that exist.
+    """
+    yield from _name_faults(draft)
+    both = known_of(live), known_of(draft)
+    known = Known(
+        {**both[0].meters, **both[1].meters},
+        {**both[0].features, **both[1].features},
+        both[0].products | both[1].products,
+    )
+    features, meters = {f.feature_id: f for f in live.features}, {m.meter_id: m for m in live.meters}
+    for i, feature in enumerate(draft.features):
+        yield from under(f"features.{i}", feature_faults(feature, features.get(feature.feature_id)))
+    for i, meter in enumerate(draft.meters):
+        yield from under(f"meters.{i}", meter_faults(meter, meters.get(meter.meter_id)))
+    for i, coupon in enumerate(draft.coupons):
+        if coupon not in live.coupons:
+            yield from under(f"coupons.{i}", coupon_faults(coupon))
+    standing = {o.plan.plan_id: o.plan for o in live.offers}
+    for i, offer in enumerate(draft.offers):
+        before = standing.get(offer.plan.plan_id)
+        if not _same(offer.plan, before):
+            yield from under(f"offers.{i}.plan", iter(offer_faults(offer.plan, known, before)))
+    plans = standing | {o.plan.plan_id: o.plan for o in draft.offers}
+    for i, override in enumerate(draft.overrides):
+        if override not in live.overrides:
+            yield from under(f"overrides.{i}", override_faults(override, plans, customers, known))
+
+
+def _same(plan: Plan, before: Plan | None) -> bool:
+    return before is not None and plan.named(plan.plan_id, before.version) == before
+
+
+def _name_faults(draft: Catalog) -> Iterator[Fault]:
+    """Ids as the API has them, each once; and names that people can read."""
+    kinds: list[tuple[str, str, Sequence[object], re.Pattern[str]]] = [
+        ("products", "product_id", draft.products, _ID),
+        ("features", "feature_id", draft.features, _ID),
+        ("meters", "meter_id", draft.meters, _ID),
+        ("coupons", "coupon_id", draft.coupons, _CODE),
+        ("offers", "plan.plan_id", draft.offers, _ID),
+        ("overrides", "override_id", draft.overrides, _ID),
+    ]
+    for kind, field, entries, pattern in kinds:
+        ids = [_id_of(entry, field) for entry in entries]
+        times = Counter(ids)
+        for i, found in enumerate(ids):
+            at = f"{kind}.{i}.{field}"
+            if not pattern.fullmatch(found):
+                yield Fault(
+                    at, "must be 2 to 64 small letters, digits, '_', '.' or '-', beginning with one of the first"
+                )
+            elif times[found] > 1:
+                yield Fault(at, f"{found!r} stands more than once")
+        for i, entry in enumerate(entries):
+            named = entry.plan if isinstance(entry, Offer) else entry
+            if not isinstance(named, Override) and not 1 <= len(str(getattr(named, "name", "")).strip()) <= 200:
+                yield Fault(
+                    f"{kind}.{i}.{'plan.' if isinstance(entry, Offer) else ''}name", "must have 1 to 200 letters"
+                )
+
+
+def _id_of(entry: object, field: str) -> str:
+    return entry.plan.plan_id if isinstance(entry, Offer) else str(getattr(entry, field))
+
+
+def offer_faults(plan: Plan, known: Known, before: Plan | None = None) -> list[Fault]:
+    """Faults of a plan that follows the version `before`. Figures that no invoice could state are found first: they are
+    not worked with.
+    """
+    faults = list(absurd_faults(plan))
+    if before and plan.kind != before.kind:
+        faults.append(Fault("kind", f"must stay {before.kind!r}; publish it under another id"))
+    if plan.interval.count > MOST_INTERVALS:
+        faults.append(Fault("interval.count", f"must be at most {MOST_INTERVALS}"))
+    return faults or list(plan_faults(plan, known))
+
+
+def feature_faults(feature: Feature, standing: Feature | None) -> Iterator[Fault]:
+    """Plans were sold with it: what their entitlements say must go on meaning the same."""
+    for name in ("kind", "unit"):
+        if standing and getattr(feature, name) != getattr(standing, name):
+            yield Fault(name, f"must stay {getattr(standing, name)!r}: plans were sold with it; make another feature")
+
+
+def meter_faults(meter: Meter, standing: Meter | None) -> Iterator[Fault]:
+    """A meter that exists goes on counting as it does; people may call it otherwise."""
+    for name in ("event_type", "quantity_field", "unit", "dimensions", "per_event"):
+        if standing and getattr(meter, name) != getattr(standing, name):
+            yield Fault(name, "must stay as it is: usage was counted by it; make another meter")
+    if standing:
+        return
+    for name, most in (("event_type", 200), ("quantity_field", 100)):
+        if not 1 <= len(getattr(meter, name)) <= most:
+            yield Fault(name, f"must have 1 to {most} letters")
+    yield from dimension_faults(meter.dimensions, meter.quantity_field)
+
+
+def coupon_faults(coupon: Coupon) -> Iterator[Fault]:
+    if absurd := list(absurd_faults(coupon)):
+        yield from absurd
+        return
+    if not coupon.discounts:
+        yield Fault("discounts", "at least one is needed")
+    yield from wrong_discounts(coupon.discounts, units=False)
+    if coupon.currency is None and any(discount.kind == "amount" for discount in coupon.discounts):
+        yield Fault("currency", "is needed: an amount is taken off")
+    elif coupon.currency is not None and coupon.currency not in CURRENCIES:
+        yield Fault("currency", f"{coupon.currency!r} is not an ISO 4217 currency in use")
+    if coupon.most is not None and coupon.most < 1:
+        yield Fault("most", "must be at least 1, or left out for any number")
+
+
+def override_faults(
+    override: Override, plans: Mapping[str, Plan], customers: Collection[str], known: Known
+) -> Iterator[Fault]:
+    """Faults against the plans in their newest versions."""
+    if absurd := list(absurd_faults(override)):
+        yield from absurd
+        return
+    if override.customer_id not in customers:
+        yield Fault("customer_id", f"there is no customer {override.customer_id!r}")
+    plan = plans.get(override.plan_id)
+    if plan is None:
+        yield Fault("plan_id", f"there is no plan {override.plan_id!r}")
+    elif plan.kind != "plan":
+        yield Fault("plan_id", f"{override.plan_id!r} is an add-on; overrides belong to plans")
+    elif override.currency not in plan.currencies:
+        yield Fault("currency", f"the plan is priced in {', '.join(plan.currencies)}")
+    keys = [item.key for item in override.items]
+    for i, item in enumerate(override.items):
+        if not item.key or ":" in item.key or "/" in item.key:
+            yield Fault(f"items.{i}.key", "must not be empty, nor hold ':' or '/'")
+        elif keys.count(item.key) > 1:
+            yield Fault(f"items.{i}.key", f"{item.key!r} stands more than once")
+        yield from under(f"items.{i}", item_faults(item, known))
+    yield from wrong_discounts(override.discounts, units=False)
+    there = {*keys, *(item.key for item in plan.items)} if plan else set(keys)
+    for i, discount in enumerate(override.discounts):
+        for strange in sorted(set(discount.on) - there):
+            yield Fault(f"discounts.{i}.on", f"there is no item {strange!r}")
+    yield from entitlement_faults(override.entitlements, known)
+
+
+def absurd_faults(value: object, path: str = "") -> Iterator[Fault]:
+    """Figures that no invoice could state: money from 10^12 on, quantities above 10^24, more than 30 decimal places."""
+    for at, name, number in _numbers(value, path):
+        if not number.is_finite():
+            continue
+        counts = name in _QUANTITIES
+        too_large = number.copy_abs() > MOST_QUANTITY if counts else number.adjusted() >= DIGITS
+        if too_large or int(number.as_tuple().exponent) < -PLACES:
+            most = "at most 10^24" if counts else f"below 10^{DIGITS}"
+            yield Fault(at, f"must be {most} and have at most {PLACES} decimal places")
+
+
+def _numbers(value: object, path: str, name: str = "") -> Iterator[tuple[str, str, Decimal]]:
+    """Every number in it, with its path and the name of its field."""
+    match value:
+        case bool():
+            return
+        case Decimal() | int():
+            yield path, name, Decimal(value)
+        case tuple():
+            for no, inner in enumerate(value):
+                yield from _numbers(inner, f"{path}.{no}".strip("."), name)
+        case _ if is_dataclass(value):
+            units = isinstance(value, Discount) and value.kind == "units"
+            for field in fields(value):
+                inner = getattr(value, field.name)
+                yield from _numbers(inner, f"{path}.{field.name}".strip("."), "count" if units else field.name)

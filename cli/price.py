@@ -1,0 +1,206 @@
+"""Try a price out: what a price, an item or a plan costs for given quantities or events, each line explained."""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from billing import preview
+from billing.catalog import Meter
+from billing.errors import Fault, Refused
+from billing.folding import fold
+from billing.plan import Plan
+from billing.preview import ALONE, Quote, Trial
+from billing.usage import Portion
+from cli.catalog_files import read
+from cli.catalog_shape import catalog_of, faults_of
+from cli.terminal import console, one_transaction
+from cli.yaml_tree import read_yaml
+from models import catalog
+
+_USE = re.compile(r"(?P<meter>[^=\[\]]+)(\[(?P<properties>[^\]]*)\])?=(?P<quantity>[^x]+)(x(?P<events>\d+))?")
+_IN_PLAN = ("offers.0.plan.items.0.price.", "offers.0.plan.items.0.", "offers.0.plan.")
+
+What = Annotated[str, typer.Argument(help="A file (YAML, JSON, TOML), the same inline in braces, or a plan's id.")]
+Used = Annotated[
+    list[str] | None,
+    typer.Option("--use", help="METER=QUANTITY, METER[region=eu]=QUANTITY, or METER=EACHx50 for 50 events."),
+]
+
+
+def price(
+    what: What,
+    quantity: Annotated[str | None, typer.Option(help="Of the only meter there is.")] = None,
+    use: Used = None,
+    events: Annotated[Path | None, typer.Option(help="Events with type and data, one JSON object a line.")] = None,
+    currency: Annotated[str | None, typer.Option(help="One of the plan's; EUR for a price alone.")] = None,
+    seats: Annotated[int, typer.Option(min=0)] = 1,
+    discount: Annotated[str, typer.Option(help="Percent on every line, as terms would have it.")] = "0",
+    period: Annotated[int, typer.Option(min=0, help="Which period of the subscription, from 0.")] = 0,
+    version: Annotated[int | None, typer.Option(help="Of a plan of the live catalog; else its newest.")] = None,
+) -> None:
+    """Price one whole period of a price, an item or a plan. Nothing is stored.
+
+    A price or item alone is counted by its quantity. A plan's id is looked up in the live catalog; a plan in a file
+    needs no database, unless events are to be counted by the live catalog's meters.
+    """
+    plan = _plan(what, currency, version)
+    found: dict[str, list[Portion]] = {}
+    if quantity is not None:
+        found[_only_meter(plan)] = [Portion(_number("quantity", quantity))]
+    for said in use or ():
+        meter, portion = _used(said)
+        found.setdefault(meter, []).append(portion)
+    if events is not None:
+        for meter, portions in fold(_meters(what), _events(events)).items():
+            if any(meter in item.meters for item in plan.items):
+                found.setdefault(meter, []).extend(portions)
+    usage = {meter: tuple(portions) for meter, portions in found.items()}
+    trial = Trial(plan, usage, Decimal(seats), _number("discount", discount), number=period)
+    preview.check_trial(trial)
+    _show(preview.quote(trial, datetime.now(UTC).date()))
+
+
+def _plan(what: str, currency: str | None, version: int | None) -> Plan:
+    """The one thing that is tried, as a plan in its currency."""
+    raw = _raw(what)
+    if raw is None:
+        with one_transaction() as session:
+            plan = catalog.plan(session, what, version)
+    elif "items" in raw:
+        plan = _typed({name: value for name, value in raw.items() if name != "sold_from"}, 2)
+    elif "price" in raw:
+        plan = _typed({"name": "Preview", "currency": currency or "EUR", "items": [raw]}, 1)
+    else:
+        item = {"key": "price", "name": "Price", "basis": "meter", "meter": ALONE, "price": raw}
+        only = _typed({"name": "Preview", "currency": currency or "EUR", "items": [item]}, 0)
+        plan = preview.alone(only.items[0].price, only.currency)
+    priced = plan.priced_in(currency or plan.currency)
+    if priced is None:
+        reason = f"the plan has prices in {', '.join(plan.currencies)}"
+        raise Refused("The price cannot be tried as asked.", faults=[Fault("currency", reason)])
+    return priced
+
+
+def _raw(what: str) -> Mapping[str, Any] | None:
+    """What a file or the text itself says, numbers as the text they are; None if it is neither."""
+    path = Path(what)
+    if not what.lstrip().startswith("{"):
+        if not path.is_file():
+            return None
+        if path.suffix == ".toml":
+            return tomllib.loads(path.read_text(), parse_float=Decimal)
+    tree = read_yaml(what if what.lstrip().startswith("{") else path.read_text())
+    if tree.wrong or not isinstance(tree.value, Mapping):
+        faults = [Fault(f"line {wrong.line}", wrong.reason) for wrong in tree.wrong]
+        raise Refused(
+            "This is neither a price nor an item nor a plan.",
+            faults=faults or [Fault("line 1", "must be fields with their values")],
+            remedy='Such as {"kind": "per_unit", "rate": 0.0000025}; docs/PRICING.md names the models.',
+        )
+    return tree.value
+
+
+def _typed(content: Mapping[str, Any], depth: int) -> Plan:
+    """The plan that the content says; faults are named by their path in what was written."""
+    try:
+        found = catalog_of({"offers": [{"plan": {**content, "plan_id": "preview", "version": 1}}]})
+    except Refused as refusal:
+        faults = [Fault(fault.field.removeprefix(_IN_PLAN[depth]), fault.reason) for fault in faults_of(refusal)]
+        raise Refused("What is to be tried cannot be read.", code="invalid_plan", faults=faults) from refusal
+    return found.offers[0].plan
+
+
+def _only_meter(plan: Plan) -> str:
+    meters = {item.meter for item in plan.items if item.meter}
+    if len(meters) != 1:
+        said = f"say with --use of which meter it is; the plan has {', '.join(sorted(meters)) or 'none'}"
+        raise Refused("The price cannot be tried as asked.", faults=[Fault("quantity", said)])
+    return str(meters.pop())
+
+
+def _used(said: str) -> tuple[str, Portion]:
+    match = _USE.fullmatch(said)
+    if match is None:
+        raise Refused(
+            f"{said!r} says no usage.", remedy="Such as tokens=1200000, tokens[region=eu]=5 or payments=9.99x50."
+        )
+    pairs = [pair.partition("=") for pair in (match["properties"] or "").split(",") if pair]
+    properties = tuple(sorted((name.strip(), value.strip()) for name, _, value in pairs))
+    quantity = _number(said, match["quantity"])
+    if match["events"] is None:
+        return match["meter"], Portion(quantity, properties=properties)
+    many = int(match["events"])
+    return match["meter"], Portion(quantity * many, many, properties, each=quantity)
+
+
+def _number(field: str, text: str) -> Decimal:
+    try:
+        value = Decimal(text.replace("_", "").replace(",", ""))
+    except InvalidOperation as error:
+        raise Refused(f"{text!r} is no number.", faults=[Fault(field, "must be a number")]) from error
+    if not value.is_finite() or value.adjusted() > 30 or int(value.as_tuple().exponent) < -30:
+        raise Refused(f"{text!r} has no sane size.", faults=[Fault(field, "must be below 10^30, with 30 decimals")])
+    return value
+
+
+def _meters(what: str) -> tuple[Meter, ...]:
+    """Those of the folder of files that the plan lies in; else the live catalog's."""
+    folder = Path(what).resolve().parents[1] if Path(what).is_file() else None
+    if folder is not None and (folder / "meters.yaml").is_file():
+        return read(folder).meters
+    with one_transaction() as session:
+        return catalog.live_meters(session)
+
+
+def _events(path: Path) -> Iterator[tuple[str, Mapping[str, object]]]:
+    """Type and data of each line of a file."""
+    if not path.is_file():
+        raise Refused(f"There is no file {path}.", remedy="One JSON object a line, with type and data.")
+    with path.open(encoding="utf-8") as lines:
+        for no, line in enumerate(lines, 1):
+            if line.strip():
+                yield _event(line, f"{path}:{no}")
+
+
+def _event(line: str, where: str) -> tuple[str, Mapping[str, object]]:
+    try:
+        event = json.loads(line, parse_float=Decimal)
+    except ValueError as error:
+        raise Refused("An event cannot be read.", faults=[Fault(where, f"is no JSON: {error}")]) from error
+    if not isinstance(event, dict) or not isinstance(event.get("type"), str) or not isinstance(event.get("data"), dict):
+        raise Refused("An event cannot be read.", faults=[Fault(where, "must have a type, and data as an object")])
+    return event["type"], event["data"]
+
+
+def _show(found: Quote) -> None:
+    """The lines as an invoice would have them, then where each comes from."""
+    table = Table("Item", "Quantity", "Gross", "Discount", "Net", box=None)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for tried in found.lines:
+        line = tried.line
+        quantity = f"{line.because.quantity:,f} {line.because.unit}".rstrip()
+        off = f"{line.discount.major:,f}" if line.discount else ""
+        table.add_row(escape(line.description), quantity, f"{line.gross.major:,f}", off, f"{line.net.major:,f}")
+    console.print(table)
+    for tried in found.lines:
+        console.print(f"\n[bold]{escape(tried.line.description)}[/]: {tried.line.net}", soft_wrap=True)
+        for said in _words(tried.because):
+            console.print(f"  {escape(said)}", soft_wrap=True)
+    console.print(f"\n[bold]{found.period}: {found.net}[/], before tax and credits.", soft_wrap=True)
+
+
+def _words(because: Iterable[str]) -> Iterable[str]:
+    """Without the version, which a price that is tried has not got."""
+    return (said for said in because if not said.startswith("Terms version"))

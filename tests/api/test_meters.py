@@ -1,0 +1,130 @@
+"""Meters that keep properties and single events: what they and their events may hold, and what is shown of them."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from typing import Any
+
+import pytest
+
+from tests.api.conftest import Front
+from tests.api.test_events import event, send
+
+pytestmark = pytest.mark.anyio
+
+
+def meter(**other: Any) -> dict[str, Any]:
+    kind = f"t-{secrets.token_hex(3)}"
+    return {"id": f"m-{secrets.token_hex(3)}", "name": "M", "event_type": kind, "quantity_field": "n", **other}
+
+
+BAD: dict[str, tuple[list[Any], set[str]]] = {
+    "six": (list("abcdef"), {"dimensions"}),
+    "an empty name": (["a", ""], {"dimensions.1"}),
+    "a long name": (["x" * 101], {"dimensions.0"}),
+    "twice the same": (["a", "b", "a"], {"dimensions.2"}),
+    "the quantity": (["a", "n"], {"dimensions.1"}),
+    "more bytes than a key holds": (["€" * 50 + no for no in "123"], {"dimensions"}),
+    "a number": ([1], {"dimensions.0"}),
+    "several faults": (["", "n", "ok", "ok"], {"dimensions.0", "dimensions.1", "dimensions.3"}),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+async def test_bad_dimensions_are_refused_with_their_place(front: Front, name: str) -> None:
+    dimensions, fields = BAD[name]
+    body = meter(dimensions=dimensions)
+    refusal = await front.refused("POST", "/v1/meters", body, status=422)
+    assert set(refusal["fields"]) == fields, refusal["errors"]
+    assert body["id"] not in [m["id"] for m in await front.get("/v1/meters")]
+
+
+async def test_the_most_that_a_meter_may_have(front: Front) -> None:
+    body = meter(dimensions=["x" * 100, "a", "b", "c", "ü"], per_event=True)
+    assert await front.post("/v1/meters", body) == {**body, "unit": ""}
+    assert {**body, "unit": ""} in await front.get("/v1/meters")
+
+
+VALUES: dict[str, tuple[str, str | None]] = {
+    "text": ('"eu"', "eu"),
+    "a hundred characters": (json.dumps("Ü" * 100), "Ü" * 100),
+    "empty": ('""', ""),
+    "a number": ("1.50", "1.50"),
+    "a large number": ("9" * 100, "9" * 100),
+    "a small number": ("-1e-30", "-0." + "0" * 29 + "1"),
+    "true": ("true", "true"),
+    "null": ("null", None),
+}
+
+
+@pytest.mark.parametrize("name", VALUES)
+async def test_good_values_are_kept_as_text(front: Front, name: str) -> None:
+    written, kept = VALUES[name]
+    made = await front.post("/v1/meters", meter(dimensions=["x"]))
+    customer = await front.customer()
+    body = json.dumps({"events": [event(subject=customer, type=made["event_type"], data={"n": 2, "x": "@"})]})
+    answer = await front.api.post("/v1/events", content=body.replace('"@"', written).encode())
+    assert answer.json() == {"accepted": 1, "duplicate": 0, "quarantined": 0}, answer.text
+    [total] = await front.get(f"/v1/customers/{customer}/usage?since=2026-01-01&until=2026-02-01")
+    properties = {} if kept is None else {"x": kept}
+    assert total["by_properties"] == [{"properties": properties, "quantity": "2", "events": 1}]
+
+
+WRONG: dict[str, Any] = {
+    "a hundred and one characters": "x" * 101,
+    "a number of a hundred and one digits": int("9" * 101),
+    "a list": ["eu"],
+    "an object": {"is": "eu"},
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+async def test_wrong_values_are_refused_with_their_place(front: Front, name: str) -> None:
+    """Once, though two meters keep the field apart; and with a quantity or without."""
+    made = await front.post("/v1/meters", meter(dimensions=["x"]))
+    await front.post("/v1/meters", meter(dimensions=["y", "x"], event_type=made["event_type"], per_event=True))
+    before = front.rows("select count(*) from usage_event")
+    kind = made["event_type"]
+    batch = [event(), event(type=kind, data={"n": 1, "x": WRONG[name]}), event(type=kind, data={"x": WRONG[name]})]
+    refusal = await front.refused("POST", "/v1/events", {"events": batch}, status=422, code="invalid_events")
+    assert [e["field"] for e in refusal["errors"]] == ["events.1.data.x", "events.2.data.x"]
+    assert front.rows("select count(*) from usage_event") == before
+
+
+@pytest.mark.parametrize("quantity", [10**30, -(10**30), "5", True, [5]], ids=repr)
+async def test_quantities_of_single_events_have_the_bounds_of_all(front: Front, quantity: Any) -> None:
+    made = await front.post("/v1/meters", meter(per_event=True))
+    batch = [event(type=made["event_type"], data={"n": quantity})]
+    refusal = await front.refused("POST", "/v1/events", {"events": batch}, status=422, code="invalid_events")
+    assert set(refusal["fields"]) == {"events.0.data.n"}
+
+
+async def test_totals_are_shown_by_properties_where_a_meter_keeps_them(front: Front) -> None:
+    kind = (made := await front.post("/v1/meters", meter(dimensions=["size", "region"], per_event=True)))["event_type"]
+    plain = await front.post("/v1/meters", meter(event_type=kind))
+    customer = await front.customer()
+    sent: list[tuple[int, dict[str, Any]]] = [
+        (3, {"region": "us"}),
+        (5, {"region": "eu", "size": 2}),
+        (5, {"region": "eu", "size": 2}),
+        (7, {"region": "eu", "size": 2, "time": "2026-01-06T12:00:00Z"}),
+        (11, {}),
+        (100, {"region": "eu", "time": "2026-02-02T12:00:00Z"}),
+    ]
+    events = [
+        event(subject=customer, type=kind, time=data.pop("time", "2026-01-05T12:00:00Z"), data={"n": n, **data})
+        for n, data in sent
+    ]
+    assert (await send(front, events))["accepted"] == 6
+    found = await front.get(f"/v1/customers/{customer}/usage?since=2026-01-01&until=2026-02-01")
+    days = {"2026-01-05": "24", "2026-01-06": "7"}
+    by_properties = [
+        {"properties": {}, "quantity": "11", "events": 1},
+        {"properties": {"region": "eu", "size": "2"}, "quantity": "17", "events": 3},
+        {"properties": {"region": "us"}, "quantity": "3", "events": 1},
+    ]
+    assert sorted(found, key=lambda t: len(t["by_properties"])) == [
+        {"meter": plain["id"], "quantity": "31", "days": days, "by_properties": []},
+        {"meter": made["id"], "quantity": "31", "days": days, "by_properties": by_properties},
+    ]

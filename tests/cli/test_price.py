@@ -1,0 +1,84 @@
+"""`perennial price`: prices, items and plans from text, files and the live catalog, explained; and what is no price."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine
+
+from cli.catalog_files import read
+from models import catalog
+from models.database import transaction
+from tests.cli.conftest import EXAMPLE, Perennial
+
+PRICE = '{"kind": "graduated", "tiers": [{"up_to": 1000, "rate": 0.01}, {"up_to": null, "rate": 0.005}]}'
+
+
+def test_a_price_in_braces(perennial: Perennial) -> None:
+    code, said = perennial("price", PRICE, "--quantity", "1000.5")
+    assert code == 0
+    assert "0.5 at 0.005 EUR = 0.0025." in said and "10.00 EUR, before tax" in said
+
+
+def test_digits_stay_as_they_are_written(perennial: Perennial) -> None:
+    rate = '{"kind": "per_unit", "rate": 0.000000000000000000000000000001}'
+    assert "1.00 EUR, before tax" in perennial("price", rate, "--quantity", "1" + "0" * 30)[1]
+    assert "2,500,000 JPY" in perennial("price", '{"kind": "flat", "amount": 2500000}', "--currency", "JPY")[1]
+
+
+def test_a_plan_of_a_folder_with_events(perennial: Perennial, tmp_path: Path) -> None:
+    """Its meters are those beside it; no database is asked."""
+    meters = {meter.meter_id: meter for meter in read(EXAMPLE).meters}
+    tokens = meters["tokens"]
+    data = {tokens.quantity_field: 3_000_000, **dict.fromkeys(tokens.dimensions, "any")}
+    events = tmp_path / "events.ndjson"
+    events.write_text("\n".join(json.dumps({"type": tokens.event_type, "data": data}) for _ in range(2)) + "\n")
+    _, said = perennial("price", str(EXAMPLE / "plans/starter.yaml"), "--events", str(events))
+    assert "6,000,000 tokens in 2 events" in said
+    assert "5 tokens at 3 EUR = 15." in said
+    assert "34.00 EUR, before tax" in said
+    _, in_dollars = perennial(
+        "price", str(EXAMPLE / "plans/starter.yaml"), "--use", "tokens=6000000", "--currency", "USD"
+    )
+    assert "37.00 USD, before tax" in in_dollars
+
+
+def test_single_events_and_properties(perennial: Perennial) -> None:
+    percentage = '{"kind": "percentage", "percent": 1, "minimum_per_transaction": 0.50}'
+    _, said = perennial("price", percentage, "--use", "quantity=1x10", "--use", "quantity=900x1")
+    assert "14.00 EUR, before tax" in said
+    matrix = '{"kind": "matrix", "by": ["region"], "cells": [{"values": ["eu"], "rate": 2}], "default": 1}'
+    _, said = perennial("price", matrix, "--use", "quantity[region=eu]=3", "--use", "quantity=4")
+    assert "10.00 EUR, before tax" in said
+
+
+def test_a_plan_of_the_live_catalog(perennial: Perennial, engine: Engine) -> None:
+    with transaction(engine) as session:
+        catalog.apply(session, read(EXAMPLE), datetime.now(UTC))
+    assert "19.00 EUR, before tax" in perennial("price", "starter", "--period", "3")[1]
+    assert perennial("price", "starter", "--version", "7")[1].startswith("Refused: There is no plan")
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (['{"kind": "per_unit", "rat": 1}'], "rat: there is no such field"),
+        (['{"kind": "per_unit", "rate": 1e4000}'], "rate: must be a number"),
+        (['{"kind": "per_unit"'], "line"),
+        (["{}"], "kind"),
+        ([PRICE, "--quantity", "many"], "quantity: must be a number"),
+        ([PRICE, "--quantity", "1e99"], "quantity: must be below"),
+        ([PRICE, "--use", "tokens"], "says no usage"),
+        ([PRICE, "--use", "tokens=5"], "usage.tokens: no item is priced by it"),
+        ([PRICE, "--events", "not-there.ndjson"], "There is no file"),
+        ([PRICE, "--currency", "XXX"], "currency: "),
+        (['{"kind": "formula", "expression": "1 / quantity"}'], "expression: cannot price a usage of 0"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_is_no_price_is_refused(perennial: Perennial, words: list[str], complaint: str) -> None:
+    code, said = perennial("price", *words)
+    assert (code, complaint in said) == (2, True), said
