@@ -18,7 +18,7 @@ from sqlalchemy import Engine
 from sqlmodel import Session
 
 from billing.catalog import AddOnSold, Catalog
-from cli.catalog_files import read
+from cli.catalog_files import SCHEMA, read, texts
 from models import catalog
 from models.catalog import Published
 from models.database import transaction
@@ -181,7 +181,8 @@ def test_export_after_apply_is_the_identity(perennial: Perennial, folder: Path, 
     out = tmp_path / "out"
     code, said = perennial("catalog", "export", out)
     assert code == 0 and "9 files are in" in said
-    assert contents(out) == {name: text for name, text in contents(EXAMPLE).items() if name != "README.md"}
+    files = {name: text for name, text in contents(EXAMPLE).items() if name != "README.md"}
+    assert contents(out) == {**files, SCHEMA: schema_text()}
     assert perennial("catalog", "export", out)[0] == 0
     assert perennial("catalog", "plan", out)[0] == 0
 
@@ -195,7 +196,7 @@ def test_export_overwrites_only_when_told(perennial: Perennial, folder: Path) ->
     assert code == 2 and "  plans/team.yaml: differs\n" in said and "--force" in said
     assert contents(folder) == before
     assert perennial("catalog", "export", folder, "--force")[0] == 0
-    assert contents(folder) == contents(EXAMPLE)
+    assert contents(folder) == {**contents(EXAMPLE), SCHEMA: schema_text()}
     (folder / "plans/team.yaml").rename(folder / "plans/team.toml")
     code, said = perennial("catalog", "export", folder, "--force")
     assert code == 2 and "  plans/team.toml: is the same plan\n" in said
@@ -203,6 +204,11 @@ def test_export_overwrites_only_when_told(perennial: Perennial, folder: Path) ->
 
 def contents(folder: Path) -> dict[str, str]:
     return {path.relative_to(folder).as_posix(): path.read_text() for path in folder.rglob("*") if path.is_file()}
+
+
+def schema_text() -> str:
+    """What `export` writes beside the plans, for editors."""
+    return texts(read(EXAMPLE))[SCHEMA]
 
 
 class Keyboard(io.StringIO):
@@ -266,7 +272,8 @@ def test_what_was_shown_is_what_is_applied(
 
 def test_schema_prints_what_export_writes(perennial: Perennial) -> None:
     code, said = perennial("catalog", "schema")
-    assert code == 0 and said == (EXAMPLE / "schema/plan.json").read_text()
+    assert code == 0 and said == schema_text()
+    assert json.loads(said)["properties"]["items"]
     assert json.loads(said)["title"] == "A plan or add-on of the catalog"
 
 
