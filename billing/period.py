@@ -67,7 +67,7 @@ class Interval:
             return anchor + timedelta(days=_DAYS[self.unit] * self.count * n)
         months = anchor.year * 12 + anchor.month - 1 + _MONTHS[self.unit] * self.count * n
         year, month = divmod(months, 12)
-        last = calendar.monthrange(year, month + 1)[1]
+        last = 28 if anchor.day <= 28 else calendar.monthrange(year, month + 1)[1]
         return date(year, month + 1, min(anchor.day, last))
 
     def period_at(self, anchor: date, day: date) -> Period:

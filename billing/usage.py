@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from decimal import Decimal
+from functools import lru_cache
 
 from billing.period import Period
 from billing.quantity import added_up
@@ -87,31 +88,42 @@ def measure(totals: Totals, meter: str, period: Period, further: Iterable[str] =
 def _merged(totals: Totals, meter: str, period: Period) -> tuple[Portion, ...]:
     """One portion for equal properties; single events stay in order of day, then of amount."""
     days = _portions(totals, meter, period)
+    quantities: list[Decimal] = []
+    events = 0
+    for portions in days:
+        for portion in portions:
+            if portion.properties or portion.each is not None:
+                return _kept_apart(days)
+            quantities.append(portion.quantity)
+            events += portion.events
+    return (Portion(added_up(quantities), events),)
+
+
+def _kept_apart(days: Sequence[tuple[Portion, ...]]) -> tuple[Portion, ...]:
     found: dict[tuple[tuple[str, str], ...], list[Portion]] = {}
     for portions in days:
         for portion in portions:
             if portion.each is not None:
                 return tuple(p for day in days for p in sorted(day, key=_event_order))
-            if group := found.get(portion.properties):
-                group.append(portion)
-            else:
-                found[portion.properties] = [portion]
-    if not found:
-        return (Portion(Decimal(0), 0),)
-    groups = found.items() if len(found) == 1 else sorted(found.items())
+            found.setdefault(portion.properties, []).append(portion)
     return tuple(
-        Portion(added_up([p.quantity for p in group]), sum([p.events for p in group]), properties)
-        for properties, group in groups
+        Portion(added_up([p.quantity for p in group]), sum(p.events for p in group), properties)
+        for properties, group in sorted(found.items())
     )
 
 
 def _portions(totals: Totals, meter: str, period: Period) -> list[tuple[Portion, ...]]:
     """Day by day; by whichever way is shorter, the days of the period or the days that have usage."""
     if period.days <= len(totals):
-        first = period.start.toordinal()
-        days = (totals.get((meter, date.fromordinal(first + n))) for n in range(period.days))
-        return [portions for portions in days if portions]
+        return [portions for day in _days(period) if (portions := totals.get((meter, day)))]
     return [portions for (name, day), portions in sorted(totals.items()) if name == meter and day in period]
+
+
+@lru_cache(maxsize=256)
+def _days(period: Period) -> tuple[date, ...]:
+    """The same days for every meter and customer that are measured over the period."""
+    first = period.start.toordinal()
+    return tuple(date.fromordinal(first + n) for n in range(period.days))
 
 
 def _event_order(portion: Portion) -> tuple[Decimal, tuple[tuple[str, str], ...]]:

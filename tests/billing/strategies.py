@@ -58,8 +58,19 @@ KNOWN = Known(
 )
 
 
+AT_ONCE = 40
+
+
 def drawn(strategy: Drawing[T], count: int, number: int = 0) -> list[T]:
-    """`count` values of the strategy, the same ones for the same `number`."""
+    """`count` values of the strategy, the same ones for the same `number` in the same process.
+
+    Drawn in small parts: within one, many values are variations of an earlier one.
+    """
+    parts = [_part(strategy, min(AT_ONCE, count - n), number * count + n) for n in range(0, count, AT_ONCE)]
+    return [value for part in parts for value in part]
+
+
+def _part(strategy: Drawing[T], count: int, number: int) -> list[T]:
     found: list[T] = []
 
     @seed(number)

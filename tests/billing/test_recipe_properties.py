@@ -293,7 +293,7 @@ def test_random_plans_are_valid_differ_and_are_the_same_under_a_seed() -> None:
 
 
 def test_random_plans_set_every_field() -> None:
-    some = drawn(plans(), 150)
+    some = drawn(plans(), 400)
     for values in (some, [item for plan in some for item in plan.items]):
         for field in fields(values[0]):  # type: ignore[arg-type]
             assert len({repr(getattr(value, field.name)) for value in values}) > 1, field.name
