@@ -21,9 +21,9 @@ _TO: dict[Rounding, str] = {"up": "up to a", "down": "down to a", "nearest": "to
 
 
 def added_up(quantities: Iterable[Decimal]) -> Decimal:
-    found = Decimal(0)
+    found, add = Decimal(0), _EXACT.add
     for quantity in quantities:
-        found = _EXACT.add(found, quantity)
+        found = add(found, quantity)
     return found
 
 
@@ -35,6 +35,14 @@ def less(quantity: Decimal, other: Decimal) -> Decimal:
 def product(quantity: Decimal, other: Decimal) -> Decimal:
     """`quantity` * `other`."""
     return _EXACT.multiply(quantity, other)
+
+
+def begun(quantity: Decimal, size: Decimal) -> Decimal:
+    """How many times `size` is begun in `quantity`: 0 in nothing, 1 in a sliver; the mirror below zero."""
+    times = _EXACT.divide_int(quantity.copy_abs(), size)
+    if _EXACT.multiply(times, size) != quantity.copy_abs():
+        times = _EXACT.add(times, Decimal(1))
+    return times.copy_negate() if quantity < 0 else times
 
 
 def percent_of(percent: Decimal, quantity: Decimal) -> Decimal:

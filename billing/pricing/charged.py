@@ -47,6 +47,8 @@ class Charged:
 
     @property
     def amount(self) -> Amount:
+        if len(self.steps) == 1:
+            return self.steps[0].amount
         if all(step.share == "1" for step in self.steps):
             return Amount(Fraction(added_up(step._whole for step in self.steps)))
         return sum((step.amount for step in self.steps), NOTHING)

@@ -9,7 +9,7 @@ from typing import Literal
 
 from billing.errors import Fault
 from billing.pricing.charged import Charged, Model, Step, wrong_prices, wrong_sizes
-from billing.quantity import decimal_of, in_steps
+from billing.quantity import begun
 from billing.usage import Measured
 
 
@@ -23,10 +23,9 @@ class Package(Model):
     kind: Literal["package"] = "package"
 
     def charge(self, used: Measured) -> Charged:
-        packages = Fraction(used.quantity) / Fraction(self.size)
         if self.begun == "whole":
-            whole = decimal_of(in_steps(packages, Decimal(1), "up"))
-            return Charged((Step(whole, self.amount, label=f"packages of {self.size:,f}"),))
+            packages = begun(used.quantity, self.size)
+            return Charged((Step(packages, self.amount, label=f"packages of {self.size:,f}"),))
         share = str(1 / Fraction(self.size))
         return Charged((Step(used.quantity, self.amount, label=f"in packages of {self.size:,f}", share=share),))
 
