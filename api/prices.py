@@ -109,10 +109,10 @@ def preview_price(body: PreviewIn, session: Database, key: Reader) -> Priced:
     trial = Trial(plan, usage, body.seats, body.discount_percent, number=body.period_number)
     try:
         preview.check_trial(trial)
+        found = preview.quote(trial, body.starts_on or datetime.now(UTC).date())
     except Refused as refusal:
         faults = [Fault(_as_sent(fault.field, body), fault.reason) for fault in refusal.faults]
-        raise Refused(refusal.reason, code=refusal.code, faults=faults, remedy="Mend the named fields.") from refusal
-    found = preview.quote(trial, body.starts_on or datetime.now(UTC).date())
+        raise Refused(refusal.reason, code=refusal.code, faults=faults, remedy="Mend what is named.") from refusal
     return Priced(
         currency=plan.currency,
         period=found.period,
@@ -159,6 +159,8 @@ def _plan(session: Session, body: PreviewIn) -> Plan:
 
 def _as_sent(field: str, body: PreviewIn) -> str:
     """The path of a fault in the plan, as the caller wrote it."""
+    if field == "number":
+        return "period_number"
     if body.plan is not None:
         return f"plan.{field}" if field.startswith(("items", "discounts", "bounds", "invoice", "in_", "ent")) else field
     return field.replace("items.0.price", "price") if body.price is not None else field.replace("items.0", "item")

@@ -19,6 +19,7 @@ from billing.plan_check import Known, MeterShape, entitlement_faults, item_fault
 DIGITS, PLACES = 12, 30
 MOST_QUANTITY = Decimal("1E24")
 MOST_INTERVALS = 120
+MOST_ENTRIES = 2_000
 
 # Numbers that count something; all others are money, percent or factors.
 _QUANTITIES = frozenset("up_to size included free multiply divide step count limit".split())
@@ -182,7 +183,11 @@ def override_faults(
 
 
 def absurd_faults(value: object, path: str = "") -> Iterator[Fault]:
-    """Figures that no invoice could state: money from 10^12 on, quantities above 10^24, more than 30 decimal places."""
+    """Figures that no invoice could state, money from 10^12 on, quantities above 10^24, more than 30 decimal places; and
+    lists that are too long.
+    """
+    for at, many in _crowds(value, path):
+        yield Fault(at, f"has {many:,} entries; at most {MOST_ENTRIES:,} are taken")
     for at, name, number in _numbers(value, path):
         if not number.is_finite():
             continue
@@ -191,6 +196,18 @@ def absurd_faults(value: object, path: str = "") -> Iterator[Fault]:
         if too_large or int(number.as_tuple().exponent) < -PLACES:
             most = "at most 10^24" if counts else f"below 10^{DIGITS}"
             yield Fault(at, f"must be {most} and have at most {PLACES} decimal places")
+
+
+def _crowds(value: object, path: str) -> Iterator[tuple[str, int]]:
+    """Every list in it that is too long, with its path and its length."""
+    if isinstance(value, tuple):
+        if len(value) > MOST_ENTRIES:
+            yield path, len(value)
+        for no, inner in enumerate(value[:MOST_ENTRIES]):
+            yield from _crowds(inner, f"{path}.{no}".strip("."))
+    elif is_dataclass(value):
+        for field in fields(value):
+            yield from _crowds(getattr(value, field.name), f"{path}.{field.name}".strip("."))
 
 
 def _numbers(value: object, path: str, name: str = "") -> Iterator[tuple[str, str, Decimal]]:

@@ -100,8 +100,12 @@ def _kind(given: Entitlement) -> str:
 def quote(trial: Trial, start: date) -> Quote:
     """The period of that number of a subscription that began so that this period begins on `start`."""
     interval = trial.plan.interval
-    anchor = interval.start(start, -trial.number)
-    period = interval.period_at(anchor, interval.start(anchor, trial.number))
+    try:
+        anchor = interval.start(start, -trial.number)
+        period = interval.period_at(anchor, interval.start(anchor, trial.number))
+    except (ValueError, OverflowError) as error:
+        fault = Fault("number", f"lies outside of all calendars: {trial.number} periods before {start}")
+        raise Refused("The trial cannot be priced.", faults=[fault]) from error
     lines = whole_period(_on_trial(trial, anchor), _on_first_day(trial.usage, period), period)
     tried = tuple(Tried(line, tuple(explain(line.because, line.gross, line.discount))) for line in lines)
     return Quote(period, tried, total([line.net for line in lines], trial.plan.currency))

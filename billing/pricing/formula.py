@@ -15,6 +15,7 @@ from billing.usage import Measured
 
 OWN = ("quantity", "events")
 TRIED = (0, 1, 1_000_000)
+MOST = 10**300
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,12 @@ class Formula(Model):
         values = {"quantity": Fraction(used.quantity), "events": Fraction(used.events)}
         values |= {named.name: Fraction(used.of(named.meter)) for named in self.quantities}
         result = worked_out(self.expression, values)
+        if max(abs(result.numerator), result.denominator) >= MOST:
+            raise Refused(
+                f"The formula {self.expression!r} gives a number that is too long to be an amount.",
+                code="formula_failed",
+                remedy="Publish a version of the plan whose formula holds for these quantities.",
+            )
         share = "1" if result.denominator == 1 else f"1/{result.denominator}"
         said = ", ".join(f"{name} {_plain(value)}" for name, value in values.items() if name in _asked(self.expression))
         label = f"{self.expression}, with {said}" if said else self.expression

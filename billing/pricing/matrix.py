@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Literal
@@ -11,6 +12,7 @@ from billing.pricing.charged import NEGATIVE, Charged, Model, Step, is_price, wr
 from billing.usage import Measured, Portion
 
 ANY = "*"
+Places = Mapping[tuple[str, ...], int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,14 +36,18 @@ class Matrix(Model):
         return self.by
 
     def charge(self, used: Measured) -> Charged:
-        return Charged(tuple(self._step(portion) for portion in used.own))
+        named = {cell.values: no for no, cell in enumerate(self.cells) if ANY not in cell.values}
+        open_ = [(no, cell) for no, cell in enumerate(self.cells) if ANY in cell.values]
+        return Charged(tuple(self._step(portion, named, open_) for portion in used.own))
 
-    def _step(self, portion: Portion) -> Step:
+    def _step(self, portion: Portion, named: Places, open_: Sequence[tuple[int, Cell]]) -> Step:
+        """The first cell that fits: the one that names all the values, or an earlier one that leaves some open."""
         values = tuple(portion.value(name) for name in self.by)
         label = ", ".join(f"{name} {value or '(none)'}" for name, value in zip(self.by, values, strict=True))
-        fitting = (c for c in self.cells if all(w in (ANY, v) for w, v in zip(c.values, values, strict=True)))
-        cell = next(fitting, None)
-        return Step(portion.quantity, cell.rate if cell else self.default, label=label)
+        fitting = (no for no, cell in open_ if all(w in (ANY, v) for w, v in zip(cell.values, values, strict=True)))
+        no = min(named.get(values, len(self.cells)), next(fitting, len(self.cells)))
+        rate = self.cells[no].rate if no < len(self.cells) else self.default
+        return Step(portion.quantity, rate, label=label)
 
     def faults(self, *, negative: bool = False) -> tuple[Fault, ...]:
         found = list(wrong_prices(self, ["default"], negative=negative))

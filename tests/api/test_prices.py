@@ -128,6 +128,28 @@ BAD: dict[str, tuple[dict[str, Any], set[str]]] = {
         {"quantity"},
     ),
     "an absurd quantity": ({"price": TIERS, "currency": "EUR", "quantity": "1e99"}, {"quantity"}),
+    "a number of absurd length": (
+        {
+            "price": {"kind": "formula", "expression": "*".join(["quantity"] * 50)},
+            "currency": "EUR",
+            "quantity": "9" * 30,
+        },
+        set(),
+    ),
+    "a period before all calendars": (
+        {"plan": {**PLAN, "interval": {"unit": "year", "count": 120}}, "period_number": 10000},
+        {"period_number"},
+    ),
+    "too many tiers": (
+        {
+            "price": {
+                "kind": "volume",
+                "tiers": [{"up_to": None if n == 2000 else str(n + 1), "rate": "1"} for n in range(2001)],
+            },
+            "currency": "EUR",
+        },
+        {"price.tiers"},
+    ),
     "a misspelt field": ({"price": TIERS, "currency": "EUR", "qty": 1}, {"qty"}),
 }
 
