@@ -183,7 +183,7 @@ def override_faults(
 
 
 def absurd_faults(value: object, path: str = "") -> Iterator[Fault]:
-    """Figures that no invoice could state, money from 10^12 on, quantities above 10^24, more than 30 decimal places; and
+    """Figures that no invoice could state (money from 10^12 on, quantities above 10^24, more than 30 decimals), and
     lists that are too long.
     """
     for at, many in _crowds(value, path):

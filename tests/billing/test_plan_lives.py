@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from billing.amending import Change
-from billing.period import instant, zone
+from billing.modifiers import NO_BOUNDS
+from billing.period import Interval, instant, zone
 from billing.plan import Plan
 from billing.plan_check import check
 from billing.quantity import product
@@ -91,3 +92,26 @@ def test_any_plan_is_billed_changed_ended_and_replayed(
     for document in books.documents:
         for line in document.lines:
             assert replay(line, books.standing) is None, line
+
+
+@settings(derandomize=True, deadline=None, max_examples=60)
+@given(plans(), st.lists(st.tuples(portions(), st.integers(0, 300)), max_size=6))
+def test_missed_periods_are_billed_as_they_would_have_been(
+    drawn_plan: Plan, used: list[tuple[tuple[str, Portion], int]]
+) -> None:
+    """All at once or one by one, each line is the same; but for percentages over several lines, rounded per document,
+    and for what an invoice as a whole is brought to, which these plans do without.
+    """
+    amounts = tuple(discount for discount in drawn_plan.discounts if discount.kind == "amount")
+    plan = replace(drawn_plan, kind="plan", discounts=amounts, invoice_bounds=NO_BOUNDS, interval=Interval("month", 2))
+    days = [plan.interval.start(ANCHOR, n) for n in range(6)]
+    found = []
+    for moments in (days, [days[0], days[-1]], [days[0], days[2], days[-1]]):
+        books = Books({"sub_1": signed(Agreement(ANCHOR, plan, Decimal(3)))}, rates=RATES)
+        for (meter, portion), day in used:
+            books.put(meter, ANCHOR + timedelta(days=day), portion)
+        for day in moments:
+            books.bill(instant(day, BERLIN))
+        lines = [line for document in books.documents for line in document.lines]
+        found.append(sorted((x.kind, x.item, x.period, x.gross.minor, x.discount.minor) for x in lines))
+    assert found[0] == found[1] == found[2]
