@@ -55,7 +55,7 @@ def _step(step: Step, unit: str, currency: str) -> str:
     label = f"{step.label[:1].upper()}{step.label[1:]}: " if step.label else ""
     flat = f" plus a flat {_number(step.flat_fee)}" if step.flat_fee else ""
     share = f", of which {step.share}," if step.share != "1" else ""
-    priced = f"{_counted(step.quantity, unit)} at {_number(step.unit_price)} {currency}"
+    priced = f"{_counted(step.quantity, unit if step.counts else '')} at {_number(step.unit_price)} {currency}"
     return f"{label}{priced}{flat}{share} = {_exactly(step.amount.value)}."
 
 
@@ -76,6 +76,8 @@ def _off(why: Because, gross: Money, discount: Money) -> Iterator[str]:
     taken = Money(sum(one.minor for one in why.taken), gross.currency)
     if discount - taken:
         left = gross - (discount - taken)
+        if why.percents:
+            yield f"Discounts: {', then '.join(why.percents)}; together {_number(why.discount_percent)}%."
         yield f"Less {_number(why.discount_percent)}% discount: {discount - taken}; leaves {left}."
     for one in why.taken:
         yield f"Less {one.name}: {Money(one.minor, gross.currency)}."

@@ -7,7 +7,7 @@ count by its days.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
@@ -177,8 +177,10 @@ def exact(value: Fraction) -> str:
     return f"{'-' if value < 0 else ''}{digits[:-scale]}.{digits[-scale:]}"
 
 
-def together(percents: Iterable[Decimal]) -> Decimal:
+def together(percents: Sequence[Decimal]) -> Decimal:
     """Several percentages, one after the other, as one: 10% and then 20% are 28%."""
+    if len(percents) == 1:
+        return percents[0]
     left = Fraction(1)
     for percent in percents:
         left *= 1 - Fraction(percent) / 100

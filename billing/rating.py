@@ -10,7 +10,7 @@ from fractions import Fraction
 from typing import Literal
 
 from billing.line import Because, Line, share_off
-from billing.modifiers import exact
+from billing.modifiers import exact, together
 from billing.money import Money
 from billing.period import Period
 from billing.plan import PlanItem
@@ -23,6 +23,7 @@ from billing.usage import Measured, Totals, measure, units
 MOST_PORTIONS = 500
 # The mean of seats is a number with so many decimals, ties away from zero.
 MEAN_STEP = Decimal("0.000000001")
+NO_PERCENT = Decimal(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +204,7 @@ def rated(kind: Literal["recurring", "one_time", "usage"], window: ItemWindow, u
 
 def _because(window: ItemWindow, used: Measured, worked: Worked, share: str) -> Because:
     item, terms = window.item, window.terms
+    percents = terms.percents(item.key, window.anchor, window.whole.start)
     kept = () if used.plain else used.portions
     return Because(
         terms_version=terms.version,
@@ -214,7 +216,7 @@ def _because(window: ItemWindow, used: Measured, worked: Worked, share: str) -> 
         unit=item.unit,
         meter=item.meter,
         share=share,
-        discount_percent=terms.percent_off(item.key, window.anchor, window.whole.start),
+        discount_percent=together([percent for _, percent in percents]) if percents else NO_PERCENT,
         counted=worked.counted,
         events=used.events if item.meter else 0,
         portions=kept if len(kept) <= MOST_PORTIONS else (),
@@ -223,5 +225,6 @@ def _because(window: ItemWindow, used: Measured, worked: Worked, share: str) -> 
         exact=exact(worked.amount.value),
         number=worked.number,
         origin=item.origin,
+        percents=tuple(f"{percent:f}% {name}".rstrip() for name, percent in percents) if len(percents) > 1 else (),
         ties=terms.plan.ties,
     )

@@ -8,7 +8,7 @@ from datetime import date
 from decimal import Decimal
 
 from billing.errors import Broken
-from billing.modifiers import Discount, Redeemed, together
+from billing.modifiers import Discount, Redeemed
 from billing.period import Period
 from billing.plan import Plan
 
@@ -32,15 +32,16 @@ class Terms:
         """Which period of the subscription begins on `start`, from 0."""
         return self.plan.interval.number(anchor, start)
 
-    def percent_off(self, item: str, anchor: date, start: date) -> Decimal:
-        """All percentages on an item's lines in the period that begins on `start`, as one.
+    def percents(self, item: str, anchor: date, start: date) -> list[tuple[str, Decimal]]:
+        """The percentages on an item's lines in the period that begins on `start`, each with its words.
 
         The agreement's own first, then the plan's, then the coupons', each on what is left.
         """
-        if not self.plan.discounts and not self.coupons:
-            return self.discount_percent
-        found = [d.value for d in self.off(anchor, start) if d.kind == "percent" and d.reduces(item)]
-        return together([self.discount_percent, *found])
+        found = [("by the agreement", self.discount_percent)] if self.discount_percent else []
+        if self.plan.discounts or self.coupons:
+            off = self.off(anchor, start)
+            found += [(d.name, d.value) for d in off if d.kind == "percent" and d.value and d.reduces(item)]
+        return found
 
     def off(self, anchor: date, start: date) -> list[Discount]:
         """The discounts of plan and coupons that hold in the period that begins on `start`, in their order."""

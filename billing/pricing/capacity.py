@@ -22,7 +22,7 @@ class Capacity(Model):
     kind: Literal["capacity"] = "capacity"
 
     def charge(self, used: Measured) -> Charged:
-        reserved = Step(Decimal(1), self.amount, label=f"capacity of {self.included:,f}")
+        reserved = Step(Decimal(1), self.amount, label=f"capacity of {self.included:,f}", counts=False)
         over = less(used.quantity, self.included)
         if over <= 0:
             return Charged((reserved,))

@@ -19,7 +19,8 @@ from billing.usage import Measured
 class Step:
     """`quantity` units at `unit_price` each, plus `flat_fee`, and of that the `share`; in currency units, exact.
 
-    `share` is a fraction such as '16/31'. `label` says what is counted, where that is not plain.
+    `share` is a fraction such as '16/31'. `label` says what is counted, where that is not plain; `counts` is false
+    where the quantity is how often a fee is due, and no quantity of what was used.
     """
 
     quantity: Decimal
@@ -27,6 +28,7 @@ class Step:
     flat_fee: Decimal = Decimal(0)
     label: str = ""
     share: str = "1"
+    counts: bool = True
 
     @property
     def amount(self) -> Amount:

@@ -19,7 +19,7 @@ class Flat(Model):
     kind: Literal["flat"] = "flat"
 
     def charge(self, used: Measured) -> Charged:
-        return Charged((Step(Decimal(1), self.amount),))
+        return Charged((Step(Decimal(1), self.amount, counts=False),))
 
     def faults(self, *, negative: bool = False) -> tuple[Fault, ...]:
         return wrong_prices(self, ["amount"], negative=negative)

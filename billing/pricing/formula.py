@@ -56,7 +56,7 @@ class Formula(Model):
         share = "1" if result.denominator == 1 else f"1/{result.denominator}"
         said = ", ".join(f"{name} {_plain(value)}" for name, value in values.items() if name in _asked(self.expression))
         label = f"{self.expression}, with {said}" if said else self.expression
-        return Charged((Step(Decimal(result.numerator), Decimal(1), label=label, share=share),))
+        return Charged((Step(Decimal(result.numerator), Decimal(1), label=label, share=share, counts=False),))
 
     def faults(self, *, negative: bool = False) -> tuple[Fault, ...]:
         found: list[Fault] = []

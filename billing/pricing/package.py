@@ -25,7 +25,7 @@ class Package(Model):
     def charge(self, used: Measured) -> Charged:
         if self.begun == "whole":
             packages = begun(used.quantity, self.size)
-            return Charged((Step(packages, self.amount, label=f"packages of {self.size:,f}"),))
+            return Charged((Step(packages, self.amount, label=f"packages of {self.size:,f}", counts=False),))
         share = str(1 / Fraction(self.size))
         return Charged((Step(used.quantity, self.amount, label=f"in packages of {self.size:,f}", share=share),))
 

@@ -94,9 +94,9 @@ class Percentage(Model):
         """`transactions` of `amount` each; bounds hold for what each costs."""
         cost = added_up((percent_of(self.percent, amount), self.fixed_fee))
         if self.minimum_per_transaction is not None and cost < self.minimum_per_transaction:
-            return Step(Decimal(transactions), self.minimum_per_transaction, label="at the minimum")
+            return Step(Decimal(transactions), self.minimum_per_transaction, label="at the minimum", counts=False)
         if self.maximum_per_transaction is not None and cost > self.maximum_per_transaction:
-            return Step(Decimal(transactions), self.maximum_per_transaction, label="at the maximum")
+            return Step(Decimal(transactions), self.maximum_per_transaction, label="at the maximum", counts=False)
         fees, rate = product(self.fixed_fee, Decimal(transactions)), percent_of(self.percent, Decimal(1))
         return Step(product(amount, Decimal(transactions)), rate, fees, label="by the percentage")
 

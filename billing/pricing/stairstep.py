@@ -29,7 +29,7 @@ class Stairstep(Model):
 
     def charge(self, used: Measured) -> Charged:
         stair = reached(self.tiers, used.quantity)
-        return Charged((Step(Decimal(1), stair.amount, label=f"the tier {named(self.tiers, stair)}"),))
+        return Charged((Step(Decimal(1), stair.amount, label=f"the tier {named(self.tiers, stair)}", counts=False),))
 
     def faults(self, *, negative: bool = False) -> tuple[Fault, ...]:
         return wrong_tiers(self.tiers, ["amount"], negative=negative)
