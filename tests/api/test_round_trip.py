@@ -45,7 +45,7 @@ async def api(engine: Engine) -> AsyncIterator[httpx.AsyncClient]:
 
 async def test_a_thousand_plans_come_back_as_they_were(engine: Engine, api: httpx.AsyncClient) -> None:
     thousand = [replace(one, plan_id=f"p{n:04}", version=1) for n, one in enumerate(drawn(plans(), 1000))]
-    assert len(thousand) == 1000 and len({repr(replace(one, plan_id="")) for one in thousand}) > 900
+    assert len(thousand) == 1000 and len({repr(replace(one, plan_id="")) for one in thousand}) > 800
     assert [read(Plan, to_json(one)) for one in thousand] == thousand
     with Session(engine) as session:
         offers = tuple(Offer(one, None) for one in thousand)

@@ -38,7 +38,7 @@ def test_a_plan_of_a_folder_with_events(perennial: Perennial, tmp_path: Path) ->
     events.write_text("\n".join(json.dumps({"type": tokens.event_type, "data": data}) for _ in range(2)) + "\n")
     _, said = perennial("price", str(EXAMPLE / "plans/starter.yaml"), "--events", str(events))
     assert "6,000,000 tokens in 2 events" in said
-    assert "5 tokens at 3 EUR = 15." in said
+    assert "Packages of 1,000,000: 5 at 3 EUR = 15." in said
     assert "34.00 EUR, before tax" in said
     _, in_dollars = perennial(
         "price", str(EXAMPLE / "plans/starter.yaml"), "--use", "tokens=6000000", "--currency", "USD"
