@@ -15,7 +15,7 @@ from billing.errors import Fault, Refused
 from billing.modifiers import Coupon, Discount, Redeemed
 from billing.plan import Entitlement, Plan, PlanItem
 from billing.pricing import Flat
-from billing.quantity import product
+from billing.quantity import added_up, product
 
 FeatureKind = Literal["switch", "limit", "value"]
 
@@ -245,6 +245,6 @@ def entitled(given: Iterable[Entitlement], *, adding: bool) -> tuple[Entitlement
     for one in given:
         before = found.get(one.feature)
         if before and adding and one.enabled and before.limit is not None and one.limit is not None:
-            one = replace(one, limit=before.limit + one.limit)
+            one = replace(one, limit=added_up((before.limit, one.limit)))
         found[one.feature] = one
     return tuple(found.values())

@@ -14,7 +14,7 @@ from billing.meter_check import dimension_faults
 from billing.modifiers import Coupon, Discount, wrong_discounts
 from billing.money import CURRENCIES
 from billing.plan import Plan
-from billing.plan_check import Known, MeterShape, entitlement_faults, item_faults, plan_faults, under
+from billing.plan_check import Known, MeterShape, discounts_faults, entitlement_faults, items_faults, plan_faults, under
 
 DIGITS, PLACES = 12, 30
 MOST_QUANTITY = Decimal("1E24")
@@ -87,9 +87,9 @@ def _name_faults(draft: Catalog) -> Iterator[Fault]:
         for i, found in enumerate(ids):
             at = f"{kind}.{i}.{field}"
             if not pattern.fullmatch(found):
-                yield Fault(
-                    at, "must be 2 to 64 small letters, digits, '_', '.' or '-', beginning with one of the first"
-                )
+                letters = "letters" if pattern is _CODE else "small letters"
+                said = f"must be 2 to 64 {letters}, digits, '_', '.' or '-', beginning with a letter or digit"
+                yield Fault(at, said)
             elif times[found] > 1:
                 yield Fault(at, f"{found!r} stands more than once")
         for i, entry in enumerate(entries):
@@ -167,18 +167,9 @@ def override_faults(
         yield Fault("plan_id", f"{override.plan_id!r} is an add-on; overrides belong to plans")
     elif override.currency not in plan.currencies:
         yield Fault("currency", f"the plan is priced in {', '.join(plan.currencies)}")
-    keys = [item.key for item in override.items]
-    for i, item in enumerate(override.items):
-        if not item.key or ":" in item.key or "/" in item.key:
-            yield Fault(f"items.{i}.key", "must not be empty, nor hold ':' or '/'")
-        elif keys.count(item.key) > 1:
-            yield Fault(f"items.{i}.key", f"{item.key!r} stands more than once")
-        yield from under(f"items.{i}", item_faults(item, known))
-    yield from wrong_discounts(override.discounts, units=False)
-    there = {*keys, *(item.key for item in plan.items)} if plan else set(keys)
-    for i, discount in enumerate(override.discounts):
-        for strange in sorted(set(discount.on) - there):
-            yield Fault(f"discounts.{i}.on", f"there is no item {strange!r}")
+    yield from items_faults(override.items, known)
+    beside = plan.items if plan else ()
+    yield from discounts_faults(override.discounts, {item.key for item in (*override.items, *beside)})
     yield from entitlement_faults(override.entitlements, known)
 
 

@@ -68,6 +68,10 @@ class PlanItem:
         """Whether more than the sum of what was measured counts."""
         return bool(self.price.dimensions() or self.price.meters() or self.price.per_event())
 
+    def costs_as(self, other: PlanItem) -> bool:
+        """Whether it is priced as the other is; what it is called, and by whom it is sold or reported, aside."""
+        return self == replace(other, name=self.name, unit=self.unit, origin=self.origin, product=self.product)
+
     def quantity(self, seats: Decimal) -> Decimal:
         return seats if self.basis == "seats" else self.count
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
 from billing.errors import Fault, Refused
-from billing.modifiers import NO_BOUNDS, wrong_bounds, wrong_discounts
+from billing.modifiers import NO_BOUNDS, Discount, wrong_bounds, wrong_discounts
 from billing.money import CURRENCIES
 from billing.plan import Entitlement, InCurrency, Plan, PlanItem
 
@@ -65,17 +66,8 @@ def under(where: str, faults: Iterator[Fault]) -> Iterator[Fault]:
 def _priced_faults(plan: Plan | InCurrency, items: Sequence[PlanItem], known: Known) -> Iterator[Fault]:
     if not items:
         yield Fault("items", "at least one item is needed")
-    keys = [item.key for item in items]
-    for i, item in enumerate(items):
-        if not item.key or ":" in item.key or "/" in item.key:
-            yield Fault(f"items.{i}.key", "must not be empty, nor hold ':' or '/'")
-        elif keys.count(item.key) > 1:
-            yield Fault(f"items.{i}.key", f"{item.key!r} stands more than once")
-        yield from under(f"items.{i}", item_faults(item, known))
-    yield from wrong_discounts(plan.discounts, units=False)
-    for i, discount in enumerate(plan.discounts):
-        for strange in sorted(set(discount.on) - set(keys)):
-            yield Fault(f"discounts.{i}.on", f"there is no item {strange!r}")
+    yield from items_faults(items, known)
+    yield from discounts_faults(plan.discounts, {item.key for item in items})
     yield from under("bounds", iter(wrong_bounds(plan.bounds)))
     yield from under("invoice_bounds", iter(wrong_bounds(plan.invoice_bounds)))
     if plan.invoice_bounds.commitment:
@@ -94,7 +86,26 @@ def _currency_faults(plan: Plan, other: InCurrency, known: Known) -> Iterator[Fa
     yield from _priced_faults(other, other.items, known)
 
 
-def item_faults(item: PlanItem, known: Known) -> Iterator[Fault]:
+def items_faults(items: Sequence[PlanItem], known: Known) -> Iterator[Fault]:
+    """Faults of items that stand together: each key once, and each item by itself."""
+    times = Counter(item.key for item in items)
+    for i, item in enumerate(items):
+        if not item.key or ":" in item.key or "/" in item.key:
+            yield Fault(f"items.{i}.key", "must not be empty, nor hold ':' or '/'")
+        elif times[item.key] > 1:
+            yield Fault(f"items.{i}.key", f"{item.key!r} stands more than once")
+        yield from under(f"items.{i}", _item_faults(item, known))
+
+
+def discounts_faults(discounts: Sequence[Discount], keys: Collection[str]) -> Iterator[Fault]:
+    """Faults of discounts on lines, which may name items of these keys."""
+    yield from wrong_discounts(discounts, units=False)
+    for i, discount in enumerate(discounts):
+        for strange in sorted(set(discount.on) - set(keys)):
+            yield Fault(f"discounts.{i}.on", f"there is no item {strange!r}")
+
+
+def _item_faults(item: PlanItem, known: Known) -> Iterator[Fault]:
     """Faults of one item, with paths inside it."""
     if (item.basis == "meter") != (item.meter is not None):
         yield Fault("meter", "a meter goes with basis 'meter', and only with it")

@@ -77,9 +77,8 @@ def of_item(item: PlanItem, currency: str) -> Plan:
 def check_trial(trial: Trial) -> None:
     """Refuse what could not be billed, naming every fault; meters, features and products need not be there yet."""
     items = [*trial.plan.items, *(item for other in trial.plan.in_currencies for item in other.items)]
-    meters = {
-        meter: MeterShape(frozenset(item.price.dimensions()), per_event=True) for item in items for meter in item.meters
-    }
+    dimensions = frozenset(name for item in items for name in item.price.dimensions())
+    meters = {meter: MeterShape(dimensions, per_event=True) for item in items for meter in item.meters}
     features = {given.feature: _kind(given) for given in trial.plan.entitlements}
     products = {product for product in (trial.plan.product, *(item.product for item in items)) if product}
     if faults := offer_faults(trial.plan, Known(meters, features, frozenset(products))):

@@ -6,7 +6,7 @@ part, each rounded directly. Days are whole and local; the day of the change bel
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
@@ -78,7 +78,7 @@ def prorate(
         fresh = rate_fixed([*history, after], rest, whole, advance=True)
         changed = [_charge(line, rest, cause) for line in fresh if line.item not in same]
         holding = after.off(first_day(history), whole.start)
-        charges = _less_amounts_off(discounted(changed), _amounts_off(mirrors), holding)
+        charges = _less_amounts_off(discounted(changed), mirrors, holding)
     return (*mirrors, *charges)
 
 
@@ -90,20 +90,18 @@ def _charge(line: Line, rest: Period, cause: str) -> Line:
     return replace(line, key=key, kind="proration", description=f"{line.description}, from {rest.start}")
 
 
-def _amounts_off(mirrors: Sequence[Line]) -> Mapping[str, int]:
-    """What was given back of amounts off, by name, in minor units."""
-    found: dict[str, int] = {}
-    for taken in (taken for line in mirrors for taken in line.because.taken):
-        found[taken.name] = found.get(taken.name, 0) - taken.minor
-    return found
+def _less_amounts_off(charges: Sequence[Line], mirrors: Sequence[Line], holding: Sequence[Discount]) -> Sequence[Line]:
+    """Amounts off are given once a period: what mirrors took back of them goes off the new charges, if they hold.
 
-
-def _less_amounts_off(charges: Sequence[Line], back: Mapping[str, int], holding: Sequence[Discount]) -> Sequence[Line]:
-    """Amounts off are given once a period: what mirrors took back of them goes off the new charges, if they hold."""
-    for discount in holding:
-        if charges and discount.kind == "amount" and back.get(discount.words, 0) > 0:
-            off = Money(back[discount.words], charges[0].gross.currency)
-            charges = amount_off(charges, off, discount.words, discount.on)
+    What was taken back goes to the first discount of that name that reduces the item: a coupon may have several.
+    """
+    back = [(line.item, taken) for line in mirrors for taken in line.because.taken]
+    for discount in (one for one in holding if one.kind == "amount"):
+        mine = [(item, taken) for item, taken in back if taken.name == discount.words and discount.reduces(item)]
+        back = [one for one in back if one not in mine]
+        off = -sum(taken.minor for _, taken in mine)
+        if charges and off > 0:
+            charges = amount_off(charges, Money(off, charges[0].gross.currency), discount.words, discount.on)
     return charges
 
 
@@ -123,7 +121,7 @@ def _in_advance(terms: Terms) -> dict[str, PlanItem]:
 
 def _unchanged(old: PlanItem, before: Terms, new: PlanItem, after: Terms) -> bool:
     return (
-        replace(old, name=new.name, unit=new.unit, origin=new.origin, product=new.product) == new
+        old.costs_as(new)
         and before.coupons == after.coupons
         and before.plan.discounts == after.plan.discounts
         and old.quantity(before.seats) == new.quantity(after.seats)

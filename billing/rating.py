@@ -54,6 +54,11 @@ class ItemWindow:
     def number(self) -> int:
         return self.terms.number(self.anchor, self.whole.start)
 
+    @property
+    def percents(self) -> list[Decimal]:
+        """What is taken off its lines, in percent, in order."""
+        return [percent for _, percent in self.terms.percents(self.item.key, self.anchor, self.whole.start)]
+
     def measured(self, totals: Totals, through: Period | None = None) -> Measured:
         """What its meters counted over its days, or over those of them in `through`."""
         days = self.period.overlap(through) if through else self.period
@@ -116,8 +121,8 @@ def item_windows(
 ) -> tuple[ItemWindow, ...]:
     """How the wanted items are counted over `period`, a part of the interval `whole`.
 
-    A change of terms that leaves an item's price as it was does not restart its tiers: adjoining stretches with
-    equal item and discounts are one window, under the later terms.
+    A change of terms that leaves an item's price as it was does not restart its tiers: adjoining stretches in
+    which it costs the same, with the same percentages off, are one window, under the later terms.
     """
     anchor = first_day(history)
     found: dict[str, list[ItemWindow]] = {}
@@ -136,13 +141,7 @@ def item_windows(
 
 
 def _goes_on(last: ItemWindow, fresh: ItemWindow) -> bool:
-    return (
-        last.item == fresh.item
-        and last.period.end == fresh.period.start
-        and last.terms.discount_percent == fresh.terms.discount_percent
-        and last.terms.coupons == fresh.terms.coupons
-        and last.terms.plan.discounts == fresh.terms.plan.discounts
-    )
+    return last.item.costs_as(fresh.item) and last.period.end == fresh.period.start and last.percents == fresh.percents
 
 
 def usage_windows(history: Sequence[Terms], period: Period, whole: Period) -> tuple[ItemWindow, ...]:
@@ -205,7 +204,7 @@ def rated(kind: Literal["recurring", "one_time", "usage"], window: ItemWindow, u
 def _because(window: ItemWindow, used: Measured, worked: Worked, share: str) -> Because:
     item, terms = window.item, window.terms
     percents = terms.percents(item.key, window.anchor, window.whole.start)
-    kept = () if used.plain else used.portions
+    kept = used.portions if item.apart and not used.plain else ()
     return Because(
         terms_version=terms.version,
         plan_id=terms.plan.plan_id,

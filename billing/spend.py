@@ -73,10 +73,11 @@ def invoice_true_ups(standing: Standing, lines: Sequence[Line], period: Period) 
 def _together(stretches: Sequence[Window], whole: Period) -> Limits:
     """The bounds of a period whose days had different terms: each by its days; no maximum if one of them has none."""
     cuts = [window.terms.plan.bounds.cut(window.period.share_of(whole)) for window in stretches]
+    lows = [cut.minimum for cut in cuts if cut.minimum is not None]
     highs = [cut.maximum for cut in cuts if cut.maximum is not None]
     agreed = [cut.agreed for cut in cuts if cut.agreed is not None]
     return Limits(
-        sum((cut.minimum for cut in cuts if cut.minimum is not None), Fraction(0)),
+        sum(lows, Fraction(0)) if lows else None,
         sum(highs, Fraction(0)) if len(highs) == len(cuts) else None,
         sum(agreed, Fraction(0)) if agreed else None,
         next(cut.commitment for cut in reversed(cuts) if cut.agreed is not None or not agreed),
@@ -117,10 +118,11 @@ class _Cause:
 def _brought_to(limits: Limits, spent: Money, period: Period, terms: Terms, level: str) -> tuple[Line, ...]:
     """A line for each step; minimum, maximum and commitment are rounded, then what was spent is subtracted."""
     lines: list[Line] = []
-    so_far = spent
-    _, steps = bounded(spent.amount, limits)
+    so_far, amount = spent, spent.amount
+    _, steps = bounded(amount, limits)
     for step in steps:
-        reached = Amount(so_far.amount.value + Fraction(step.amount)).rounded(terms.plan.currency, terms.plan.ties)
+        amount += Amount(Fraction(step.amount))
+        reached = amount.rounded(terms.plan.currency, terms.plan.ties)
         cause = _Cause(f"{level}:{step.kind}", step.label, step.amount)
         lines.append(_line(cause, so_far, reached, period, terms))
         so_far = reached

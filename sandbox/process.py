@@ -8,7 +8,9 @@ from __future__ import annotations
 import atexit
 import contextlib
 import fcntl
+import itertools
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -24,6 +26,8 @@ from sandbox import watchdog
 
 LOG_LINES_SHOWN = 20
 OUTPUT_KEPT = 64 * 1024
+SERVER_PORTS = range(20000, 32768)
+_DICE = random.SystemRandom()
 
 
 class StartFailed(Exception):
@@ -152,12 +156,16 @@ def wait_until(child: Child, ready: Callable[[], bool], seconds: float, others: 
 
 
 def free_ports(count: int) -> tuple[int, ...]:
-    """That many different TCP ports that nobody listens on at the moment, on the loopback."""
-    with contextlib.ExitStack() as sockets:
-        opened = [sockets.enter_context(socket.socket()) for _ in range(count)]
-        for each in opened:
-            each.bind(("127.0.0.1", 0))
-        return tuple(int(each.getsockname()[1]) for each in opened)
+    """That many different TCP ports of the loopback that nobody listens on at the moment.
+
+    They lie below those that systems hand out to outgoing connections: such a port would be taken between now and the
+    moment at which its server listens.
+    """
+    tried = _DICE.sample(SERVER_PORTS, len(SERVER_PORTS))
+    found = tuple(itertools.islice(filter(port_is_free, tried), count))
+    if len(found) < count:
+        raise StartFailed("stack", f"no {count} free ports from {SERVER_PORTS[0]} to {SERVER_PORTS[-1]}")
+    return found
 
 
 def port_is_free(port: int) -> bool:

@@ -68,6 +68,13 @@ def test_a_price_alone_is_priced_for_its_quantity() -> None:
     assert str(quote(Trial(alone(Flat(Decimal(7)), "KWD"), {}), START).net) == "7.000 KWD"
 
 
+def test_two_items_may_price_one_meter() -> None:
+    matrix = PlanItem("regions", "Regions", Matrix(("region",), (), Decimal(2)), "meter", "calls")
+    trial = Trial(replace(PLAN, items=(matrix, CALLS), bounds=Bounds()), {"calls": (Portion(Decimal(1000)),)})
+    check_trial(trial)
+    assert said(quote(trial, START)) == [("regions", "2000.00"), ("calls", "1.00")]
+
+
 def test_a_year_from_the_end_of_february() -> None:
     plan = replace(PLAN, items=(FEE,), bounds=Bounds(), interval=Interval("month", 1))
     assert quote(Trial(plan, {}, number=1), date(2026, 2, 28)).net.minor == 3000

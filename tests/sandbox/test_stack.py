@@ -20,7 +20,7 @@ from temporalio.client import Client
 
 from sandbox import running, watchdog
 from sandbox.postgres import Postgres, remove_data
-from sandbox.process import AlreadyRunning, Child, StartFailed, free_ports, wait_until
+from sandbox.process import SERVER_PORTS, AlreadyRunning, Child, StartFailed, free_ports, wait_until
 from sandbox.stack import Stack
 from sandbox.temporal import Temporal
 
@@ -241,3 +241,12 @@ def test_a_port_that_is_taken_is_said_so(tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(StartFailed, match="PERENNIAL_PORT_API=eighty is not a port"):
         Stack(tmp_path).start()
     assert running.status(tmp_path) is None
+
+
+def test_free_ports_are_none_that_an_outgoing_connection_would_take() -> None:
+    with socket.socket() as outgoing:
+        outgoing.bind(("127.0.0.1", 0))
+        assert outgoing.getsockname()[1] not in SERVER_PORTS
+    found = free_ports(20)
+    assert len(set(found)) == 20
+    assert set(found) <= set(SERVER_PORTS)
