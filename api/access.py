@@ -17,6 +17,7 @@ from temporalio.client import Client, RPCTimeoutOrCancelledError, WorkflowUpdate
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
+from api.intake import Intake
 from billing.errors import Refused, Unavailable
 from models.api_key import Scope, key_behind
 from models.database import transaction
@@ -33,6 +34,15 @@ class Doors:
 
     engine: Engine
     client: Client
+    intake: Intake
+
+    @classmethod
+    def open(cls, engine: Engine, client: Client) -> Doors:
+        return cls(engine, client, Intake(engine))
+
+    def close(self) -> None:
+        """What waits is stored first. The engine and the client are whose they were."""
+        self.intake.close()
 
     @contextmanager
     def transaction(self) -> Iterator[Session]:

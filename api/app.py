@@ -18,6 +18,7 @@ from api import (
     entities,
     entitlements,
     entries,
+    events,
     health,
     invoices,
     plans,
@@ -61,10 +62,11 @@ def create(settings: Settings | None = None) -> FastAPI:
         api_key = chosen.temporal_api_key.get_secret_value() if chosen.temporal_api_key else None
         tracing = start_tracing(chosen, "api")
         client = await connect(chosen.temporal_address, chosen.temporal_namespace, api_key, tracing)
-        app.state.doors = Doors(engine, client)
+        app.state.doors = Doors.open(engine, client)
         app.state.gateways = {chosen.payment_gateway: open_gateway(chosen.payment_gateway, chosen)}
         log.info("api ready", port=chosen.api_port)
         yield
+        app.state.doors.close()
         engine.dispose()
         stop_tracing()
 
@@ -80,6 +82,7 @@ def create(settings: Settings | None = None) -> FastAPI:
     )
     problems.install(app)
     for room in (
+        events,
         usage,
         customers,
         subscriptions,

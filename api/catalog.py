@@ -14,7 +14,7 @@ from api.access import Administrator, Database, Reader
 from api.bodies import ExactRoute
 from api.fields import Day, Id, Name
 from api.plans import PlanContent
-from billing.catalog import Catalog, Feature, Offer, Override, Product
+from billing.catalog import Catalog, Feature, Offer, Override, Product, Resolution
 from billing.errors import Refused
 from billing.meter_check import dimension_faults
 from billing.modifiers import Coupon
@@ -36,6 +36,7 @@ class MeterIn(BaseModel):
     unit: Annotated[str, StringConstraints(max_length=50)] = ""
     dimensions: list[str] = []
     per_event: bool = False
+    resolution: Resolution = "hour"
 
 
 @router.post("/meters", status_code=201)

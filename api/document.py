@@ -10,7 +10,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
-from api.usage import OPENAPI_PARTS
+from api.events import OPENAPI_PARTS
 
 PROBLEM = {"$ref": "#/components/schemas/Problem"}
 

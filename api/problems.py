@@ -35,6 +35,7 @@ _STATUS = {
     "not_scheduled": HTTPStatus.CONFLICT,
     "too_large": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     "unsupported_encoding": HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    "too_many_requests": HTTPStatus.TOO_MANY_REQUESTS,
 }
 
 
@@ -69,6 +70,8 @@ def problem(refusal: Refused, status: int | None = None, headers: Mapping[str, s
     )
     if headers is None and code == HTTPStatus.UNAUTHORIZED:
         headers = {"WWW-Authenticate": "Bearer"}
+    if headers is None and code == HTTPStatus.TOO_MANY_REQUESTS:
+        headers = {"Retry-After": "1"}
     return JSONResponse(body.model_dump(), code, headers, media_type="application/problem+json")
 
 

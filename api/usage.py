@@ -1,168 +1,28 @@
-"""Usage: events in batches, totals, and the quarantine."""
+"""What was used, in totals, and the quarantine. Events come in by api/events.py."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable
 from datetime import date, datetime
 from decimal import Decimal
 from itertools import chain
-from typing import Annotated, Any
+from typing import Annotated, get_args
 
-import msgspec
-from fastapi import APIRouter, Query, Request
-from fastapi.concurrency import run_in_threadpool
-from prometheus_client import Counter
+from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict
-from sqlmodel import Session
 
-from api.access import Database, Ingester, Open, Reader, Writer
-from api.bodies import ExactRoute, holds_nul
-from api.fields import YEARS, Day
-from billing.errors import Fault, Refused
+from api.access import Database, Reader, Writer
+from api.bodies import ExactRoute
+from api.event_formats import MOST_EVENTS
+from api.fields import Day
 from billing.quantity import added_up
 from billing.usage import Portion, quantity_of
-from models import catalog, usage
-from models.catalog import Meter
+from models import catalog, intake, quarantine, usage
 from models.customer import customer
-from models.usage import Event, Received
+from models.intake import OutcomeKind
 
 router = APIRouter(prefix="/v1", tags=["Usage"], route_class=ExactRoute)
-
-MOST_EVENTS = 10_000
-DIGITS = 30
-
-EVENTS = Counter("perennial_usage_events", "Usage events by what became of them.", ["outcome"])
-
-
-class EventIn(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """One usage event; (`source`, `id`) makes it one, whatever its time says. `time` carries a zone."""
-
-    source: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
-    id: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
-    subject: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
-    type: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
-    time: Annotated[datetime, msgspec.Meta(tz=True)]
-    data: dict[str, Any] = {}
-
-
-class EventsIn(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """A batch, taken in whole or not at all."""
-
-    events: Annotated[list[EventIn], msgspec.Meta(min_length=1, max_length=MOST_EVENTS)]
-
-
-def _number(text: str) -> Decimal:
-    """A number with a point or an exponent, exactly; one of absurd size would take up as many digits as it names."""
-    try:
-        number = Decimal(text)
-    except ArithmeticError as error:
-        raise ValueError(_ABSURD) from error
-    if number.adjusted() >= DIGITS or int(number.as_tuple().exponent) < -DIGITS:
-        raise ValueError(_ABSURD)
-    return number
-
-
-_ABSURD = f"Numbers must be below 10^{DIGITS} and have at most {DIGITS} decimal places"
-_DECODER = msgspec.json.Decoder(EventsIn, float_hook=_number)
-_SCHEMA, _PARTS = msgspec.json.schema_components([EventsIn], ref_template="#/components/schemas/{name}")
-OPENAPI_PARTS = _PARTS
-
-
-@router.post(
-    "/events",
-    openapi_extra={"requestBody": {"required": True, "content": {"application/json": {"schema": _SCHEMA[0]}}}},
-)
-async def send_events(request: Request, open_: Open, key: Ingester) -> Received:
-    """Take in up to 10,000 events. The answer comes after they are stored, attributed and in the totals.
-
-    A duplicate is the same (source, id). An event whose subject is no known customer is kept in quarantine. If any
-    event is malformed, nothing of the batch is stored and the problem document names it.
-    """
-    if request.headers.get("content-encoding", "identity") != "identity":
-        raise Refused("The body is compressed.", code="unsupported_encoding", remedy="Send it as plain JSON.")
-    batch = _decode(await request.body())
-
-    def store() -> Received:
-        with open_.transaction() as session:
-            _check(session, batch)
-            return usage.receive(
-                session, [Event(e.source, e.id, e.subject, e.type, e.time, e.data) for e in batch.events]
-            )
-
-    received = await run_in_threadpool(store)
-    for outcome in ("accepted", "duplicate", "quarantined"):
-        EVENTS.labels(outcome).inc(getattr(received, outcome))
-    return received
-
-
-def _decode(body: bytes) -> EventsIn:
-    try:
-        batch = _DECODER.decode(body)
-    except msgspec.ValidationError as error:
-        reason, _, path = str(error).partition(" - at `")
-        field = path.rstrip("`").removeprefix("$").replace("[", ".").replace("]", "").strip(".") or "events"
-        raise _invalid([Fault(field, reason)]) from error
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ArithmeticError) as error:
-        raise _invalid([Fault("body", f"is not JSON that can be read: {error}")]) from error
-    if holds_nul(body):
-        raise _invalid([Fault("body", "holds the character U+0000, which cannot be stored")])
-    return batch
-
-
-def _invalid(faults: list[Fault]) -> Refused:
-    return Refused(
-        "The batch was not taken in.",
-        code="invalid_events",
-        faults=faults,
-        remedy="Correct these events and send all again.",
-    )
-
-
-def _check(session: Session, batch: EventsIn) -> None:
-    """What a meter adds up must be a number of sane size, its dimensions short words, and the day of an event one that
-    calendars have.
-    """
-    by_type: dict[str, list[Meter]] = {}
-    for meter in catalog.meters(session):
-        by_type.setdefault(meter.event_type, []).append(meter)
-    faults = [
-        Fault(f"events.{i}.time", f"must lie in the years {YEARS.start} to {YEARS.stop - 1}")
-        for i, event in enumerate(batch.events)
-        if event.time.year not in YEARS
-    ]
-    faults += [
-        Fault(f"events.{i}.data.{name}", reason)
-        for i, event in enumerate(batch.events)
-        for meter in by_type.get(event.type, ())
-        for name, reason in _wrong_fields(meter, event.data)
-    ]
-    if faults:
-        raise _invalid(list(dict.fromkeys(faults))[:20])
-
-
-def _wrong_fields(meter: Meter, data: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    if reason := _wrong_quantity(data.get(meter.quantity_field)):
-        yield meter.quantity_field, reason
-    for name in meter.dimensions:
-        if reason := _wrong_dimension(data.get(name)):
-            yield name, reason
-
-
-def _wrong_dimension(value: object) -> str:
-    if value is None:
-        return ""
-    if not isinstance(value, str | int | Decimal):
-        return "must be text, a number, true or false"
-    longest = usage.LONGEST_VALUE
-    return f"must have at most {longest} characters" if len(str(value)) > longest else ""
-
-
-def _wrong_quantity(value: object) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, bool) or not isinstance(value, int | Decimal):
-        return "must be a number"
-    return f"must be below 10^{DIGITS}" if abs(value) >= 10**DIGITS else ""
 
 
 class PropertiesTotal(BaseModel):
@@ -229,7 +89,7 @@ def read_quarantine(
 ) -> list[Quarantined]:
     """What waits in quarantine, oldest first."""
     names = ("source", "id", "subject", "reason", "received_at")
-    return [Quarantined(**dict(zip(names, row, strict=True))) for row in usage.quarantined(session, limit)]
+    return [Quarantined(**dict(zip(names, row, strict=True))) for row in quarantine.quarantined(session, limit)]
 
 
 class ReplayIn(BaseModel):
@@ -239,7 +99,18 @@ class ReplayIn(BaseModel):
     subject: str | None = None
 
 
+class Released(BaseModel):
+    """What became of the events that were sent again, in numbers."""
+
+    accepted: int
+    duplicate: int
+    conflict: int
+    quarantined: int
+    invalid: int
+
+
 @router.post("/quarantine/replay")
-def replay_quarantine(body: ReplayIn, session: Database, key: Writer) -> Received:
+def replay_quarantine(body: ReplayIn, session: Database, key: Writer) -> Released:
     """Send quarantined events again, up to 10,000; those whose customer is known by now are stored and folded."""
-    return usage.replay(session, body.subject, MOST_EVENTS)
+    counts = Counter(outcome.kind for outcome in intake.replay(session, body.subject, MOST_EVENTS))
+    return Released(**{kind: counts[kind] for kind in get_args(OutcomeKind)})

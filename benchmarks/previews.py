@@ -62,7 +62,7 @@ def measure(times: int) -> list[str]:
             with transaction(engine) as session:
                 key = create_key(session, "benchmark", ["read"])
             app = create(Settings(database_url=url))
-            app.state.doors = Doors(engine, cast(Client, None))
+            app.state.doors = Doors.open(engine, cast(Client, None))
             return asyncio.run(_measured(app, key, times))
         finally:
             engine.dispose()

@@ -18,6 +18,7 @@ from billing.pricing import Flat
 from billing.quantity import added_up, product
 
 FeatureKind = Literal["switch", "limit", "value"]
+Resolution = Literal["minute", "hour", "day"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,8 @@ class Meter:
     """Adds up `quantity_field` of the events of one type.
 
     `dimensions` are fields of the event that prices may tell apart; with `per_event`, single events are kept apart, for
-    prices with a fee or a bound per transaction. Both cost a row a day for each value that occurs.
+    prices with a fee or a bound per transaction. Both cost a row a day for each value that occurs. `resolution` is the
+    shortest window that totals are kept for, beside the day.
     """
 
     meter_id: str
@@ -54,6 +56,7 @@ class Meter:
     unit: str = ""
     dimensions: tuple[str, ...] = ()
     per_event: bool = False
+    resolution: Resolution = "hour"
 
 
 @dataclass(frozen=True, slots=True)

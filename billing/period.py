@@ -112,3 +112,13 @@ def local_day(moment: datetime, where: ZoneInfo) -> date:
     if moment.tzinfo is None:
         raise Broken(f"a moment without a time zone: {moment}")
     return moment.astimezone(where).date()
+
+
+def local_window(moment: datetime, where: ZoneInfo, minutes: int) -> datetime:
+    """The start, in UTC, of the hour (60) or minute (1) of the clock there in which `moment` lies.
+
+    In the night in which clocks go back, the repeated hour is an hour of its own.
+    """
+    local = moment.astimezone(where)
+    past = timedelta(minutes=local.minute % minutes, seconds=local.second, microseconds=local.microsecond)
+    return (moment - past).astimezone(UTC)

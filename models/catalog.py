@@ -64,6 +64,7 @@ class Meter(SQLModel, table=True):
     unit: str
     dimensions: list[str] = Field(default_factory=list, sa_column=Column(ARRAY(Text), nullable=False))
     per_event: bool = False
+    resolution: str = "hour"
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +222,14 @@ def _put_meters(session: Session, wanted: Iterable[catalog.Meter]) -> list[Publi
 
 def _value(row: Meter) -> catalog.Meter:
     return catalog.Meter(
-        row.id, row.name, row.event_type, row.quantity_field, row.unit, tuple(row.dimensions), row.per_event
+        row.id,
+        row.name,
+        row.event_type,
+        row.quantity_field,
+        row.unit,
+        tuple(row.dimensions),
+        row.per_event,
+        row.resolution,  # type: ignore[arg-type]
     )
 
 

@@ -163,7 +163,7 @@ async def opened(engine: Engine, temporal: Temporal) -> AsyncIterator[House]:
     gateway, crm, erp = PretendGateway(), PretendCrm(), PretendErp()
     hands = Hands(engine, client, ("pretend", gateway), ("pretend", crm), ("pretend", erp))
     app = create()
-    app.state.doors = Doors(engine, client)
+    app.state.doors = Doors.open(engine, client)
     app.state.gateways = {"pretend": gateway}
     with transaction(engine) as session:
         key = create_key(session, "tests", ["admin"])
@@ -179,6 +179,7 @@ async def opened(engine: Engine, temporal: Temporal) -> AsyncIterator[House]:
                 timeout=60,
             )
         )
+        stack.callback(app.state.doors.close)
         yield House(engine, client, api, hands, gateway, crm, erp, key)
 
 

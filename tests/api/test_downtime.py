@@ -31,7 +31,7 @@ pytestmark = pytest.mark.anyio
 async def door(engine: Engine, temporal: Temporal) -> AsyncIterator[httpx.AsyncClient]:
     """The API alone, without any worker."""
     app = create()
-    app.state.doors = Doors(engine, await connect(temporal.address, "default"))
+    app.state.doors = Doors.open(engine, await connect(temporal.address, "default"))
     app.state.gateways = {}
     with transaction(engine) as session:
         key = create_key(session, "tests", ["admin"])
@@ -39,6 +39,7 @@ async def door(engine: Engine, temporal: Temporal) -> AsyncIterator[httpx.AsyncC
     headers = {"Authorization": f"Bearer {key}"}
     async with httpx.AsyncClient(transport=transport, base_url="http://api.test", headers=headers) as client:
         yield client
+    app.state.doors.close()
 
 
 def later(response: httpx.Response) -> dict[str, Any]:
@@ -71,7 +72,7 @@ async def test_without_its_database(tmp_path_factory: pytest.TempPathFactory, te
             assert (await api.get("/healthz")).status_code == 200
             own.start()
             answer = await api.post("/v1/events", json={"events": [event]})
-            assert answer.json() == {"accepted": 1, "duplicate": 0, "quarantined": 0}
+            assert answer.json()["accepted"] == 1
             assert (await api.get("/readyz")).status_code == 200
         engine.dispose()
 

@@ -33,7 +33,7 @@ NOON = datetime(2026, 3, 10, 12, tzinfo=UTC)
 async def api(engine: Engine) -> AsyncIterator[httpx.AsyncClient]:
     """The front door on an empty database; nobody here asks a workflow."""
     app = create()
-    app.state.doors = Doors(engine, cast(Client, None))
+    app.state.doors = Doors.open(engine, cast(Client, None))
     with transaction(engine) as session:
         key = create_key(session, "tests", ["admin"])
         apply(session, Catalog(PRODUCTS, FEATURES, METERS), NOON)

@@ -1,0 +1,169 @@
+"""How events are written: CloudEvents 1.0 or plain JSON, one, a batch, or one a line; and what is wrong with each."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from datetime import datetime
+from decimal import Decimal
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from api.bodies import holds_nul
+from api.fields import YEARS
+from billing.errors import Fault, Refused
+from models.event import Event
+from models.intake import DIGITS, Outcome
+
+MOST_EVENTS = 10_000
+
+Word = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+
+
+class EventIn(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """One usage event; (`source`, `id`) makes it one, whatever its time says. `time` carries a zone.
+
+    `subject` is the customer, by its id or one of its aliases. `data` carries what meters count.
+    """
+
+    source: Word
+    id: Word
+    subject: Word
+    type: Word
+    time: Annotated[datetime, msgspec.Meta(tz=True)]
+    data: dict[str, Any] = {}
+
+
+class CloudEventIn(msgspec.Struct, frozen=True):
+    """An event of CloudEvents 1.0, whose data is JSON. Its extension attributes count as if they were in `data`."""
+
+    specversion: Literal["1.0"]
+    source: Word
+    id: Word
+    subject: Word
+    type: Word
+    time: Annotated[datetime, msgspec.Meta(tz=True)]
+    data: dict[str, Any] | None = None
+    datacontenttype: Annotated[str, msgspec.Meta(pattern=r"^application/([\w.-]+\+)?json\b")] | None = None
+    dataschema: str | None = None
+    data_base64: None = None
+
+
+class EventsIn(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """A batch. Each event is answered by itself."""
+
+    events: Annotated[list[EventIn], msgspec.Meta(min_length=1, max_length=MOST_EVENTS)]
+
+
+class _RawEvents(msgspec.Struct, forbid_unknown_fields=True):
+    events: Annotated[list[msgspec.Raw], msgspec.Meta(min_length=1, max_length=MOST_EVENTS)]
+
+
+def _number(text: str) -> Decimal:
+    """A number with a point or an exponent, exactly; one of absurd size would take up as many digits as it names."""
+    try:
+        number = Decimal(text)
+    except ArithmeticError as error:
+        raise ValueError(_ABSURD) from error
+    if number.adjusted() >= DIGITS or int(number.as_tuple().exponent) < -DIGITS:
+        raise ValueError(_ABSURD)
+    return number
+
+
+_ABSURD = f"Numbers must be below 10^{DIGITS} and have at most {DIGITS} decimal places"
+_PLAIN = msgspec.json.Decoder(EventIn, float_hook=_number)
+_PLAIN_ALL = msgspec.json.Decoder(EventsIn, float_hook=_number)
+_CLOUD = msgspec.json.Decoder(CloudEventIn, float_hook=_number)
+_ATTRIBUTES = msgspec.json.Decoder(dict[str, Any], float_hook=_number)
+_NAMES = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_RAW_ALL = msgspec.json.Decoder(_RawEvents)
+_RAW_LIST = msgspec.json.Decoder(Annotated[list[msgspec.Raw], msgspec.Meta(min_length=1, max_length=MOST_EVENTS)])
+_EXTENSION = re.compile(r"[a-z0-9]{1,20}")
+
+Read = Event | Outcome
+"""An event, or what is wrong with it."""
+
+
+def read_batch(body: bytes) -> list[Read]:
+    """The events of a JSON document: `{"events": [...]}`, a list, or a single event. Refused if it is none of these."""
+    try:
+        if not holds_nul(body):
+            return [_checked(e, e.data) for e in _PLAIN_ALL.decode(body).events]
+    except _TROUBLE:
+        pass  # One event or another is wrong, or it is another kind of document; which, is found one by one.
+    return [_read_one(raw) for raw in _raws(body)]
+
+
+def _raws(body: bytes) -> Sequence[bytes | msgspec.Raw]:
+    """Each event as it is written. An object is one event if it has an id or a source, else a batch."""
+    start = body.lstrip(b" \t\r\n")[:1]
+    try:
+        if start == b"[":
+            listed: list[msgspec.Raw] = _RAW_LIST.decode(body)
+            return listed
+        if start == b"{" and _NAMES.decode(body).keys() & {"id", "source"}:
+            return [body]
+        return _RAW_ALL.decode(body).events
+    except msgspec.ValidationError as error:
+        raise invalid([_fault(error, "events")]) from error
+    except _TROUBLE as error:
+        raise invalid([Fault("body", f"is not JSON that can be read: {error}")]) from error
+
+
+def read_lines(lines: Sequence[bytes]) -> list[Read]:
+    """One event a line; empty lines must be left out before. What is no JSON is an invalid event."""
+    return [_read_one(line) for line in lines]
+
+
+def _read_one(raw: bytes | msgspec.Raw) -> Read:
+    """An event in either form: what says which version of CloudEvents it follows is one of these."""
+    try:
+        if holds_nul(bytes(raw)):
+            return Outcome("invalid", "holds the character U+0000, which cannot be stored")
+        if b'"specversion"' not in bytes(raw):
+            plain = _PLAIN.decode(raw)
+            return _checked(plain, plain.data)
+        cloud = _CLOUD.decode(raw)
+        return _checked(cloud, (cloud.data or {}) | _extensions(_ATTRIBUTES.decode(raw), cloud.data or {}))
+    except msgspec.ValidationError as error:
+        fault = _fault(error, "")
+        return Outcome("invalid", fault.reason, fault.field)
+    except _TROUBLE as error:
+        return Outcome("invalid", f"is not JSON that can be read: {error}")
+
+
+_TROUBLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ArithmeticError, msgspec.ValidationError)
+
+
+def _extensions(attributes: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
+    found = {name: value for name, value in attributes.items() if name not in CloudEventIn.__struct_fields__}
+    for name in found:
+        if not _EXTENSION.fullmatch(name):
+            raise msgspec.ValidationError(f"is no name of an attribute: 1 to 20 of a-z and 0-9 - at `$.{name}`")
+        if name in data:
+            raise msgspec.ValidationError(f"stands in `data` too - at `$.{name}`")
+    return found
+
+
+def _checked(e: EventIn | CloudEventIn, data: dict[str, Any]) -> Read:
+    if e.time.year not in YEARS:
+        return Outcome("invalid", f"must lie in the years {YEARS.start} to {YEARS.stop - 1}", "time")
+    return Event(e.source, e.id, e.subject, e.type, e.time, data)
+
+
+def _fault(error: msgspec.ValidationError, otherwise: str) -> Fault:
+    """msgspec says `reason - at `$.path``."""
+    reason, _, path = str(error).partition(" - at `")
+    field = path.rstrip("`").removeprefix("$").replace("[...]", "").replace("[", ".").replace("]", "").strip(".")
+    return Fault(field or otherwise, reason)
+
+
+def invalid(faults: Sequence[Fault]) -> Refused:
+    """No event was taken in."""
+    return Refused(
+        "None of the events was taken in.",
+        code="invalid_events",
+        faults=faults,
+        remedy="Correct them and send them again.",
+    )

@@ -1,0 +1,195 @@
+"""The door for usage events: one, a batch, or a stream of lines; the answer says of each what became of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import msgspec
+import prometheus_client
+from fastapi import APIRouter, Request, Response
+
+from api.access import Ingester, Open
+from api.bodies import MEBIBYTE
+from api.event_formats import CloudEventIn, EventIn, EventsIn, Read, invalid, read_batch, read_lines
+from api.intake import Intake, TooBusy, too_many
+from api.unpacking import unpacked
+from billing.errors import Fault, Refused, Unavailable
+from models.event import Event
+from models.intake import Outcome
+
+router = APIRouter(prefix="/v1", tags=["Usage"])
+
+MOST_BYTES_OF_BATCH = 64 * MEBIBYTE
+MOST_BYTES_OF_LINE = MEBIBYTE
+MOST_BYTES_OF_CHUNK = 4 * MEBIBYTE
+LINES_AT_ONCE = 5_000
+MOST_LISTED = 10_000
+
+EVENTS = prometheus_client.Counter("perennial_usage_events", "Usage events by what became of them.", ["outcome"])
+
+
+class Answered(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An event that was not simply accepted: which one, by its place from 0, what became of it, and why."""
+
+    index: int
+    outcome: str
+    reason: str = ""
+    field: str = ""
+
+
+class Receipt(msgspec.Struct, frozen=True):
+    """What became of the events, in numbers that add up to how many were sent. Those not in `events` were accepted.
+
+    accepted: stored, and in the totals. duplicate: known already. conflict: another content came under this source and
+    id before, and counts. quarantined: kept until its customer is known. invalid: not kept. Of a stream, `events` lists
+    the first 10,000.
+    """
+
+    accepted: int
+    duplicate: int
+    conflict: int
+    quarantined: int
+    invalid: int
+    events: list[Answered]
+
+
+_BODY, _PARTS = msgspec.json.schema_components(
+    [EventsIn, EventIn, CloudEventIn, Receipt], ref_template="#/components/schemas/{name}"
+)
+OPENAPI_PARTS = _PARTS
+_BATCH_BODY, _ONE_BODY, _CLOUD_BODY, _RECEIPT = _BODY
+_RECEIPTS = {"description": "What became of the events.", "content": {"application/json": {"schema": _RECEIPT}}}
+_DOCUMENT: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {"schema": {"anyOf": [_BATCH_BODY, _ONE_BODY, {"type": "array", "items": _ONE_BODY}]}},
+            "application/cloudevents+json": {"schema": _CLOUD_BODY},
+            "application/cloudevents-batch+json": {"schema": {"type": "array", "items": _CLOUD_BODY}},
+            "application/x-ndjson": {"schema": {"type": "string"}},
+        },
+    },
+    "responses": {"200": _RECEIPTS, "207": {**_RECEIPTS, "description": "The same; some were not taken in."}},
+}
+
+
+@router.post("/events", openapi_extra=_DOCUMENT, response_class=Response)
+async def send_events(request: Request, open_: Open, key: Ingester) -> Response:
+    """Take in usage events. The answer comes after they are stored, attributed and in the totals.
+
+    As JSON (`{"events": [...]}`, a list, or one event), as CloudEvents 1.0 (one or a batch), up to 10,000 events and
+    64 MiB; or as a stream of lines (`application/x-ndjson`), which has no end and is taken in as it comes. Packed with
+    gzip or zstd if you like. Each event is answered by itself, and one that is wrong does not hold back the others:
+    with status 207 some were not taken in (invalid, or in conflict), with 422 none was. A duplicate is the same
+    (source, id). With 429 come back after a while.
+    """
+    pieces = unpacked(request.stream(), request.headers.get("content-encoding", "").strip().lower())
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    taken = _Taken()
+    if media in ("application/x-ndjson", "application/ndjson", "application/jsonl"):
+        await _take_stream(pieces, open_.intake, taken)
+    else:
+        await _take_batch(pieces, open_.intake, taken)
+    return taken.answer()
+
+
+async def _take_batch(pieces: AsyncIterator[bytes], intake: Intake, taken: _Taken) -> None:
+    with intake.room.holding() as hold:
+        body = bytearray()
+        async for piece in pieces:
+            hold(len(piece))
+            body += piece
+            if len(body) > MOST_BYTES_OF_BATCH:
+                raise _too_large(f"The body is larger than {MOST_BYTES_OF_BATCH // MEBIBYTE} MiB.")
+        await taken.take(read_batch(bytes(body)), intake)
+
+
+async def _take_stream(pieces: AsyncIterator[bytes], intake: Intake, taken: _Taken) -> None:
+    """Chunk by chunk; the next is read from the network when the last is committed."""
+    try:
+        async for lines in _chunks(pieces):
+            await taken.take(read_lines(lines), intake, patient=True)
+    except Unavailable as error:
+        raise Unavailable(f"{error.reason} The first {taken.total} events were taken in.", after=error.after) from error
+    if not taken.total:
+        raise invalid([Fault("body", "holds no events")])
+
+
+async def _chunks(pieces: AsyncIterator[bytes]) -> AsyncIterator[list[bytes]]:
+    """Whole lines, some thousands or some MiB at a time; empty ones are left out."""
+    lines: list[bytes] = []
+    rest, held = b"", 0
+    async for piece in pieces:
+        *whole, rest = (rest + piece).split(b"\n")
+        lines += [line for line in whole if line.strip()]
+        held += len(piece)
+        if len(rest) > MOST_BYTES_OF_LINE:
+            raise _too_large(f"A line is larger than {MOST_BYTES_OF_LINE // MEBIBYTE} MiB.")
+        if len(lines) >= LINES_AT_ONCE or held >= MOST_BYTES_OF_CHUNK:
+            yield lines
+            lines, held = [], 0
+    if rest.strip():
+        lines.append(rest)
+    if lines:
+        yield lines
+
+
+def _too_large(words: str) -> Refused:
+    return Refused(words, code="too_large", remedy="Send less at once, or a stream of lines.")
+
+
+class _Taken:
+    """What became of a request's events so far."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self.listed: list[Answered] = []
+
+    @property
+    def total(self) -> int:
+        return self.counts.total()
+
+    async def take(self, found: Sequence[Read], intake: Intake, *, patient: bool = False) -> None:
+        """Those that can be read, stored; then all of them, counted. A stream waits where others are sent away."""
+        events = [one for one in found if isinstance(one, Event)]
+        stored = iter(await _stored(events, intake, patient) if events else ())
+        outcomes = [one if isinstance(one, Outcome) else next(stored) for one in found]
+        for index, outcome in enumerate(outcomes, self.total):
+            if outcome.kind != "accepted" and len(self.listed) < MOST_LISTED:
+                self.listed.append(Answered(index, outcome.kind, outcome.reason, outcome.field))
+        counts = Counter(outcome.kind for outcome in outcomes)
+        self.counts.update(counts)
+        for kind, events_so in counts.items():
+            EVENTS.labels(kind).inc(events_so)
+
+    def answer(self) -> Response:
+        counts = self.counts
+        if counts["invalid"] == self.total:
+            raise invalid([_as_fault(one) for one in self.listed[:20]])
+        receipt = Receipt(
+            accepted=counts["accepted"],
+            duplicate=counts["duplicate"],
+            conflict=counts["conflict"],
+            quarantined=counts["quarantined"],
+            invalid=counts["invalid"],
+            events=self.listed,
+        )
+        status = 207 if counts["invalid"] or counts["conflict"] else 200
+        return Response(msgspec.json.encode(receipt), status, media_type="application/json")
+
+
+def _as_fault(one: Answered) -> Fault:
+    return Fault(f"events.{one.index}" + (f".{one.field}" if one.field else ""), one.reason)
+
+
+async def _stored(events: Sequence[Event], intake: Intake, patient: bool) -> list[Outcome]:
+    while True:
+        try:
+            return await asyncio.wrap_future(intake.take(events))
+        except TooBusy as error:
+            if not patient:
+                raise too_many(error.reason) from error
+            await asyncio.sleep(0.05)

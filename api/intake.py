@@ -1,0 +1,143 @@
+"""Taking in events for many requests by one transaction: whoever waits while one commits is in the next."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
+from datetime import timedelta
+
+import psycopg
+from sqlalchemy import Engine
+from sqlalchemy.exc import DBAPIError
+
+from api.bodies import MEBIBYTE
+from billing.errors import Refused, Unavailable
+from models import intake
+from models.database import transaction
+from models.event import Event
+from models.intake import Outcome
+
+MOST_AT_ONCE = 10_000
+"""A transaction takes what waits, up to so many events; a single request may have as many."""
+MOST_WAITING = 50_000
+MOST_BYTES_AT_ONCE = 256 * MEBIBYTE
+WRITERS = 2
+"""While one waits for the database, the other folds."""
+
+Waiting = tuple[Sequence[Event], "Future[list[Outcome]]"]
+
+
+class TooBusy(Unavailable):
+    """More events wait than may; whoever comes now is asked to come back, and no memory is taken for it."""
+
+
+def too_many(reason: str) -> Refused:
+    return Refused(reason, code="too_many_requests", remedy="Send it again after a second, with the same ids.")
+
+
+class Room:
+    """How much of bodies may be in memory at once, in bytes."""
+
+    def __init__(self, most: int) -> None:
+        self._free = most
+
+    @contextmanager
+    def holding(self) -> Iterator[Callable[[int], None]]:
+        """Gives what a request asks for more with; refused when there is no room. At the end, all of it is free."""
+        held = 0
+
+        def hold(more: int) -> None:
+            nonlocal held
+            if more > self._free:
+                raise too_many("Too much is being read at the moment.")
+            self._free -= more
+            held += more
+
+        try:
+            yield hold
+        finally:
+            self._free += held
+
+
+class Intake:
+    """Threads that take events in. Open it once a process, and close it at the end: what waits is then stored first."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.room = Room(MOST_BYTES_AT_ONCE)
+        self._engine = engine
+        self._waiting: deque[Waiting] = deque()
+        self._events = 0
+        self._changed = threading.Condition()
+        self._closed = False
+        self._threads: list[threading.Thread] = []
+
+    def take(self, events: Sequence[Event]) -> Future[list[Outcome]]:
+        """What becomes of them, known when it is committed. Raises TooBusy if too many wait already."""
+        future: Future[list[Outcome]] = Future()
+        with self._changed:
+            if self._closed or self._events + len(events) > MOST_WAITING:
+                raise TooBusy(f"{self._events} events wait to be stored.", after=timedelta(seconds=1))
+            if not self._threads:
+                self._start()
+            self._waiting.append((events, future))
+            self._events += len(events)
+            self._changed.notify()
+        return future
+
+    def close(self) -> None:
+        """Store what waits, and end."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join()
+
+    def _start(self) -> None:
+        for no in range(WRITERS):
+            self._threads.append(threading.Thread(target=self._run, name=f"intake-{no}", daemon=True))
+            self._threads[no].start()
+
+    def _run(self) -> None:
+        while some := self._next():
+            if not self._store(some) and len(some) > 1:
+                for one in some:  # One of them cannot be stored; the others shall not suffer for it.
+                    self._store([one])
+
+    def _next(self) -> list[Waiting]:
+        """As many requests as fit into a transaction; none when it is over."""
+        with self._changed:
+            while not self._waiting and not self._closed:
+                self._changed.wait()
+            some: list[Waiting] = []
+            events = 0
+            while self._waiting and (not some or events + len(self._waiting[0][0]) <= MOST_AT_ONCE):
+                events += len(self._waiting[0][0])
+                some.append(self._waiting.popleft())
+            self._events -= events
+            return some
+
+    def _store(self, some: Sequence[Waiting]) -> bool:
+        """Answer all of them; or, of several, none, if the database refuses what one of them holds."""
+        try:
+            with transaction(self._engine) as session:
+                outcomes = intake.receive(session, [event for events, _ in some for event in events])
+        except BaseException as error:
+            if len(some) > 1 and not _is_trouble(error):
+                return False
+            for _, future in some:
+                future.set_exception(error)
+            return True
+        start = 0
+        for events, future in some:
+            future.set_result(outcomes[start : start + len(events)])
+            start += len(events)
+        return True
+
+
+def _is_trouble(error: BaseException) -> bool:
+    """Whether it is the database that is in trouble, and whether it has committed is not known."""
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    return isinstance(cause, psycopg.OperationalError | psycopg.InterfaceError)

@@ -1,0 +1,161 @@
+"""Usage events as they are kept: what makes each one unique, the event itself in its month, what came in conflict."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from typing import Any, NamedTuple
+
+import msgspec
+from sqlalchemy import ARRAY, JSON, Column, Text
+from sqlmodel import Field, Session, SQLModel
+
+from models.database import cursor
+from models.values import moment
+
+
+class UsageKey(SQLModel, table=True):
+    """An event was taken in; `content` is a digest of all but its name, `occurred_at` tells in which month it lies."""
+
+    __tablename__ = "usage_key"
+    key: str = Field(primary_key=True)
+    content: int
+    occurred_at: datetime = moment()
+
+
+class UsageEvent(SQLModel, table=True):
+    """One event as it came; (`source`, `id`) makes it one, whatever its time says. Kept by month of `occurred_at`."""
+
+    __tablename__ = "usage_event"
+    source: str = Field(primary_key=True)
+    id: str = Field(primary_key=True)
+    customer_id: str
+    type: str
+    occurred_at: datetime = moment()
+    received_at: datetime = moment()
+    day: date
+    data: Any = Field(sa_column=Column(JSON, nullable=False))
+    meters: list[str] = Field(sa_column=Column(ARRAY(Text), nullable=False))
+    batch: int
+
+
+class UsageConflict(SQLModel, table=True):
+    """Another content under the name of an event that counts already; each content once."""
+
+    __tablename__ = "usage_conflict"
+    source: str = Field(primary_key=True)
+    id: str = Field(primary_key=True)
+    content: int = Field(primary_key=True)
+    customer_id: str
+    event: Any = Field(sa_column=Column(JSON, nullable=False))
+    received_at: datetime = moment()
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A usage event as sent; `data` carries what meters count. (`source`, `id`) makes it one."""
+
+    source: str
+    id: str
+    subject: str
+    type: str
+    occurred_at: datetime
+    data: dict[str, object]
+
+    @property
+    def data_as_sent(self) -> str:
+        return _AS_SENT.encode(self.data).decode()
+
+    @property
+    def as_sent(self) -> str:
+        """The whole event as JSON, its numbers digit by digit."""
+        return _AS_SENT.encode(
+            {
+                "source": self.source,
+                "id": self.id,
+                "subject": self.subject,
+                "type": self.type,
+                "time": self.occurred_at,
+                "data": self.data,
+            }
+        ).decode()
+
+
+_AS_SENT = msgspec.json.Encoder(decimal_format="number")
+_SORTED = msgspec.json.Encoder(decimal_format="number", order="sorted")
+
+
+class Named(NamedTuple):
+    """An event with what it is known by."""
+
+    event: Event
+    key: str
+    """16 bytes of a digest of its name, as hexadecimal digits."""
+    content: int
+    """A digest of all but its name. Another order of fields is no other content, other digits are."""
+
+    @classmethod
+    def of(cls, event: Event) -> Named:
+        source = event.source.encode()
+        key = hashlib.sha256(b"%d:%b%b" % (len(source), source, event.id.encode())).hexdigest()[:32]
+        said = _SORTED.encode((event.subject, event.type, event.occurred_at.astimezone(UTC), event.data))
+        content = int.from_bytes(hashlib.sha256(said).digest()[:8], signed=True)
+        return cls(event, key, content if content != ANY_CONTENT else 1)
+
+
+ANY_CONTENT = 0
+"""The digest of an event that came before digests were kept: whatever comes under its name is the same again."""
+
+
+def take_keys(session: Session, named: Sequence[Named]) -> dict[str, int]:
+    """Enter keys, each once in `named`; those that were there before, with the digest of what then came.
+
+    Whoever enters the same key at the same time waits for this transaction. In order of keys, so that two never wait
+    for each other.
+    """
+    cur = cursor(session)
+    entered = sorted((e.key, e.content, e.event.occurred_at) for e in named)
+    fresh = cur.execute(
+        "insert into usage_key (key, content, occurred_at)"
+        " select * from unnest(%s::uuid[], %s::bigint[], %s::timestamptz[])"
+        " on conflict do nothing returning key",
+        [list(column) for column in zip(*entered, strict=True)] if entered else [[], [], []],
+    ).fetchall()
+    if len(fresh) == len(entered):
+        return {}
+    known = {key for key, *_ in entered} - {key.hex for (key,) in fresh}
+    rows = cur.execute("select key, content from usage_key where key = any(%s::uuid[])", (sorted(known),))
+    return {key.hex: content for key, content in rows}
+
+
+def store(session: Session, rows: Sequence[tuple[Event, str, date, Sequence[str]]]) -> None:
+    """Keep events, each with its customer, its local day and the meters that counted it."""
+    columns = "source, id, customer_id, type, occurred_at, day, data, meters"
+    with cursor(session) as cur, cur.copy(f"copy usage_event ({columns}) from stdin") as copy:
+        for e, customer_id, day, meters in rows:
+            copy.write_row((e.source, e.id, customer_id, e.type, e.occurred_at, day, e.data_as_sent, meters))
+
+
+def store_conflicts(session: Session, found: Sequence[tuple[Named, str]]) -> None:
+    """Keep what came under the name of another event, with its customer."""
+    if found:
+        rows = [(e.event.source, e.event.id, e.content, customer_id, e.event.as_sent) for e, customer_id in found]
+        cursor(session).execute(
+            "insert into usage_conflict (source, id, content, customer_id, event)"
+            " select * from unnest(%s::text[], %s::text[], %s::bigint[], %s::text[], %s::json[])"
+            " order by 1, 2, 3 on conflict do nothing",
+            [list(column) for column in zip(*rows, strict=True)],
+        )
+
+
+def make_months(session: Session, first: date, months: int) -> list[date]:
+    """Partitions for so many months from that of `first` on; those that are new."""
+    rows = cursor(session).execute(
+        "select month::date from generate_series(date_trunc('month', %(first)s::timestamp),"
+        " date_trunc('month', %(first)s::timestamp) + (%(months)s - 1) * interval '1 month', '1 month') as month"
+        " where make_usage_month(month::date) order by 1",
+        {"first": first, "months": months},
+    )
+    return [month for (month,) in rows]

@@ -1,0 +1,183 @@
+"""Taking events in: each one known or new, attributed, stored and folded, in one transaction; and what became of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
+from typing import Literal, NamedTuple
+from zoneinfo import ZoneInfo
+
+from sqlmodel import Session
+
+from billing.catalog import Meter
+from billing.folding import LONGEST_VALUE, Folding, by_type
+from billing.period import local_day, zone
+from models import audit, event, quarantine, usage
+from models.catalog import live_meters
+from models.database import cursor
+from models.event import Event, Named
+
+OutcomeKind = Literal["accepted", "duplicate", "conflict", "quarantined", "invalid"]
+
+DIGITS = 30
+"""A quantity is below ten to the power of this."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of an event.
+
+    accepted: stored and in the totals. duplicate: known already. conflict: another content came under this name before,
+    and counts; this one is kept for the audit. quarantined: kept until its customer is known. invalid: not kept.
+    `reason` says why, and `field` where; both are empty for the first two.
+    """
+
+    kind: OutcomeKind
+    reason: str = ""
+    field: str = ""
+
+
+ACCEPTED, DUPLICATE = Outcome("accepted"), Outcome("duplicate")
+CONFLICT = Outcome("conflict", "another content came under this source and id before; that one counts")
+UNKNOWN = Outcome("quarantined", quarantine.UNKNOWN, "subject")
+
+
+class _Customer(NamedTuple):
+    id: str
+    zone: ZoneInfo
+
+
+def receive(session: Session, events: Sequence[Event]) -> list[Outcome]:
+    """Take in events, and say of each what became of it.
+
+    A duplicate is the same (source, id), whatever its time says and however late it comes. A meter counts an event only
+    if the event has its quantity, and only from the meter's making on: what a stored event was counted by is written on
+    it. If the event has something else in the quantity's place, it is invalid, so that the sender hears of it.
+    """
+    meters = live_meters(session)
+    looking = by_type(meters)
+    customers = _customers(session, {e.subject for e in events})
+    outcomes = {n: wrong for n, e in enumerate(events) if (wrong := _wrong(e, looking.get(e.type, ())))}
+    strangers = {n: e for n, e in enumerate(events) if n not in outcomes and e.subject not in customers}
+    outcomes |= zip(strangers, _quarantine(session, list(strangers.values())), strict=True)
+    good = {n: e for n, e in enumerate(events) if n not in outcomes}
+    outcomes |= zip(good, _take_in(session, list(good.values()), customers, meters), strict=True)
+    return [outcomes[n] for n in range(len(events))]
+
+
+def replay(session: Session, subject: str | None, limit: int) -> list[Outcome]:
+    """Send quarantined events again, those of one subject or all; what fits now is stored and folded.
+
+    Up to `limit`, those of subjects that are known by now first. Of what was sent before its meter was made, what the
+    meter cannot count is stored and not counted.
+    """
+    events = quarantine.waiting(session, subject, limit)
+    customers = _customers(session, {e.subject for e in events})
+    known = [e for e in events if e.subject in customers]
+    outcomes = _take_in(session, known, customers, live_meters(session))
+    quarantine.release(session, known)
+    return outcomes + [UNKNOWN] * (len(events) - len(known))
+
+
+def _take_in(
+    session: Session, events: Sequence[Event], customers: Mapping[str, _Customer], meters: Sequence[Meter]
+) -> list[Outcome]:
+    """Enter the events that are new, and store them; everybody in this order, so that two that meet wait once."""
+    named = [Named.of(e) for e in events]
+    outcomes = _known_or_new(session, named)
+    both = list(zip(named, outcomes, strict=True))
+    event.store_conflicts(session, [(e, customers[e.event.subject].id) for e, outcome in both if outcome is CONFLICT])
+    _answer(session, [(e.event, outcome.kind) for e, outcome in both], customers)
+    _store(session, [e.event for e, outcome in both if outcome is ACCEPTED], customers, meters)
+    return outcomes
+
+
+def _customers(session: Session, subjects: set[str]) -> dict[str, _Customer]:
+    """By the subject that stands for them: an id, or an alias."""
+    rows = cursor(session).execute(
+        "select s.subject, c.id, c.time_zone from unnest(%s::text[]) as s (subject)"
+        " left join customer_alias a on a.alias = s.subject"
+        " join customer c on c.id = coalesce(a.customer_id, s.subject)",
+        (list(subjects),),
+    )
+    return {subject: _Customer(customer_id, zone(name)) for subject, customer_id, name in rows}
+
+
+def _wrong(e: Event, meters: Sequence[Meter]) -> Outcome | None:
+    """What a meter counts must be a number of sane size, and its dimensions short words; so the sender hears of it."""
+    for meter in meters:
+        value = e.data.get(meter.quantity_field)
+        if value is not None and (reason := _wrong_quantity(value)):
+            return Outcome("invalid", reason, f"data.{meter.quantity_field}")
+        for name in meter.dimensions:
+            if reason := _wrong_dimension(e.data.get(name)):
+                return Outcome("invalid", reason, f"data.{name}")
+    return None
+
+
+def _wrong_quantity(value: object) -> str:
+    if isinstance(value, bool) or not isinstance(value, int | Decimal):
+        return "must be a number"
+    return "" if -(10**DIGITS) < value < 10**DIGITS else f"must be below 10^{DIGITS}"
+
+
+def _wrong_dimension(value: object) -> str:
+    if value is None:
+        return ""
+    if not isinstance(value, str | int | Decimal):
+        return "must be text, a number, true or false"
+    return f"must have at most {LONGEST_VALUE} characters" if len(str(value)) > LONGEST_VALUE else ""
+
+
+def _quarantine(session: Session, strangers: Sequence[Event]) -> list[Outcome]:
+    kept = quarantine.keep(session, strangers)
+    first = {(e.source, e.id): e for e in reversed(strangers)}
+    return [UNKNOWN if (e.source, e.id) in kept and first[e.source, e.id] is e else DUPLICATE for e in strangers]
+
+
+def _known_or_new(session: Session, named: Sequence[Named]) -> list[Outcome]:
+    """The first under each key is accepted, if the key is new; the content that counts decides what the others are."""
+    first: dict[str, Named] = {}
+    for e in named:
+        first.setdefault(e.key, e)
+    known = event.take_keys(session, list(first.values()))
+    return [ACCEPTED if first[e.key] is e and e.key not in known else _again(e, known, first) for e in named]
+
+
+def _again(e: Named, known: Mapping[str, int], first: Mapping[str, Named]) -> Outcome:
+    counts = known.get(e.key, first[e.key].content)
+    return DUPLICATE if counts in (e.content, event.ANY_CONTENT) else CONFLICT
+
+
+def _store(
+    session: Session,
+    fresh: Sequence[Event],
+    customers: Mapping[str, _Customer],
+    meters: Sequence[Meter],
+) -> None:
+    """Keep the events, and add them to the totals; those last, so that their rows are locked for little more than the
+    commit.
+    """
+    folding = Folding(meters)
+    rows: list[tuple[Event, str, date, Sequence[str]]] = []
+    for e in fresh:
+        customer = customers[e.subject]
+        day, counted_by = folding.add(customer.id, customer.zone, e.type, e.occurred_at, e.data)
+        rows.append((e, customer.id, day, counted_by))
+    event.store(session, rows)
+    usage.add_windows(session, folding.windows())
+    usage.add_days(session, folding.days())
+
+
+def _answer(
+    session: Session, answered: Sequence[tuple[Event, OutcomeKind]], customers: Mapping[str, _Customer]
+) -> None:
+    """Count what became of the events, for the audit."""
+    counts: Counter[tuple[str, str, date, str]] = Counter(
+        (customers[e.subject].id, e.type, local_day(e.occurred_at, customers[e.subject].zone), kind)
+        for e, kind in answered
+    )
+    audit.count(session, counts)

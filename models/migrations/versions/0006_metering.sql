@@ -1,0 +1,119 @@
+-- Events lie by month of use, so that a month can be taken away; what makes an event unique is kept apart, and stays.
+
+create table usage_key (
+  key uuid primary key,
+  content bigint not null,
+  occurred_at timestamptz not null
+);
+comment on column usage_key.key is 'The first 16 bytes of the SHA-256 of "bytes of source:source" and id.';
+comment on table usage_key is 'Every event that was ever taken in; one whose key is here is not counted again.';
+comment on column usage_key.content is 'A digest of all else that was sent, by which another content is noticed; 0 if it'
+  ' came before digests were kept, and any content passes.';
+
+insert into usage_key (key, content, occurred_at)
+  select encode(substring(sha256(convert_to(octet_length(source) || ':' || source || id, 'UTF8')) for 16), 'hex')::uuid,
+         0, occurred_at
+  from usage_event;
+
+alter table usage_event rename to usage_event_before;
+
+-- There are no foreign keys here and none on totals: customers and meters are never deleted, they are read in the
+-- transaction that stores, and a check for each row would cost more than storing it.
+create table usage_event (
+  source text not null,
+  id text not null,
+  customer_id text not null,
+  type text not null,
+  occurred_at timestamptz not null,
+  received_at timestamptz not null default now(),
+  day date not null,
+  data json not null,
+  meters text[] not null,
+  batch xid8 not null default pg_current_xact_id()
+) partition by range (occurred_at);
+comment on column usage_event.meters is 'The meters that counted it, as they were when it came.';
+comment on column usage_event.data is 'As it was sent, digit by digit.';
+create index usage_event_customer on usage_event (customer_id, occurred_at);
+-- Events come about in the order of their time, so a map of blocks finds one by its time, and costs next to nothing.
+create index usage_event_time on usage_event using brin (occurred_at) with (pages_per_range = 16);
+
+create table usage_event_other partition of usage_event default;
+comment on table usage_event_other is 'Events of months that have no partition of their own yet.';
+create trigger append_only before update or delete or truncate on usage_event execute function refuse_change();
+create trigger append_only before update or delete or truncate on usage_event_other execute function refuse_change();
+
+insert into usage_event select source, id, customer_id, type, occurred_at, received_at, day, data, meters, batch
+  from usage_event_before;
+drop table usage_event_before;
+
+-- Makes the partition of a month (in UTC), and moves there what came before it was made. Says whether it is new.
+create function make_usage_month(month date) returns boolean language plpgsql as $$
+declare
+  since constant timestamptz := date_trunc('month', month)::timestamp at time zone 'UTC';
+  until constant timestamptz := (date_trunc('month', month) + interval '1 month')::timestamp at time zone 'UTC';
+  name constant text := 'usage_event_' || to_char(month, 'YYYY_MM');
+begin
+  if to_regclass(name) is not null then
+    return false;
+  end if;
+  execute format('create table %I (like usage_event including defaults including comments)', name);
+  if exists (select from usage_event_other where occurred_at >= since and occurred_at < until) then
+    lock table usage_event_other in access exclusive mode;
+    execute format('insert into %I select * from usage_event_other where occurred_at >= $1 and occurred_at < $2', name)
+      using since, until;
+    alter table usage_event_other disable trigger append_only;
+    delete from usage_event_other where occurred_at >= since and occurred_at < until;
+    alter table usage_event_other enable trigger append_only;
+  end if;
+  execute format('alter table usage_event attach partition %I for values from (%L) to (%L)', name, since, until);
+  execute format('create trigger append_only before update or delete or truncate on %I '
+                 'execute function refuse_change()', name);
+  return true;
+end $$;
+
+-- Totals by day are what is billed from, totals by hour or minute are what is looked at. Both are rows that are changed
+-- in place, so there is room on their pages.
+alter table usage_total drop constraint usage_total_customer_id_fkey, drop constraint usage_total_meter_id_fkey;
+alter table usage_total set (fillfactor = 70);
+
+create table usage_window (
+  customer_id text not null,
+  meter_id text not null,
+  starts_at timestamptz not null,
+  properties jsonb not null,
+  each numeric not null,
+  quantity numeric not null,
+  events bigint not null,
+  primary key (customer_id, meter_id, starts_at, properties, each)
+) with (fillfactor = 70);
+
+alter table meter
+  add column resolution text not null default 'hour' check (resolution in ('minute', 'hour', 'day'));
+comment on column meter.resolution is 'The shortest window for which totals are kept.';
+
+-- What became of what was sent, for the audit.
+create table usage_answered (
+  customer_id text not null,
+  type text not null,
+  day date not null,
+  outcome text not null check (outcome in ('accepted', 'duplicate', 'conflict')),
+  events bigint not null,
+  primary key (customer_id, type, day, outcome)
+) with (fillfactor = 70);
+
+insert into usage_answered
+  select customer_id, type, day, 'accepted', count(*) from usage_event group by 1, 2, 3;
+
+create table usage_conflict (
+  source text not null,
+  id text not null,
+  content bigint not null,
+  customer_id text not null,
+  event json not null,
+  received_at timestamptz not null default now(),
+  primary key (source, id, content)
+);
+comment on table usage_conflict is 'Other contents that came under the source and id of an event that counts already.';
+
+alter table usage_quarantine alter column event type json using event::json;
+comment on column usage_quarantine.event is 'As it was sent, digit by digit.';

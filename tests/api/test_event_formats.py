@@ -1,0 +1,102 @@
+"""How events may be written: sizes, packing, CloudEvents and plain JSON, and streams of lines."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+from backports import zstd
+
+from tests.api.conftest import Front, problem
+from tests.api.test_events import batch, event, total
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_sizes(front: Front) -> None:
+    too_much = b" " * (64 * 1024 * 1024) + batch()
+
+    async def in_parts() -> AsyncIterator[bytes]:
+        for start in range(0, len(too_much), 1 << 20):
+            yield too_much[start : start + (1 << 20)]
+
+    before = front.rows("select count(*) from usage_event")
+    problem(await front.api.post("/v1/events", content=too_much), 413, "too_large")
+    problem(await front.api.post("/v1/events", content=in_parts()), 413, "too_large")
+    problem(await front.api.post("/v1/events", content=b"x" * (2 << 20), headers=LINES), 413, "too_large")
+    problem(await front.api.post("/webhooks/pretend", content=b"x" * (1 << 20) + b"x"), 413, "too_large")
+    problem(await front.api.post("/v1/meters", content=b" " * (1 << 20) + b"{}"), 413, "too_large")
+    lies = {"content-length": "9" * 30}
+    problem(await front.api.post("/v1/meters", content=b"{}", headers=lies), 413, "too_large")
+    assert front.rows("select count(*) from usage_event") == before
+
+
+LINES = {"content-type": "application/x-ndjson"}
+PACKED: dict[str, Callable[[bytes], bytes]] = {"gzip": gzip.compress, "zstd": zstd.compress}
+
+
+@pytest.mark.parametrize("how", PACKED)
+async def test_packed_bodies(front: Front, how: str) -> None:
+    customer = await front.customer()
+    events = [event(subject=customer) for _ in range(3000)]
+    body, packed = json.dumps({"events": events}).encode(), {"content-encoding": how}
+    lines = "\n".join(json.dumps(e) for e in events).encode()
+    answer = await front.api.post("/v1/events", content=PACKED[how](body), headers=packed)
+    assert (answer.status_code, answer.json()["accepted"]) == (200, 3000)
+    answer = await front.api.post("/v1/events", content=PACKED[how](lines), headers={**packed, **LINES})
+    assert (answer.status_code, answer.json()["duplicate"]) == (200, 3000)
+    bomb = PACKED[how](b" " * (100 << 20))
+    assert len(bomb) < 200_000
+    problem(await front.api.post("/v1/events", content=bomb, headers=packed), 413, "too_large")
+    problem(await front.api.post("/v1/events", content=bomb, headers={**packed, **LINES}), 413, "too_large")
+    for broken in (PACKED[how](body)[:-9], PACKED[how](body) + b"more", body, b""):
+        problem(await front.api.post("/v1/events", content=broken, headers=packed), 422, "invalid_body")
+    brotli = {"content-encoding": "br"}
+    problem(await front.api.post("/v1/events", content=body, headers=brotli), 415, "unsupported_encoding")
+    assert await total(front, customer) == 3000
+
+
+async def test_each_way_to_write_an_event(front: Front) -> None:
+    customer = await front.customer()
+    cloud = {"specversion": "1.0", "datacontenttype": "application/json; charset=utf-8", "dataschema": "urn:x"}
+    one = [event(subject=customer) for _ in range(5)]
+    bodies: list[tuple[str, Any, int]] = [
+        ("application/json", one[0], 1),
+        ("application/json", one[1:3], 2),
+        ("application/json", {"events": [one[3]]}, 1),
+        ("application/cloudevents+json; charset=utf-8", event(subject=customer, **cloud), 1),
+        ("application/cloudevents-batch+json", [event(subject=customer, **cloud) for _ in range(3)], 3),
+        ("application/cloudevents+json", event(subject=customer, **cloud, traceparent="00-ab", data=None), 1),
+        ("application/json", [one[4], event(subject=customer, **cloud)], 2),
+    ]
+    for media, body, many in bodies:
+        answer = await front.api.post("/v1/events", content=json.dumps(body), headers={"content-type": media})
+        assert (answer.status_code, answer.json()["accepted"]) == (200, many), answer.text
+    assert await total(front, customer) == 10
+    kept = front.rows("select data::text from usage_event where customer_id = %s", customer)
+    assert ('{"traceparent":"00-ab"}',) in kept
+
+
+async def test_a_stream_of_lines_is_taken_in_as_it_comes(front: Front) -> None:
+    customer = await front.customer()
+    events = [event(subject=customer, data={"n": n}) for n in range(12_000)]
+
+    async def lines() -> AsyncIterator[bytes]:
+        for start in range(0, len(events), 997):
+            text = "".join(json.dumps(e) + "\r\n\n" for e in events[start : start + 997]).encode()
+            yield text[:-400]
+            if start > 11_000:
+                assert await total(front, customer) > 0
+                yield b'{"not": "an event"}\nno JSON\n'
+            yield text[-400:]
+
+    answer = await front.api.post("/v1/events", content=lines(), headers=LINES)
+    told = answer.json().pop("events")
+    assert (answer.status_code, answer.json()["invalid"], answer.json()["accepted"]) == (207, 3, 11_999)
+    assert [one["outcome"] for one in told] == ["invalid"] * 3
+    assert await total(front, customer) in range(sum(range(12_000)) - 12_000, sum(range(12_000)))
+    for nothing in (b"", b"\n\n"):
+        problem(await front.api.post("/v1/events", content=nothing, headers=LINES), 422, "invalid_events")
