@@ -25,8 +25,9 @@ from models.closing import plan_close, tie_outs
 from models.customer import Customer, PaymentMethod, add_customer
 from models.database import cursor, transaction
 from models.entity import InvoiceSeries, LegalEntity, TestClock
+from models.event import Event
+from models.intake import receive
 from models.signing import Agreement, sign
-from models.usage import Event, receive
 from models.values import read
 
 TEAM = {

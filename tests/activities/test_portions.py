@@ -12,8 +12,9 @@ import pytest
 from activities.billing import BillBatch
 from models.catalog import Meter
 from models.database import transaction
+from models.event import Event
+from models.intake import receive
 from models.subscription import due_roots
-from models.usage import Event, receive
 from tests.activities.company import Company
 from tests.activities.test_closing import TIE_OUTS
 from tests.activities.test_spend import lines, replayed, sell
