@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from time import perf_counter
 
 import structlog
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI
 from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
-from prometheus_client import Histogram
 
 from api import (
     catalog,
@@ -34,6 +32,7 @@ from api import (
 from api.access import Doors
 from api.bodies import SizeLimit
 from api.document import document, operation_id
+from api.observed import Observed
 from integrations.payments.registry import open_gateway
 from models.database import open_engine
 from observability import start_logging, start_tracing, stop_tracing
@@ -42,8 +41,6 @@ from web import console, reference
 from workflows.client import connect
 
 log = structlog.get_logger()
-
-REQUESTS = Histogram("perennial_http_seconds", "Time of requests.", ["method", "route", "status"])
 
 DESCRIPTION = """
 Billing that you host yourself. Money is exact; ids are yours where you bring them, and sending the same again changes
@@ -105,19 +102,7 @@ def create(settings: Settings | None = None) -> FastAPI:
     for page in (console, reference):
         app.include_router(page.router, include_in_schema=False)
     app.add_middleware(SizeLimit)
-    app.middleware("http")(_observed)
+    app.add_middleware(Observed)
     if chosen.otel_exporter_otlp_endpoint:
         FastAPIInstrumentor.instrument_app(app)
     return app
-
-
-async def _observed(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-    """Time and log each request by its route, with the business ids of its path."""
-    started = perf_counter()
-    with structlog.contextvars.bound_contextvars(method=request.method, path=request.url.path):
-        response = await call_next(request)
-        route = getattr(request.scope.get("route"), "path", "unmatched")
-        seconds = perf_counter() - started
-        REQUESTS.labels(request.method, route, response.status_code).observe(seconds)
-        log.info("request", status=response.status_code, seconds=round(seconds, 4), **request.path_params)
-    return response

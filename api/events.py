@@ -11,7 +11,7 @@ import msgspec
 import prometheus_client
 from fastapi import APIRouter, Request, Response
 
-from api.access import Ingester, Open
+from api.access import held, ingester
 from api.bodies import MEBIBYTE
 from api.event_formats import CloudEventIn, EventIn, EventsIn, Read, invalid, read_batch, read_lines
 from api.intake import Intake, TooBusy, too_many
@@ -63,6 +63,7 @@ OPENAPI_PARTS = _PARTS
 _BATCH_BODY, _ONE_BODY, _CLOUD_BODY, _RECEIPT = _BODY
 _RECEIPTS = {"description": "What became of the events.", "content": {"application/json": {"schema": _RECEIPT}}}
 _DOCUMENT: dict[str, Any] = {
+    "security": [{"HTTPBearer": []}],
     "requestBody": {
         "required": True,
         "content": {
@@ -77,7 +78,7 @@ _DOCUMENT: dict[str, Any] = {
 
 
 @router.post("/events", openapi_extra=_DOCUMENT, response_class=Response)
-async def send_events(request: Request, open_: Open, key: Ingester) -> Response:
+async def send_events(request: Request) -> Response:
     """Take in usage events. The answer comes after they are stored, attributed and in the totals.
 
     As JSON (`{"events": [...]}`, a list, or one event), as CloudEvents 1.0 (one or a batch), up to 10,000 events and
@@ -86,13 +87,15 @@ async def send_events(request: Request, open_: Open, key: Ingester) -> Response:
     with status 207 some were not taken in (invalid, or in conflict), with 422 none was. A duplicate is the same
     (source, id). With 429 come back after a while.
     """
+    await ingester(request)
+    intake = held(request).intake
     pieces = unpacked(request.stream(), request.headers.get("content-encoding", "").strip().lower())
     media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     taken = _Taken()
     if media in ("application/x-ndjson", "application/ndjson", "application/jsonl"):
-        await _take_stream(pieces, open_.intake, taken)
+        await _take_stream(pieces, intake, taken)
     else:
-        await _take_batch(pieces, open_.intake, taken)
+        await _take_batch(pieces, intake, taken)
     return taken.answer()
 
 

@@ -93,21 +93,34 @@ Sums = dict[Place, tuple[Decimal, int]]
 _EPOCH, _QUARTER = datetime(1970, 1, 1, tzinfo=UTC), timedelta(minutes=15)
 
 
+class Clocks:
+    """Day and hour on customers' clocks, looked up once for each quarter of an hour: clocks are set by no less."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[ZoneInfo, int], tuple[date, datetime]] = {}
+
+    def day_and_hour(self, where: ZoneInfo, moment: datetime) -> tuple[date, datetime]:
+        quarter = (where, (moment - _EPOCH) // _QUARTER)
+        if quarter not in self._known:
+            self._known[quarter] = local_day(moment, where), local_window(moment, where, 60)
+        return self._known[quarter]
+
+
 class Folding:
     """Adds up the events of many customers, by the days and windows of their own clocks."""
 
-    def __init__(self, meters: Iterable[Meter]) -> None:
+    def __init__(self, meters: Iterable[Meter], clocks: Clocks) -> None:
         self._meters = {
             kind: [(m.meter_id, m.resolution, taker(m)) for m in some] for kind, some in by_type(meters).items()
         }
-        self._found: dict[tuple[str, str, date, datetime | None, Properties, Decimal | None], list[Decimal]] = {}
-        self._clocks: dict[tuple[ZoneInfo, int], tuple[date, datetime]] = {}
+        self._clocks = clocks
+        self._found: dict[tuple[str, str, date, datetime | None, Properties, Decimal | None], list[int | Decimal]] = {}
 
     def add(
         self, customer_id: str, where: ZoneInfo, event_type: str, moment: datetime, data: Mapping[str, object]
     ) -> tuple[date, list[str]]:
         """The event's local day, and the meters that count it."""
-        day, hour = self._clock(where, moment)
+        day, hour = self._clocks.day_and_hour(where, moment)
         counted: list[str] = []
         for meter_id, resolution, take in self._meters.get(event_type, ()):
             if taken := take(data):
@@ -116,20 +129,13 @@ class Folding:
                 if resolution == "minute":
                     window = local_window(moment, where, 1)
                 key = (customer_id, meter_id, day, window, kept, each)
-                self._found.setdefault(key, []).append(Decimal(quantity))
+                self._found.setdefault(key, []).append(quantity)
                 counted.append(meter_id)
         return day, counted
 
-    def _clock(self, where: ZoneInfo, moment: datetime) -> tuple[date, datetime]:
-        """Local day and hour; the same for a whole quarter of an hour, for clocks are set by no less."""
-        quarter = (where, (moment - _EPOCH) // _QUARTER)
-        if quarter not in self._clocks:
-            self._clocks[quarter] = local_day(moment, where), local_window(moment, where, 60)
-        return self._clocks[quarter]
-
     def days(self) -> Sums:
         """What was added, by local day."""
-        found: dict[Place, list[Decimal]] = {}
+        found: dict[Place, list[int | Decimal]] = {}
         for (customer_id, meter_id, day, _, kept, each), quantities in self._found.items():
             found.setdefault((customer_id, meter_id, day, kept, each), []).extend(quantities)
         return _summed(found)
@@ -145,5 +151,5 @@ class Folding:
         )
 
 
-def _summed(found: Mapping[Place, list[Decimal]]) -> Sums:
-    return {place: (added_up(quantities), len(quantities)) for place, quantities in found.items()}
+def _summed(found: Mapping[Place, list[int | Decimal]]) -> Sums:
+    return {place: (added_up(map(Decimal, quantities)), len(quantities)) for place, quantities in found.items()}

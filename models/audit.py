@@ -7,7 +7,7 @@ from datetime import date
 
 from sqlmodel import Field, Session, SQLModel
 
-from models.database import cursor
+from models.database import columns, cursor
 
 
 class UsageAnswered(SQLModel, table=True):
@@ -24,10 +24,9 @@ class UsageAnswered(SQLModel, table=True):
 def count(session: Session, answered: Counter[tuple[str, str, date, str]]) -> None:
     """Add to the numbers; in order, so that two who do never wait for each other."""
     if answered:
-        rows = [(*key, events) for key, events in answered.items()]
         cursor(session).execute(
             "insert into usage_answered as a (customer_id, type, day, outcome, events)"
             " select * from unnest(%s::text[], %s::text[], %s::date[], %s::text[], %s::bigint[]) order by 1, 2, 3, 4"
             " on conflict (customer_id, type, day, outcome) do update set events = a.events + excluded.events",
-            [list(column) for column in zip(*rows, strict=True)],
+            columns([(*key, events) for key, events in answered.items()], 5),
         )

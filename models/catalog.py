@@ -159,7 +159,13 @@ def live(session: Session) -> Catalog:
 
 def live_meters(session: Session) -> tuple[catalog.Meter, ...]:
     """Every meter as the engine knows it, in order of id."""
-    return tuple(_value(meter) for meter in sorted(meters(session), key=lambda meter: meter.id))
+    rows = cursor(session).execute(
+        "select id, name, event_type, quantity_field, unit, dimensions, per_event, resolution from meter"
+    )
+    return tuple(
+        catalog.Meter(key, name, kind, field, unit, tuple(dimensions), per_event, resolution)
+        for key, name, kind, field, unit, dimensions, per_event, resolution in sorted(rows)
+    )
 
 
 def apply(session: Session, draft: Catalog, at: datetime) -> list[Published]:
@@ -218,19 +224,6 @@ def _put_meters(session: Session, wanted: Iterable[catalog.Meter]) -> list[Publi
             done.append(Published("meter", meter.meter_id, "changed"))
     session.flush()
     return done
-
-
-def _value(row: Meter) -> catalog.Meter:
-    return catalog.Meter(
-        row.id,
-        row.name,
-        row.event_type,
-        row.quantity_field,
-        row.unit,
-        tuple(row.dimensions),
-        row.per_event,
-        row.resolution,  # type: ignore[arg-type]
-    )
 
 
 def _existing_customers(session: Session, overrides: Sequence[Override]) -> set[str]:

@@ -12,7 +12,7 @@ import msgspec
 from sqlalchemy import ARRAY, JSON, Column, Text
 from sqlmodel import Field, Session, SQLModel
 
-from models.database import cursor
+from models.database import columns, cursor
 from models.values import moment
 
 
@@ -116,26 +116,29 @@ def take_keys(session: Session, named: Sequence[Named]) -> dict[str, int]:
     for each other.
     """
     cur = cursor(session)
-    entered = sorted((e.key, e.content, e.event.occurred_at) for e in named)
+    entered = sorted((e.key, e.content, e.event.occurred_at.isoformat()) for e in named)
     fresh = cur.execute(
         "insert into usage_key (key, content, occurred_at)"
         " select * from unnest(%s::uuid[], %s::bigint[], %s::timestamptz[])"
         " on conflict do nothing returning key",
-        [list(column) for column in zip(*entered, strict=True)] if entered else [[], [], []],
+        columns(entered, 3),
     ).fetchall()
     if len(fresh) == len(entered):
         return {}
     known = {key for key, *_ in entered} - {key.hex for (key,) in fresh}
-    rows = cur.execute("select key, content from usage_key where key = any(%s::uuid[])", (sorted(known),))
+    rows = cur.execute(
+        "select key, content from usage_key where key = any(%s::uuid[])", columns([(key,) for key in known], 1)
+    )
     return {key.hex: content for key, content in rows}
 
 
 def store(session: Session, rows: Sequence[tuple[Event, str, date, Sequence[str]]]) -> None:
     """Keep events, each with its customer, its local day and the meters that counted it."""
-    columns = "source, id, customer_id, type, occurred_at, day, data, meters"
-    with cursor(session) as cur, cur.copy(f"copy usage_event ({columns}) from stdin") as copy:
+    into = "source, id, customer_id, type, occurred_at, day, data, meters"
+    with cursor(session) as cur, cur.copy(f"copy usage_event ({into}) from stdin") as copy:
         for e, customer_id, day, meters in rows:
-            copy.write_row((e.source, e.id, customer_id, e.type, e.occurred_at, day, e.data_as_sent, meters))
+            counted = f"{{{','.join(meters)}}}"  # Ids of meters need no quotes.
+            copy.write_row((e.source, e.id, customer_id, e.type, e.occurred_at, day, e.data_as_sent, counted))
 
 
 def store_conflicts(session: Session, found: Sequence[tuple[Named, str]]) -> None:
@@ -146,7 +149,7 @@ def store_conflicts(session: Session, found: Sequence[tuple[Named, str]]) -> Non
             "insert into usage_conflict (source, id, content, customer_id, event)"
             " select * from unnest(%s::text[], %s::text[], %s::bigint[], %s::text[], %s::json[])"
             " order by 1, 2, 3 on conflict do nothing",
-            [list(column) for column in zip(*rows, strict=True)],
+            columns(rows, 5),
         )
 
 

@@ -13,8 +13,8 @@ from zoneinfo import ZoneInfo
 from sqlmodel import Session
 
 from billing.catalog import Meter
-from billing.folding import LONGEST_VALUE, Folding, by_type
-from billing.period import local_day, zone
+from billing.folding import LONGEST_VALUE, Clocks, Folding, by_type
+from billing.period import zone
 from models import audit, event, quarantine, usage
 from models.catalog import live_meters
 from models.database import cursor
@@ -85,13 +85,30 @@ def replay(session: Session, subject: str | None, limit: int) -> list[Outcome]:
 def _take_in(
     session: Session, events: Sequence[Event], customers: Mapping[str, _Customer], meters: Sequence[Meter]
 ) -> list[Outcome]:
-    """Enter the events that are new, and store them; everybody in this order, so that two that meet wait once."""
+    """Enter the events that are new, store and fold them. Everybody does it in this order, so that two that meet wait
+    once; totals come last, so that their rows are locked for little more than the commit.
+    """
+    clocks = Clocks()
     named = [Named.of(e) for e in events]
     outcomes = _known_or_new(session, named)
-    both = list(zip(named, outcomes, strict=True))
-    event.store_conflicts(session, [(e, customers[e.event.subject].id) for e, outcome in both if outcome is CONFLICT])
-    _answer(session, [(e.event, outcome.kind) for e, outcome in both], customers)
-    _store(session, [e.event for e, outcome in both if outcome is ACCEPTED], customers, meters)
+    folding = Folding(meters, clocks)
+    fresh: list[tuple[Event, str, date, Sequence[str]]] = []
+    conflicts: list[tuple[Named, str]] = []
+    answered: Counter[tuple[str, str, date, str]] = Counter()
+    for one, outcome in zip(named, outcomes, strict=True):
+        e, customer = one.event, customers[one.event.subject]
+        day, _ = clocks.day_and_hour(customer.zone, e.occurred_at)
+        answered[customer.id, e.type, day, outcome.kind] += 1
+        if outcome is ACCEPTED:
+            _, counted_by = folding.add(customer.id, customer.zone, e.type, e.occurred_at, e.data)
+            fresh.append((e, customer.id, day, counted_by))
+        elif outcome is CONFLICT:
+            conflicts.append((one, customer.id))
+    event.store_conflicts(session, conflicts)
+    event.store(session, fresh)
+    audit.count(session, answered)
+    usage.add_windows(session, folding.windows())
+    usage.add_days(session, folding.days())
     return outcomes
 
 
@@ -150,34 +167,3 @@ def _known_or_new(session: Session, named: Sequence[Named]) -> list[Outcome]:
 def _again(e: Named, known: Mapping[str, int], first: Mapping[str, Named]) -> Outcome:
     counts = known.get(e.key, first[e.key].content)
     return DUPLICATE if counts in (e.content, event.ANY_CONTENT) else CONFLICT
-
-
-def _store(
-    session: Session,
-    fresh: Sequence[Event],
-    customers: Mapping[str, _Customer],
-    meters: Sequence[Meter],
-) -> None:
-    """Keep the events, and add them to the totals; those last, so that their rows are locked for little more than the
-    commit.
-    """
-    folding = Folding(meters)
-    rows: list[tuple[Event, str, date, Sequence[str]]] = []
-    for e in fresh:
-        customer = customers[e.subject]
-        day, counted_by = folding.add(customer.id, customer.zone, e.type, e.occurred_at, e.data)
-        rows.append((e, customer.id, day, counted_by))
-    event.store(session, rows)
-    usage.add_windows(session, folding.windows())
-    usage.add_days(session, folding.days())
-
-
-def _answer(
-    session: Session, answered: Sequence[tuple[Event, OutcomeKind]], customers: Mapping[str, _Customer]
-) -> None:
-    """Count what became of the events, for the audit."""
-    counts: Counter[tuple[str, str, date, str]] = Counter(
-        (customers[e.subject].id, e.type, local_day(e.occurred_at, customers[e.subject].zone), kind)
-        for e, kind in answered
-    )
-    audit.count(session, counts)

@@ -11,7 +11,7 @@ import msgspec
 from sqlalchemy import JSON, Column
 from sqlmodel import Field, Session, SQLModel
 
-from models.database import cursor
+from models.database import columns, cursor
 from models.event import Event
 from models.values import moment
 
@@ -44,7 +44,7 @@ def keep(session: Session, strangers: Sequence[Event]) -> set[tuple[str, str]]:
         " select source, id, subject, event, %s"
         " from unnest(%s::text[], %s::text[], %s::text[], %s::json[]) as e (source, id, subject, event)"
         " order by 1, 2 on conflict do nothing returning source, id",
-        [UNKNOWN, *(list(column) for column in zip(*rows, strict=True))],
+        [UNKNOWN, *columns(rows, 4)],
     )
     return set(kept.fetchall())
 
@@ -70,7 +70,7 @@ def release(session: Session, settled: Sequence[Event]) -> None:
     cursor(session).execute(
         "update usage_quarantine set replayed_at = now()"
         " where (source, id) in (select * from unnest(%s::text[], %s::text[]))",
-        ([e.source for e in settled], [e.id for e in settled]),
+        columns([(e.source, e.id) for e in settled], 2),
     )
 
 

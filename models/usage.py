@@ -13,7 +13,7 @@ from sqlmodel import Field, Session, SQLModel
 
 from billing.folding import Properties, Sums
 from billing.usage import NO_PROPERTIES, Portion, Totals
-from models.database import cursor
+from models.database import columns, cursor
 from models.values import moment
 
 
@@ -74,7 +74,7 @@ def _add(session: Session, statement: str, sums: Sums) -> None:
             (customer_id, meter_id, when, _json(kept), each or Decimal(0), quantity, events)
             for (customer_id, meter_id, when, kept, each), (quantity, events) in sums.items()
         )
-        cursor(session).execute(statement, [list(column) for column in zip(*rows, strict=True)])
+        cursor(session).execute(statement, columns(rows, 7))
 
 
 def _json(kept: Properties) -> str:
