@@ -22,7 +22,7 @@ from billing.revenue import earned
 from billing.standing import FEES_REACH, Lane, Standing
 from billing.terms import windows
 from billing.tieout import TieOut, tie_out
-from billing.usage import Totals, quantity_of
+from billing.usage import Totals, provable
 from models import closing, revenue
 from models.closing import compare
 from models.revenue import Recognition
@@ -152,9 +152,9 @@ def _usage_billed(standings: Sequence[Standing], totals: Mapping[str, Totals]) -
 
 
 def _by_meter(totals: Mapping[str, Totals]) -> dict[str, Decimal]:
-    """ "customer meter" to the quantity of all days."""
+    """ "customer meter" to the quantity of all days, or the number of events where days do not add up."""
     days: dict[str, list[Decimal]] = defaultdict(list)
     for customer_id, mine in totals.items():
         for (meter, _), portions in mine.items():
-            days[f"{customer_id} {meter}"].append(quantity_of(portions))
+            days[f"{customer_id} {meter}"].append(provable(portions))
     return {key: added_up(quantities) for key, quantities in days.items()}

@@ -14,53 +14,53 @@ from api.access import Administrator, Database, Reader
 from api.bodies import ExactRoute
 from api.fields import Day, Id, Name
 from api.plans import PlanContent
-from billing.catalog import Catalog, Feature, Offer, Override, Product, Resolution
-from billing.errors import Refused
-from billing.meter_check import dimension_faults
+from billing.aggregation import Aggregation
+from billing.catalog import Catalog, Feature, Filter, Offer, Override, Product, Resolution
 from billing.modifiers import Coupon
 from billing.plan import Plan
 from models import catalog
-from models.catalog import Meter, Published
+from models.catalog import Published
 
 router = APIRouter(prefix="/v1", tags=["Catalog"], route_class=ExactRoute)
 
 
-class MeterIn(BaseModel):
-    """Adds up the field `quantity_field` of the events of one type."""
+class MeterBody(BaseModel):
+    """How usage is counted: what is made of a field of the events of one type, and of which of them."""
 
     model_config = ConfigDict(extra="forbid")
     id: Id
     name: Name
-    event_type: Annotated[str, StringConstraints(min_length=1, max_length=200)]
-    quantity_field: Annotated[str, StringConstraints(min_length=1, max_length=100)]
+    event_type: str
+    quantity_field: str = ""
     unit: Annotated[str, StringConstraints(max_length=50)] = ""
     dimensions: list[str] = []
     per_event: bool = False
     resolution: Resolution = "hour"
+    aggregation: Aggregation = "sum"
+    filters: list[Filter] = []
+
+    @classmethod
+    def of(cls, meter: billing.catalog.Meter) -> MeterBody:
+        rest = asdict(meter)
+        return cls(id=rest.pop("meter_id"), **rest)
+
+    def as_meter(self) -> billing.catalog.Meter:
+        rest = {name: getattr(self, name) for name in MeterBody.model_fields if name != "id"}
+        lists = {"dimensions": tuple(self.dimensions), "filters": tuple(self.filters)}
+        return billing.catalog.Meter(meter_id=self.id, **rest | lists)
 
 
 @router.post("/meters", status_code=201)
-def create_meter(body: MeterIn, session: Database, key: Administrator) -> Meter:
+def create_meter(body: MeterBody, session: Database, key: Administrator) -> MeterBody:
     """Make a meter; the same again changes nothing, another one under the same id is refused."""
-    faults = list(dimension_faults(body.dimensions, body.quantity_field))
-    if faults:
-        raise Refused(f"The meter {body.id!r} cannot count as it stands.", code="invalid_meter", faults=faults)
-    row = Meter(**body.model_dump())
-    standing = session.get(Meter, row.id)
-    if standing is None:
-        session.add(row)
-        return row
-    if standing.model_dump() != row.model_dump():
-        raise Refused(
-            f"The meter {row.id!r} exists and differs.", code="conflict", remedy="Give the new meter another id."
-        )
-    return standing
+    catalog.put_meter(session, body.as_meter())
+    return body
 
 
 @router.get("/meters")
-def list_meters(session: Database, key: Reader) -> list[Meter]:
-    """All meters."""
-    return catalog.meters(session)
+def list_meters(session: Database, key: Reader) -> list[MeterBody]:
+    """All meters, in order of id."""
+    return [MeterBody.of(meter) for meter in catalog.live_meters(session)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
-from api.catalog import CatalogBody, MeterIn
+from api.catalog import CatalogBody, MeterBody
 from api.document import describe, read_words
 from api.entries import CouponIn, FeatureIn, OverrideIn, ProductIn
 from api.plans import PlanIn
@@ -21,7 +21,7 @@ SHAPES: Mapping[str, type[BaseModel]] = {
     "plan": PlanIn,
     "product": ProductIn,
     "feature": FeatureIn,
-    "meter": MeterIn,
+    "meter": MeterBody,
     "coupon": CouponIn,
     "override": OverrideIn,
     "catalog": CatalogBody,

@@ -16,7 +16,6 @@ from api.access import Database, Reader, Writer
 from api.bodies import ExactRoute
 from api.event_formats import MOST_EVENTS
 from api.fields import Day
-from billing.quantity import added_up
 from billing.usage import Portion, quantity_of
 from models import catalog, intake, quarantine, usage
 from models.customer import customer
@@ -54,7 +53,7 @@ def read_usage(customer_id: str, session: Database, key: Reader, since: Day, unt
     return [
         Total(
             meter=meter,
-            quantity=added_up(quantity_of(portions) for portions in days.values()),
+            quantity=quantity_of(chain.from_iterable(days.values())),
             days={day: quantity_of(portions) for day, portions in days.items()},
             by_properties=_by_properties(chain.from_iterable(days.values())) if meter in split else [],
         )

@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import date, timedelta
 from decimal import Decimal
 
+from billing.aggregation import ADDITIVE
 from billing.biller import late_usage
 from billing.ids import derive
 from billing.line import Line, share_off
@@ -18,7 +19,7 @@ from billing.rating import rate_fixed, rate_usage, usage_windows
 from billing.revenue import Obligation, Pattern
 from billing.standing import Standing
 from billing.terms import in_force, windows
-from billing.usage import Totals, quantity_of
+from billing.usage import Totals, measure, provable
 
 
 def obligation_id(subscription_id: str, line: Line) -> str:
@@ -113,19 +114,28 @@ def usage_coverage(standings: Sequence[Standing], totals: Totals) -> dict[str, D
     """By meter: what one customer's lines have invoiced, what waits for an invoice, and what no terms price.
 
     `standings` are all subscriptions of the customer, for they share its usage. The sums must equal what was folded;
-    a period skipped or billed wrongly leaves a difference. Usage that several items price counts once.
+    a period skipped or billed wrongly leaves a difference. Usage that several items price counts once. Of a meter whose
+    days do not add up, events are counted instead, where the quantity on the lines is what they make.
     """
     found: dict[str, list[Decimal]] = defaultdict(list)
     covered: dict[str, list[Period]] = defaultdict(list)
     for meter, period, quantity in _invoiced(standings, totals):
         if not any(period.overlap(other).days for other in covered[meter]):
             covered[meter].append(period)
-            found[meter].append(quantity)
+            found[meter].append(_provably(totals, meter, period, quantity))
     for (meter, day), portions in totals.items():
         invoiced = any(day in period for period in covered[meter])
         if not invoiced and not any(_should_be_billed(s, meter, day) for s in standings):
-            found[meter].append(quantity_of(portions))
+            found[meter].append(provable(portions))
     return {meter: added_up(quantities) for meter, quantities in found.items()}
+
+
+def _provably(totals: Totals, meter: str, period: Period, invoiced: Decimal) -> Decimal:
+    """The invoiced quantity, or the events behind it, if they make it."""
+    portions = [p for (name, day), some in totals.items() if name == meter and day in period for p in some]
+    if all(p.aggregation in ADDITIVE for p in portions):
+        return invoiced
+    return provable(portions) if measure(totals, meter, period).quantity == invoiced else Decimal(0)
 
 
 def _invoiced(standings: Sequence[Standing], totals: Totals) -> list[tuple[str, Period, Decimal]]:

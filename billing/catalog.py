@@ -11,6 +11,7 @@ from datetime import date
 from decimal import Decimal
 from typing import Literal
 
+from billing.aggregation import Aggregation
 from billing.errors import Fault, Refused
 from billing.modifiers import Coupon, Discount, Redeemed
 from billing.plan import Entitlement, Plan, PlanItem
@@ -41,8 +42,23 @@ class Feature:
 
 
 @dataclass(frozen=True, slots=True)
+class Filter:
+    """Lets an event pass if its `field` has one of the values `among` (as text), or, with `without`, none of them."""
+
+    field: str
+    among: tuple[str, ...]
+    without: bool = False
+
+    def passes(self, value: str | None) -> bool:
+        return (value in self.among) != self.without
+
+
+@dataclass(frozen=True, slots=True)
 class Meter:
-    """Adds up `quantity_field` of the events of one type.
+    """Makes one quantity of the events of one type that pass all `filters`.
+
+    `aggregation` says which: the sum, mean, largest, smallest or latest of `quantity_field`, how many events there were
+    (count, which has no field), or how many different values the field had (unique).
 
     `dimensions` are fields of the event that prices may tell apart; with `per_event`, single events are kept apart, for
     prices with a fee or a bound per transaction. Both cost a row a day for each value that occurs. `resolution` is the
@@ -52,11 +68,13 @@ class Meter:
     meter_id: str
     name: str
     event_type: str
-    quantity_field: str
+    quantity_field: str = ""
     unit: str = ""
     dimensions: tuple[str, ...] = ()
     per_event: bool = False
     resolution: Resolution = "hour"
+    aggregation: Aggregation = "sum"
+    filters: tuple[Filter, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

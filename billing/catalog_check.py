@@ -10,7 +10,7 @@ from decimal import Decimal
 
 from billing.catalog import Catalog, Feature, Meter, Offer, Override
 from billing.errors import Fault
-from billing.meter_check import dimension_faults
+from billing.meter_check import counting_faults
 from billing.modifiers import Coupon, Discount, wrong_discounts
 from billing.money import CURRENCIES
 from billing.plan import Plan
@@ -125,15 +125,12 @@ def feature_faults(feature: Feature, standing: Feature | None) -> Iterator[Fault
 
 def meter_faults(meter: Meter, standing: Meter | None) -> Iterator[Fault]:
     """A meter that exists goes on counting as it does; people may call it otherwise."""
-    for name in ("event_type", "quantity_field", "unit", "dimensions", "per_event"):
-        if standing and getattr(meter, name) != getattr(standing, name):
-            yield Fault(name, "must stay as it is: usage was counted by it; make another meter")
-    if standing:
+    if standing is None:
+        yield from counting_faults(meter)
         return
-    for name, most in (("event_type", 200), ("quantity_field", 100)):
-        if not 1 <= len(getattr(meter, name)) <= most:
-            yield Fault(name, f"must have 1 to {most} letters")
-    yield from dimension_faults(meter.dimensions, meter.quantity_field)
+    for name in (field.name for field in fields(Meter) if field.name != "name"):
+        if getattr(meter, name) != getattr(standing, name):
+            yield Fault(name, "must stay as it is: usage was counted by it; make another meter")
 
 
 def coupon_faults(coupon: Coupon) -> Iterator[Fault]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from functools import lru_cache
+from hashlib import sha256
+from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
+from billing.aggregation import KEPT, Aggregation, Kept
 from billing.catalog import Meter
 from billing.period import local_day, local_window
 from billing.quantity import added_up
@@ -19,35 +22,66 @@ LONGEST_VALUE = 100
 Properties = tuple[tuple[str, str], ...]
 Taken = tuple[int | Decimal, Properties, Decimal | None]
 """What a meter takes of one event: its quantity, the values of its dimensions, and what it is kept apart by."""
+Take = Callable[[Mapping[str, object]], Taken | None]
 
 
 @lru_cache(maxsize=4096)
-def taker(meter: Meter) -> Callable[[Mapping[str, object]], Taken | None]:
-    """How a meter takes its share of an event's data; None if the event does not have the meter's number."""
-    field, names, apart = meter.quantity_field, sorted(meter.dimensions), meter.per_event
+def taker(meter: Meter) -> Take:
+    """How a meter takes its share of an event's data; None if the event does not pass or has no quantity for it."""
+    field, names = meter.quantity_field, sorted(meter.dimensions)
+    plain = _WAYS.get(meter.aggregation, _number)(field)
+    if not names and not meter.per_event and not meter.filters:
+        return plain
 
-    def plain(data: Mapping[str, object]) -> Taken | None:
+    def full(data: Mapping[str, object]) -> Taken | None:
+        if not all(one.passes(as_text(data.get(one.field))) for one in meter.filters):
+            return None
+        if (taken := plain(data)) is None:
+            return None
+        quantity, _, each = taken
+        return quantity, properties(names, data), Decimal(quantity) if meter.per_event else each
+
+    return full
+
+
+def _number(field: str) -> Take:
+    def take(data: Mapping[str, object]) -> Taken | None:
         quantity = data.get(field)
         if quantity.__class__ is int or quantity.__class__ is Decimal:
             return quantity, NO_PROPERTIES, None
         return None
 
-    def full(data: Mapping[str, object]) -> Taken | None:
-        quantity = data.get(field)
-        if quantity.__class__ is int or quantity.__class__ is Decimal:
-            found = properties(names, data) if names else NO_PROPERTIES
-            return quantity, found, Decimal(quantity) if apart else None
-        return None
+    return take
 
-    return full if names or apart else plain
+
+def _event(field: str) -> Take:
+    def take(data: Mapping[str, object]) -> Taken | None:
+        return 1, NO_PROPERTIES, None
+
+    return take
+
+
+def _value(field: str) -> Take:
+    """Values are told apart by 128 bits of a digest of their text: no two that occur are taken for one."""
+
+    def take(data: Mapping[str, object]) -> Taken | None:
+        text = as_text(data.get(field))
+        if text is None:
+            return None
+        return 1, NO_PROPERTIES, Decimal(int.from_bytes(sha256(text.encode()).digest()[:16]))
+
+    return take
+
+
+_WAYS: dict[str, Callable[[str], Take]] = {"count": _event, "unique": _value}
 
 
 def properties(names: Iterable[str], data: Mapping[str, object]) -> Properties:
     """The values of the dimensions that the event has, as text, in the order of `names`."""
-    return tuple((name, text) for name in names if (text := _text(data.get(name))) is not None)
+    return tuple((name, text) for name in names if (text := as_text(data.get(name))) is not None)
 
 
-def _text(value: object) -> str | None:
+def as_text(value: object) -> str | None:
     """As JSON writes it, without quotes; None for what is no text, number or truth, or too long."""
     if isinstance(value, str):
         text = value
@@ -71,8 +105,9 @@ def by_type(meters: Iterable[Meter]) -> dict[str, list[Meter]]:
 
 
 def fold(meters: Iterable[Meter], events: Iterable[tuple[str, Mapping[str, object]]]) -> dict[str, tuple[Portion, ...]]:
-    """By meter, the portions of events given as type and data. An event without the meter's number does not count."""
+    """By meter, the portions of events given as type and data, in order of time. What has no quantity is left out."""
     found: dict[str, dict[tuple[Properties, Decimal | None], list[Decimal]]] = {}
+    meters = tuple(meters)
     counting = by_type(meters)
     for event_type, data in events:
         for meter in counting.get(event_type, ()):
@@ -80,15 +115,42 @@ def fold(meters: Iterable[Meter], events: Iterable[tuple[str, Mapping[str, objec
                 quantity, kept, each = taken
                 found.setdefault(meter.meter_id, {}).setdefault((kept, each), []).append(Decimal(quantity))
     return {
-        name: tuple(Portion(added_up(all_), len(all_), kept, each) for (kept, each), all_ in groups.items())
-        for name, groups in found.items()
+        meter.meter_id: tuple(
+            Portion(kept_of(meter.aggregation, all_), len(all_), kept, each, aggregation=meter.aggregation)
+            for (kept, each), all_ in found[meter.meter_id].items()
+        )
+        for meter in meters
+        if meter.meter_id in found
     }
+
+
+def kept_of(aggregation: Aggregation, quantities: Sequence[Decimal]) -> Decimal:
+    """What is kept of a day's quantities, in order of time."""
+    match KEPT[aggregation]:
+        case "max":
+            return max(quantities)
+        case "min":
+            return min(quantities)
+        case "latest":
+            return quantities[-1]
+        case "added":
+            return added_up(quantities)
 
 
 Place = tuple[str, str, date, Properties, Decimal | None]
 """Where a total lies: customer, meter, local day (or the start of a window, in UTC), properties, each."""
-Sums = dict[Place, tuple[Decimal, int]]
-"""Quantity and number of events."""
+
+
+class Total(NamedTuple):
+    """What is kept of the events of one place, and how further events change it; `at` if the latest is kept."""
+
+    quantity: Decimal
+    events: int
+    kept: Kept
+    at: datetime | None
+
+
+Totals = dict[Place, Total]
 
 _EPOCH, _QUARTER = datetime(1970, 1, 1, tzinfo=UTC), timedelta(minutes=15)
 
@@ -107,14 +169,17 @@ class Clocks:
 
 
 class Folding:
-    """Adds up the events of many customers, by the days and windows of their own clocks."""
+    """Counts the events of many customers, by the days and windows of their own clocks. They come in order of time."""
 
     def __init__(self, meters: Iterable[Meter], clocks: Clocks) -> None:
+        some = tuple(meters)
+        self._aggregations = {meter.meter_id: meter.aggregation for meter in some}
         self._meters = {
-            kind: [(m.meter_id, m.resolution, taker(m)) for m in some] for kind, some in by_type(meters).items()
+            kind: [(m.meter_id, m.resolution, taker(m)) for m in looking] for kind, looking in by_type(some).items()
         }
         self._clocks = clocks
         self._found: dict[tuple[str, str, date, datetime | None, Properties, Decimal | None], list[int | Decimal]] = {}
+        self._latest: dict[tuple[str, str, date, datetime | None, Properties, Decimal | None], datetime] = {}
 
     def add(
         self, customer_id: str, where: ZoneInfo, event_type: str, moment: datetime, data: Mapping[str, object]
@@ -130,26 +195,33 @@ class Folding:
                     window = local_window(moment, where, 1)
                 key = (customer_id, meter_id, day, window, kept, each)
                 self._found.setdefault(key, []).append(quantity)
+                self._latest[key] = moment
                 counted.append(meter_id)
         return day, counted
 
-    def days(self) -> Sums:
-        """What was added, by local day."""
+    def days(self) -> Totals:
+        """What was counted, by local day."""
         found: dict[Place, list[int | Decimal]] = {}
-        for (customer_id, meter_id, day, _, kept, each), quantities in self._found.items():
-            found.setdefault((customer_id, meter_id, day, kept, each), []).extend(quantities)
-        return _summed(found)
+        latest: dict[Place, datetime] = {}
+        for key, quantities in self._found.items():
+            customer_id, meter_id, day, _, kept, each = key
+            place = (customer_id, meter_id, day, kept, each)
+            found.setdefault(place, []).extend(quantities)
+            latest[place] = self._latest[key]
+        return {place: self._total(place[1], quantities, latest[place]) for place, quantities in found.items()}
 
-    def windows(self) -> Sums:
-        """What was added, by hour or minute, of meters that are kept by it."""
-        return _summed(
-            {
-                (customer_id, meter_id, window, kept, each): quantities
-                for (customer_id, meter_id, _, window, kept, each), quantities in self._found.items()
-                if window is not None
-            }
-        )
+    def windows(self) -> Totals:
+        """What was counted, by hour or minute, of meters that are kept by it."""
+        return {
+            (customer_id, meter_id, window, kept, each): self._total(
+                meter_id, quantities, self._latest[customer_id, meter_id, day, window, kept, each]
+            )
+            for (customer_id, meter_id, day, window, kept, each), quantities in self._found.items()
+            if window is not None
+        }
 
-
-def _summed(found: Mapping[Place, list[int | Decimal]]) -> Sums:
-    return {place: (added_up(map(Decimal, quantities)), len(quantities)) for place, quantities in found.items()}
+    def _total(self, meter_id: str, quantities: Sequence[int | Decimal], latest: datetime) -> Total:
+        aggregation = self._aggregations[meter_id]
+        kept = KEPT[aggregation]
+        quantity = kept_of(aggregation, [Decimal(quantity) for quantity in quantities])
+        return Total(quantity, len(quantities), kept, latest if kept == "latest" else None)

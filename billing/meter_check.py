@@ -1,15 +1,45 @@
-"""By which fields of its events a meter may keep its totals apart."""
+"""What a meter may count: of which field, of which events, and by which fields its totals may be kept apart."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from billing.catalog import Filter, Meter
 from billing.errors import Fault
 
-MOST_DIMENSIONS = 5
+MOST_DIMENSIONS, MOST_FILTERS, MOST_VALUES = 5, 10, 100
+LONGEST_TYPE = 200
 LONGEST_NAME = 100
 # Names and values of the dimensions are part of a key, and a key has to fit on a third of a page.
 MOST_BYTES = 400
+
+
+def counting_faults(meter: Meter) -> Iterator[Fault]:
+    """Faults of what a meter counts."""
+    if not 1 <= len(meter.event_type) <= LONGEST_TYPE:
+        yield Fault("event_type", f"must have 1 to {LONGEST_TYPE} letters")
+    if meter.aggregation == "count":
+        if meter.quantity_field:
+            yield Fault("quantity_field", "must be left out: events are counted, whatever they hold")
+    elif not 1 <= len(meter.quantity_field) <= LONGEST_NAME:
+        yield Fault("quantity_field", f"must have 1 to {LONGEST_NAME} letters")
+    if meter.per_event and meter.aggregation != "sum":
+        yield Fault("per_event", f"goes with the aggregation 'sum'; this one is {meter.aggregation!r}")
+    yield from filter_faults(meter.filters)
+    yield from dimension_faults(meter.dimensions, meter.quantity_field)
+
+
+def filter_faults(filters: Sequence[Filter]) -> Iterator[Fault]:
+    """Faults of what events have to pass."""
+    if len(filters) > MOST_FILTERS:
+        yield Fault("filters", f"are {len(filters)}; a meter has at most {MOST_FILTERS}")
+    for i, one in enumerate(filters):
+        if not 1 <= len(one.field) <= LONGEST_NAME:
+            yield Fault(f"filters.{i}.field", f"must have 1 to {LONGEST_NAME} letters")
+        if not 1 <= len(one.among) <= MOST_VALUES:
+            yield Fault(f"filters.{i}.among", f"must have 1 to {MOST_VALUES} values")
+        elif any(len(value) > LONGEST_NAME for value in one.among):
+            yield Fault(f"filters.{i}.among", f"has a value of more than {LONGEST_NAME} letters")
 
 
 def dimension_faults(dimensions: Sequence[str], quantity_field: str) -> Iterator[Fault]:

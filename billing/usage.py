@@ -8,6 +8,7 @@ from datetime import date
 from decimal import Decimal
 from functools import lru_cache
 
+from billing.aggregation import ADDITIVE, Aggregation, brought_together
 from billing.period import Period
 from billing.quantity import added_up
 
@@ -19,7 +20,8 @@ class Portion:
     """`quantity` units that came in `events` events with the same `properties` (name and value, in order of name).
 
     `each` is the quantity of every one of these events, if the meter keeps events apart; a price can then set a
-    fee or a bound for each transaction. `meter` is empty for the item's own meter.
+    fee or a bound for each transaction. `meter` is empty for the item's own meter. `aggregation` says how it is brought
+    together with others.
     """
 
     quantity: Decimal
@@ -27,6 +29,7 @@ class Portion:
     properties: tuple[tuple[str, str], ...] = NO_PROPERTIES
     each: Decimal | None = None
     meter: str = ""
+    aggregation: Aggregation = "sum"
 
     def value(self, name: str) -> str:
         """The property's value; empty where the events did not have it."""
@@ -74,7 +77,13 @@ Totals = Mapping[tuple[str, date], tuple[Portion, ...]]
 
 
 def quantity_of(portions: Iterable[Portion]) -> Decimal:
-    return added_up(portion.quantity for portion in portions)
+    """What portions of one meter, in order of day, make together."""
+    return brought_together(portions)
+
+
+def provable(portions: Iterable[Portion]) -> Decimal:
+    """What can be added up over days: the quantity, or, of a meter whose days do not add up, the number of events."""
+    return added_up(p.quantity if p.aggregation in ADDITIVE else Decimal(p.events) for p in portions)
 
 
 def measure(totals: Totals, meter: str, period: Period, further: Iterable[str] = ()) -> Measured:
@@ -92,11 +101,25 @@ def _merged(totals: Totals, meter: str, period: Period) -> tuple[Portion, ...]:
     events = 0
     for portions in days:
         for portion in portions:
+            if portion.aggregation not in ADDITIVE:
+                return _aggregated(days)
             if portion.properties or portion.each is not None:
                 return _kept_apart(days)
             quantities.append(portion.quantity)
             events += portion.events
     return (Portion(added_up(quantities), events),)
+
+
+def _aggregated(days: Sequence[tuple[Portion, ...]]) -> tuple[Portion, ...]:
+    """Each combination of properties by itself."""
+    found: dict[tuple[tuple[str, str], ...], list[Portion]] = {}
+    for portions in days:
+        for portion in portions:
+            found.setdefault(portion.properties, []).append(portion)
+    return tuple(
+        Portion(brought_together(group), sum(p.events for p in group), properties)
+        for properties, group in sorted(found.items())
+    )
 
 
 def _kept_apart(days: Sequence[tuple[Portion, ...]]) -> tuple[Portion, ...]:

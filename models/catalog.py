@@ -6,15 +6,16 @@ Plans are in models/plan.py, the other entries in models/entry.py; here is what 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Literal
+from typing import Any, Literal
 
 from sqlalchemy import ARRAY, Column, Text
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field, Session, SQLModel, col, select
 
 from billing import catalog
-from billing.catalog import Catalog, Feature, Offer, Override, Product
+from billing.catalog import Catalog, Feature, Filter, Offer, Override, Product
 from billing.catalog_check import (
     catalog_faults,
     coupon_faults,
@@ -23,12 +24,14 @@ from billing.catalog_check import (
     override_faults,
 )
 from billing.errors import Fault, Refused
+from billing.meter_check import counting_faults
 from billing.modifiers import Coupon
 from billing.plan import Plan
 from billing.plan_check import Known, MeterShape
 from models.database import cursor
 from models.entry import COUPONS, FEATURES, OVERRIDES, PRODUCTS
 from models.plan import AT_ONCE, PlanVersion, add_version, latest, newest_plans, plan, plan_versions, plans, sales, sell
+from models.values import to_json
 
 __all__ = [
     "AT_ONCE",
@@ -54,7 +57,7 @@ __all__ = [
 
 
 class Meter(SQLModel, table=True):
-    """Adds up `quantity_field` of the events of one type, by values of `dimensions`, and by event if `per_event`."""
+    """How usage is counted (billing/catalog.py); `filters` are kept as JSON."""
 
     __tablename__ = "meter"
     id: str = Field(primary_key=True)
@@ -65,6 +68,8 @@ class Meter(SQLModel, table=True):
     dimensions: list[str] = Field(default_factory=list, sa_column=Column(ARRAY(Text), nullable=False))
     per_event: bool = False
     resolution: str = "hour"
+    aggregation: str = "sum"
+    filters: Any = Field(default_factory=list, sa_column=Column(JSONB, nullable=False))
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +149,18 @@ def put_override(session: Session, override: Override, at: datetime) -> Override
     return override
 
 
+def put_meter(session: Session, meter: catalog.Meter) -> None:
+    """Make the meter; one that exists must be the same in all."""
+    _lock(session)
+    standing = next((m for m in live_meters(session) if m.meter_id == meter.meter_id), None)
+    if standing is None:
+        _refuse(counting_faults(meter), f"The meter {meter.meter_id!r} cannot count as it stands.", "invalid_meter")
+        session.add(row_of(meter))
+    elif standing != meter:
+        reason = f"The meter {meter.meter_id!r} exists and differs."
+        raise Refused(reason, code="conflict", remedy="Give the new meter another id.")
+
+
 def live(session: Session) -> Catalog:
     """The whole catalog as it is now, each kind in order of id."""
     since = sales(session)
@@ -160,11 +177,14 @@ def live(session: Session) -> Catalog:
 def live_meters(session: Session) -> tuple[catalog.Meter, ...]:
     """Every meter as the engine knows it, in order of id."""
     rows = cursor(session).execute(
-        "select id, name, event_type, quantity_field, unit, dimensions, per_event, resolution from meter"
+        "select id, name, event_type, quantity_field, unit, dimensions, per_event, resolution, aggregation, filters"
+        " from meter"
     )
     return tuple(
-        catalog.Meter(key, name, kind, field, unit, tuple(dimensions), per_event, resolution)
-        for key, name, kind, field, unit, dimensions, per_event, resolution in sorted(rows)
+        catalog.Meter(key, name, kind, field, unit, tuple(dimensions), per_event, resolution, way, _filters(filters))
+        for key, name, kind, field, unit, dimensions, per_event, resolution, way, filters in sorted(
+            rows, key=lambda row: str(row[0])
+        )
     )
 
 
@@ -215,15 +235,23 @@ def _put_meters(session: Session, wanted: Iterable[catalog.Meter]) -> list[Publi
     for meter in wanted:
         standing = session.get(Meter, meter.meter_id)
         if standing is None:
-            fields = asdict(meter) | {"id": meter.meter_id, "dimensions": list(meter.dimensions)}
-            del fields["meter_id"]
-            session.add(Meter(**fields))
+            session.add(row_of(meter))
             done.append(Published("meter", meter.meter_id, "new"))
         elif standing.name != meter.name:
             standing.name = meter.name
             done.append(Published("meter", meter.meter_id, "changed"))
     session.flush()
     return done
+
+
+def row_of(meter: catalog.Meter) -> Meter:
+    """The meter as it is kept."""
+    fields: dict[str, Any] = to_json(meter)
+    return Meter(id=fields.pop("meter_id"), **fields)
+
+
+def _filters(kept: Sequence[dict[str, Any]]) -> tuple[Filter, ...]:
+    return tuple(Filter(one["field"], tuple(one["among"]), one["without"]) for one in kept)
 
 
 def _existing_customers(session: Session, overrides: Sequence[Override]) -> set[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Literal, NamedTuple
 from zoneinfo import ZoneInfo
@@ -43,6 +43,10 @@ class Outcome:
 ACCEPTED, DUPLICATE = Outcome("accepted"), Outcome("duplicate")
 CONFLICT = Outcome("conflict", "another content came under this source and id before; that one counts")
 UNKNOWN = Outcome("quarantined", quarantine.UNKNOWN, "subject")
+
+
+def _time(answered: tuple[Named, Outcome]) -> datetime:
+    return answered[0].event.occurred_at
 
 
 class _Customer(NamedTuple):
@@ -95,7 +99,7 @@ def _take_in(
     fresh: list[tuple[Event, str, date, Sequence[str]]] = []
     conflicts: list[tuple[Named, str]] = []
     answered: Counter[tuple[str, str, date, str]] = Counter()
-    for one, outcome in zip(named, outcomes, strict=True):
+    for one, outcome in sorted(zip(named, outcomes, strict=True), key=_time):
         e, customer = one.event, customers[one.event.subject]
         day, _ = clocks.day_and_hour(customer.zone, e.occurred_at)
         answered[customer.id, e.type, day, outcome.kind] += 1
@@ -127,7 +131,8 @@ def _wrong(e: Event, meters: Sequence[Meter]) -> Outcome | None:
     """What a meter counts must be a number of sane size, and its dimensions short words; so the sender hears of it."""
     for meter in meters:
         value = e.data.get(meter.quantity_field)
-        if value is not None and (reason := _wrong_quantity(value)):
+        wrong = _wrong_dimension if meter.aggregation == "unique" else _wrong_quantity
+        if value is not None and (reason := wrong(value)):
             return Outcome("invalid", reason, f"data.{meter.quantity_field}")
         for name in meter.dimensions:
             if reason := _wrong_dimension(e.data.get(name)):

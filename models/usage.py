@@ -11,17 +11,20 @@ import msgspec
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field, Session, SQLModel
 
-from billing.folding import Properties, Sums
-from billing.usage import NO_PROPERTIES, Portion, Totals
+from billing import usage
+from billing.aggregation import Kept
+from billing.folding import Properties, Totals
+from billing.usage import NO_PROPERTIES, Portion
 from models.database import columns, cursor
 from models.values import moment
 
 
 class UsageTotal(SQLModel, table=True):
-    """A meter's sum over one local day of one customer, over events with the same properties.
+    """What a meter keeps of one local day of one customer, of events with the same properties (billing/aggregation.py).
 
     `properties` are the values of the meter's dimensions; `each` is the quantity of every one of these events, if the
-    meter keeps events apart, else 0.
+    meter keeps events apart, or a digest of the value that is counted once, else 0. `at` is the time of the latest
+    event where the latest is kept, else before all time.
     """
 
     __tablename__ = "usage_total"
@@ -32,6 +35,7 @@ class UsageTotal(SQLModel, table=True):
     each: Decimal = Field(primary_key=True)
     quantity: Decimal
     events: int
+    at: datetime = moment()
 
 
 class UsageWindow(SQLModel, table=True):
@@ -45,62 +49,76 @@ class UsageWindow(SQLModel, table=True):
     each: Decimal = Field(primary_key=True)
     quantity: Decimal
     events: int
+    at: datetime = moment()
 
 
-_ADD = """
-insert into {table} as t (customer_id, meter_id, {when}, properties, each, quantity, events)
-select * from unnest(%s::text[], %s::text[], %s::{type}[], %s::jsonb[], %s::numeric[], %s::numeric[], %s::bigint[])
+_STATEMENT = """
+insert into {table} as t (customer_id, meter_id, {when}, properties, each, quantity, events, at)
+select * from unnest(%s::text[], %s::text[], %s::{type}[], %s::jsonb[], %s::numeric[], %s::numeric[], %s::bigint[],
+                     %s::timestamptz[])
 order by 1, 2, 3, 4, 5
 on conflict (customer_id, meter_id, {when}, properties, each) do update
-  set quantity = t.quantity + excluded.quantity, events = t.events + excluded.events
+  set quantity = {quantity}, events = t.events + excluded.events, at = greatest(t.at, excluded.at)
 """
-_TO_DAYS = _ADD.format(table="usage_total", when="day", type="date")
-_TO_WINDOWS = _ADD.format(table="usage_window", when="starts_at", type="timestamptz")
+_QUANTITY: dict[Kept, str] = {
+    "added": "t.quantity + excluded.quantity",
+    "max": "greatest(t.quantity, excluded.quantity)",
+    "min": "least(t.quantity, excluded.quantity)",
+    "latest": "case when excluded.at >= t.at then excluded.quantity else t.quantity end",
+}
 
 
-def add_days(session: Session, sums: Sums) -> None:
+def add_days(session: Session, totals: Totals) -> None:
     """Add to the totals of days. Their rows are locked until the commit, in order, so that there is no dead-lock."""
-    _add(session, _TO_DAYS, sums)
+    _add(session, "usage_total", "day", "date", totals)
 
 
-def add_windows(session: Session, sums: Sums) -> None:
+def add_windows(session: Session, totals: Totals) -> None:
     """Add to the totals of shorter windows, likewise."""
-    _add(session, _TO_WINDOWS, sums)
+    _add(session, "usage_window", "starts_at", "timestamptz", totals)
 
 
-def _add(session: Session, statement: str, sums: Sums) -> None:
-    if sums:
-        rows = (
-            (customer_id, meter_id, when, _json(kept), each or Decimal(0), quantity, events)
-            for (customer_id, meter_id, when, kept, each), (quantity, events) in sums.items()
-        )
-        cursor(session).execute(statement, columns(rows, 7))
+def _add(session: Session, table: str, when: str, type_: str, totals: Totals) -> None:
+    for kept, quantity in _QUANTITY.items():
+        rows = [
+            (*who, start, _json(properties), each or Decimal(0), t.quantity, t.events, t.at or "-infinity")
+            for (*who, start, properties, each), t in totals.items()
+            if t.kept == kept
+        ]
+        if rows:
+            statement = _STATEMENT.format(table=table, when=when, type=type_, quantity=quantity)
+            cursor(session).execute(statement, columns(rows, 8))
 
 
 def _json(kept: Properties) -> str:
     return msgspec.json.encode(dict(kept)).decode() if kept else "{}"
 
 
-def totals_of(session: Session, customer_ids: Sequence[str], since: date | None = None) -> dict[str, Totals]:
+def totals_of(session: Session, customer_ids: Sequence[str], since: date | None = None) -> dict[str, usage.Totals]:
     """Folded usage of many customers: customer to (meter, day) to portions."""
     rows = cursor(session).execute(
         "select t.customer_id, t.meter_id, t.day, t.quantity, t.events, nullif(t.properties, '{}'),"
-        " case when m.per_event then t.each end from usage_total t join meter m on m.id = t.meter_id"
+        " case when m.per_event or m.aggregation = 'unique' then t.each end, m.aggregation"
+        " from usage_total t join meter m on m.id = t.meter_id"
         " where t.customer_id = any(%s) and (%s::date is null or t.day >= %s)",
         (list(customer_ids), since, since),
     )
     found: dict[str, dict[tuple[str, date], list[Portion]]] = {customer_id: {} for customer_id in customer_ids}
-    for customer_id, meter, day, quantity, events, properties, each in rows:
+    for customer_id, meter, day, quantity, events, properties, each, aggregation in rows:
         named = tuple(sorted(properties.items())) if properties else NO_PROPERTIES
-        found[customer_id].setdefault((meter, day), []).append(Portion(quantity, events, named, each))
+        portion = Portion(quantity, events, named, each, aggregation=aggregation)
+        found[customer_id].setdefault((meter, day), []).append(portion)
     return {customer_id: {key: tuple(some) for key, some in mine.items()} for customer_id, mine in found.items()}
 
 
 def events_folded(session: Session, customer_ids: Sequence[str]) -> dict[str, Decimal]:
-    """The quantities of the stored events added up afresh, by the meters that counted them: "customer meter" to sum."""
+    """The stored events counted afresh, by the meters that counted them: "customer meter" to the sum of the quantities
+    of a meter that adds them up, and to the number of events of any other.
+    """
     rows = cursor(session).execute(
-        "select e.customer_id || ' ' || m.id, sum((e.data ->> m.quantity_field)::numeric) from usage_event e"
-        " join meter m on m.id = any(e.meters)"
+        "select e.customer_id || ' ' || m.id,"
+        " sum(case when m.aggregation = 'sum' then (e.data ->> m.quantity_field)::numeric else 1 end)"
+        " from usage_event e join meter m on m.id = any(e.meters)"
         " where e.customer_id = any(%s) group by 1",
         (list(customer_ids),),
     )

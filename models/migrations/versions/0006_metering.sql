@@ -46,25 +46,32 @@ insert into usage_event select source, id, customer_id, type, occurred_at, recei
   from usage_event_before;
 drop table usage_event_before;
 
--- Makes the partition of a month (in UTC), and moves there what came before it was made. Says whether it is new.
-create function make_usage_month(month date) returns boolean language plpgsql as $$
+-- Makes the partition of a month (in UTC), and moves there what came before it was made. Says whether it is new. Who
+-- stores events has looked up beforehand where they go, so all of them wait while the partition is put in its place: what
+-- can be done before is done before, and this gives up rather than let them wait for others.
+create function make_usage_month(month date) returns boolean language plpgsql set lock_timeout = '2s' as $$
 declare
   since constant timestamptz := date_trunc('month', month)::timestamp at time zone 'UTC';
   until constant timestamptz := (date_trunc('month', month) + interval '1 month')::timestamp at time zone 'UTC';
   name constant text := 'usage_event_' || to_char(month, 'YYYY_MM');
+  seen constant pg_snapshot := pg_current_snapshot();
+  move constant text := format('insert into %I select * from usage_event_other where occurred_at >= $1'
+                               ' and occurred_at < $2 and pg_visible_in_snapshot(batch, $3) = $4', name);
 begin
   if to_regclass(name) is not null then
     return false;
   end if;
-  execute format('create table %I (like usage_event including defaults including comments)', name);
-  if exists (select from usage_event_other where occurred_at >= since and occurred_at < until) then
-    lock table usage_event_other in access exclusive mode;
-    execute format('insert into %I select * from usage_event_other where occurred_at >= $1 and occurred_at < $2', name)
-      using since, until;
-    alter table usage_event_other disable trigger append_only;
-    delete from usage_event_other where occurred_at >= since and occurred_at < until;
-    alter table usage_event_other enable trigger append_only;
-  end if;
+  execute format('create table %I (like usage_event including defaults including comments,'
+                 ' check (occurred_at >= %L and occurred_at < %L))', name, since, until);
+  execute move using since, until, seen, true;
+  execute format('create index on %I (customer_id, occurred_at)', name);
+  execute format('create index on %I using brin (occurred_at) with (pages_per_range = 16)', name);
+  lock table only usage_event in share row exclusive mode;
+  lock table usage_event_other in access exclusive mode;
+  execute move using since, until, seen, false;
+  alter table usage_event_other disable trigger append_only;
+  delete from usage_event_other where occurred_at >= since and occurred_at < until;
+  alter table usage_event_other enable trigger append_only;
   execute format('alter table usage_event attach partition %I for values from (%L) to (%L)', name, since, until);
   execute format('create trigger append_only before update or delete or truncate on %I '
                  'execute function refuse_change()', name);
@@ -74,7 +81,10 @@ end $$;
 -- Totals by day are what is billed from, totals by hour or minute are what is looked at. Both are rows that are changed
 -- in place, so there is room on their pages.
 alter table usage_total drop constraint usage_total_customer_id_fkey, drop constraint usage_total_meter_id_fkey;
-alter table usage_total set (fillfactor = 70);
+alter table usage_total
+  add column at timestamptz not null default '-infinity',
+  set (fillfactor = 70);
+comment on column usage_total.at is 'Time of the latest event, where the latest quantity is kept.';
 
 create table usage_window (
   customer_id text not null,
@@ -84,11 +94,15 @@ create table usage_window (
   each numeric not null,
   quantity numeric not null,
   events bigint not null,
+  at timestamptz not null default '-infinity',
   primary key (customer_id, meter_id, starts_at, properties, each)
 ) with (fillfactor = 70);
 
 alter table meter
-  add column resolution text not null default 'hour' check (resolution in ('minute', 'hour', 'day'));
+  add column resolution text not null default 'hour' check (resolution in ('minute', 'hour', 'day')),
+  add column aggregation text not null default 'sum'
+    check (aggregation in ('sum', 'count', 'average', 'max', 'min', 'latest', 'unique')),
+  add column filters jsonb not null default '[]';
 comment on column meter.resolution is 'The shortest window for which totals are kept.';
 
 -- What became of what was sent, for the audit.
