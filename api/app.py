@@ -24,6 +24,7 @@ from api import (
     problems,
     rollouts,
     schemas,
+    stored_events,
     subscriptions,
     taxes,
     usage,
@@ -81,6 +82,7 @@ def create(settings: Settings | None = None) -> FastAPI:
     for room in (
         events,
         usage,
+        stored_events,
         customers,
         subscriptions,
         invoices,

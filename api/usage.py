@@ -11,17 +11,26 @@ from typing import Annotated, get_args
 
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict
+from sqlmodel import Session
 
 from api.access import Database, Reader, Writer
 from api.bodies import ExactRoute
 from api.event_formats import MOST_EVENTS
 from api.fields import Day
+from billing.catalog import Meter
+from billing.errors import Fault, NotFound, Refused
+from billing.period import zone
 from billing.usage import Portion, quantity_of
-from models import catalog, intake, quarantine, usage
+from billing.windows import WindowSize, by_window
+from models import audit, catalog, intake, quarantine, usage
+from models.audit import Audit
 from models.customer import customer
 from models.intake import OutcomeKind
 
 router = APIRouter(prefix="/v1", tags=["Usage"], route_class=ExactRoute)
+
+LONGEST_DAYS: dict[WindowSize, int] = {"minute": 2, "hour": 62, "day": 800, "week": 3700, "month": 3700}
+"""How many days one answer covers, by size of windows."""
 
 
 class PropertiesTotal(BaseModel):
@@ -70,6 +79,83 @@ def _by_properties(portions: Iterable[Portion]) -> list[PropertiesTotal]:
         PropertiesTotal(properties=dict(named), quantity=quantity_of(some), events=sum(p.events for p in some))
         for named, some in sorted(found.items())
     ]
+
+
+class Window(BaseModel):
+    """What a meter counted from a moment up to, and not including, another one."""
+
+    starts_at: datetime
+    ends_at: datetime
+    properties: dict[str, str]
+    quantity: Decimal
+    events: int
+
+
+@router.get("/customers/{customer_id}/usage/windows")
+def read_windows(
+    customer_id: str,
+    session: Database,
+    key: Reader,
+    meter: str,
+    since: Day,
+    until: Day,
+    window: WindowSize = "day",
+    by: Annotated[tuple[str, ...], Query()] = (),
+) -> list[Window]:
+    """A meter's live totals by windows of the customer's clock, from `since` up to but not including `until`.
+
+    From folded totals, whatever the number of events. Windows without events are left out.
+    """
+    where = zone(customer(session, customer_id).time_zone)
+    found = _meter(session, meter)
+    short = window in ("minute", "hour")
+    if short and (found.resolution == "day" or (window == "minute" and found.resolution == "hour")):
+        raise Refused(
+            f"The meter {meter!r} is kept by {found.resolution}.",
+            code="too_fine",
+            faults=[Fault("window", f"must not be shorter than the meter's resolution, {found.resolution}")],
+            remedy="Ask for longer windows, or make a meter of a finer resolution.",
+        )
+    if (until - since).days > LONGEST_DAYS[window]:
+        raise Refused(
+            "So many windows are too many for one answer.",
+            code="too_many_windows",
+            faults=[Fault("until", f"must lie at most {LONGEST_DAYS[window]} days after `since` for this window")],
+            remedy="Ask for them part by part.",
+        )
+    strange = sorted(set(by) - set(found.dimensions))
+    if strange:
+        raise Refused(
+            f"The meter {meter!r} does not keep {', '.join(strange)} apart.",
+            code="unknown_dimension",
+            faults=[Fault("by", f"must be of the meter's dimensions: {', '.join(found.dimensions) or 'it has none'}")],
+            remedy="Name other dimensions.",
+        )
+    counted = usage.windows_of(session, customer_id, found, where, since, until, short=short)
+    return [
+        Window(
+            starts_at=one.starts_at,
+            ends_at=one.ends_at,
+            properties=dict(one.properties),
+            quantity=one.quantity,
+            events=one.events,
+        )
+        for one in by_window(counted, window, where, by)
+    ]
+
+
+def _meter(session: Session, meter_id: str) -> Meter:
+    found = next((meter for meter in catalog.live_meters(session) if meter.meter_id == meter_id), None)
+    if found is None:
+        raise NotFound("meter", meter_id)
+    return found
+
+
+@router.get("/customers/{customer_id}/usage/audit")
+def audit_usage(customer_id: str, session: Database, key: Reader, meter: str, since: Day, until: Day) -> Audit:
+    """What became of all events of a meter's type that came for the customer's days, in numbers that add up."""
+    customer(session, customer_id)
+    return audit.audit(session, customer_id, _meter(session, meter), since, until)
 
 
 class Quarantined(BaseModel):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import dataclass
 from datetime import date
 
 from sqlmodel import Field, Session, SQLModel
 
+from billing.catalog import Meter
 from models.database import columns, cursor
 
 
@@ -30,3 +32,53 @@ def count(session: Session, answered: Counter[tuple[str, str, date, str]]) -> No
             " on conflict (customer_id, type, day, outcome) do update set events = a.events + excluded.events",
             columns([(*key, events) for key, events in answered.items()], 5),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """What became of a customer's events of one type over some days. The first is the sum of the next three.
+
+    received: that came. accepted: stored, each once. duplicate: came again. conflict: came under another one's name.
+    stored: the stored events counted afresh, which must be those accepted. counted: those in the meter's totals.
+    uncounted: those that the meter did not count, for want of a quantity, by its filters, or because it was not there.
+    """
+
+    received: int
+    accepted: int
+    duplicate: int
+    conflict: int
+    stored: int
+    counted: int
+    uncounted: int
+
+
+def audit(session: Session, customer_id: str, meter: Meter, since: date, until: date) -> Audit:
+    """Of a meter's type of event, over local days from `since` up to, not including, `until`."""
+    asked = {"customer": customer_id, "type": meter.event_type, "meter": meter.meter_id, "since": since, "until": until}
+    cur = cursor(session)
+    answered: dict[str, int] = dict(
+        cur.execute(
+            "select outcome, sum(events)::bigint from usage_answered where customer_id = %(customer)s"
+            " and type = %(type)s and day >= %(since)s and day < %(until)s group by 1",
+            asked,
+        ).fetchall()
+    )
+    row = cur.execute(
+        "select (select count(*) from usage_event where customer_id = %(customer)s and type = %(type)s"
+        " and day >= %(since)s and day < %(until)s"
+        " and occurred_at >= %(since)s::date - 1 and occurred_at < %(until)s::date + 1),"
+        " (select coalesce(sum(events), 0)::bigint from usage_total where customer_id = %(customer)s"
+        " and meter_id = %(meter)s and day >= %(since)s and day < %(until)s)",
+        asked,
+    ).fetchone()
+    assert row is not None
+    stored, counted = row
+    return Audit(
+        received=sum(answered.values()),
+        accepted=answered.get("accepted", 0),
+        duplicate=answered.get("duplicate", 0),
+        conflict=answered.get("conflict", 0),
+        stored=stored,
+        counted=counted,
+        uncounted=stored - counted,
+    )

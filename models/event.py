@@ -153,6 +153,62 @@ def store_conflicts(session: Session, found: Sequence[tuple[Named, str]]) -> Non
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """An event as it is kept; `data` is JSON as it was sent."""
+
+    source: str
+    id: str
+    type: str
+    occurred_at: datetime
+    received_at: datetime
+    day: date
+    data: str
+    meters: tuple[str, ...]
+
+
+Place = tuple[datetime, str, str]
+"""Where a page begins: behind the event of that time, source and id."""
+
+
+def events_of(
+    session: Session,
+    customer_id: str,
+    between: tuple[date, date],
+    meter_id: str | None,
+    after: Place | None,
+    limit: int,
+) -> list[Stored]:
+    """A page of a customer's events of local days, the second not included, in order of time, source and id.
+
+    With a meter, only those that it counted when they came.
+    """
+    first, last = between
+    rows = cursor(session).execute(
+        "select source, id, type, occurred_at, received_at, day, data::text, meters from usage_event"
+        " where customer_id = %(customer)s and day >= %(first)s and day < %(last)s"
+        # Local days lie within a day of the same days in UTC, by which events are found.
+        " and occurred_at >= %(first)s::date - 1 and occurred_at < %(last)s::date + 1"
+        " and (%(meter)s::text is null or %(meter)s = any(meters))"
+        " and (%(time)s::timestamptz is null or (occurred_at, source, id) > (%(time)s, %(source)s, %(id)s))"
+        " order by occurred_at, source, id limit %(limit)s",
+        {
+            "customer": customer_id,
+            "first": first,
+            "last": last,
+            "meter": meter_id,
+            "time": after[0] if after else None,
+            "source": after[1] if after else None,
+            "id": after[2] if after else None,
+            "limit": limit,
+        },
+    )
+    return [
+        Stored(source, key, kind, at, received_at, day, data, tuple(meters))
+        for source, key, kind, at, received_at, day, data, meters in rows
+    ]
+
+
 def make_months(session: Session, first: date, months: int) -> list[date]:
     """Partitions for so many months from that of `first` on; those that are new."""
     rows = cursor(session).execute(

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import msgspec
 from sqlalchemy.dialects.postgresql import JSONB
@@ -13,7 +14,9 @@ from sqlmodel import Field, Session, SQLModel
 
 from billing import usage
 from billing.aggregation import Kept
+from billing.catalog import Meter
 from billing.folding import Properties, Totals
+from billing.period import instant
 from billing.usage import NO_PROPERTIES, Portion
 from models.database import columns, cursor
 from models.values import moment
@@ -109,6 +112,37 @@ def totals_of(session: Session, customer_ids: Sequence[str], since: date | None 
         portion = Portion(quantity, events, named, each, aggregation=aggregation)
         found[customer_id].setdefault((meter, day), []).append(portion)
     return {customer_id: {key: tuple(some) for key, some in mine.items()} for customer_id, mine in found.items()}
+
+
+def windows_of(
+    session: Session, customer_id: str, meter: Meter, where: ZoneInfo, since: date, until: date, *, short: bool
+) -> list[tuple[datetime, Portion]]:
+    """What a meter keeps of a customer's days, in order of time: by day, or by its short windows if they are asked for.
+
+    Each with the start of its window, in UTC.
+    """
+    rows = cursor(session).execute(
+        "select starts_at, quantity, events, nullif(properties, '{}'), each from usage_window"
+        " where customer_id = %s and meter_id = %s and starts_at >= %s and starts_at < %s order by 1"
+        if short
+        else "select day, quantity, events, nullif(properties, '{}'), each from usage_total"
+        " where customer_id = %s and meter_id = %s and day >= %s and day < %s order by 1",
+        (customer_id, meter.meter_id, *((instant(since, where), instant(until, where)) if short else (since, until))),
+    )
+    apart = meter.aggregation == "unique"
+    return [
+        (
+            start if short else instant(start, where),
+            Portion(
+                quantity,
+                events,
+                tuple(sorted(properties.items())) if properties else NO_PROPERTIES,
+                each if apart else None,
+                aggregation=meter.aggregation,
+            ),
+        )
+        for start, quantity, events, properties, each in rows
+    ]
 
 
 def events_folded(session: Session, customer_ids: Sequence[str]) -> dict[str, Decimal]:

@@ -62,7 +62,7 @@ begin
     return false;
   end if;
   execute format('create table %I (like usage_event including defaults including comments,'
-                 ' check (occurred_at >= %L and occurred_at < %L))', name, since, until);
+                 ' constraint month check (occurred_at >= %L and occurred_at < %L))', name, since, until);
   execute move using since, until, seen, true;
   execute format('create index on %I (customer_id, occurred_at)', name);
   execute format('create index on %I using brin (occurred_at) with (pages_per_range = 16)', name);
@@ -73,6 +73,7 @@ begin
   delete from usage_event_other where occurred_at >= since and occurred_at < until;
   alter table usage_event_other enable trigger append_only;
   execute format('alter table usage_event attach partition %I for values from (%L) to (%L)', name, since, until);
+  execute format('alter table %I drop constraint month', name);
   execute format('create trigger append_only before update or delete or truncate on %I '
                  'execute function refuse_change()', name);
   return true;

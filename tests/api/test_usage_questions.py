@@ -1,0 +1,138 @@
+"""What is asked of usage: live windows, the events behind a total, and an audit whose numbers add up."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from decimal import Decimal
+from typing import Any
+from urllib.parse import quote
+
+import pyarrow.parquet
+import pytest
+
+from tests.api.conftest import Front
+from tests.api.test_events import event, send
+from tests.api.test_meters import meter
+
+pytestmark = pytest.mark.anyio
+
+MARCH = "since=2026-03-01&until=2026-04-01"
+
+
+async def used(front: Front, **other: Any) -> tuple[str, dict[str, Any], list[dict[str, Any]]]:
+    """A customer in Berlin, a meter, and events around the night of 29 March 2026 in which clocks go forward."""
+    made = await front.post("/v1/meters", meter(dimensions=["model"], **other))
+    customer = await front.customer()
+    times = [
+        ("2026-03-28T22:59:59Z", 1, "a"),
+        ("2026-03-28T23:00:00Z", 2, "a"),
+        ("2026-03-29T00:30:00Z", 4, "b"),
+        ("2026-03-29T01:00:00Z", 8, "a"),
+        ("2026-03-29T01:00:30Z", 16, "b"),
+        ("2026-03-29T01:01:00Z", 32, None),
+        ("2026-03-31T21:59:59.999999Z", 64, "a"),
+        ("2026-03-31T22:00:00Z", 128, "a"),
+    ]
+    events = [
+        event(subject=customer, type=made["event_type"], time=at, data={"n": n} | ({"model": model} if model else {}))
+        for at, n, model in times
+    ]
+    assert (await send(front, events))["accepted"] == len(events)
+    return customer, made, events
+
+
+def said(windows: list[dict[str, Any]]) -> list[tuple[str, str, int]]:
+    return [(w["starts_at"], w["quantity"], w["events"]) for w in windows]
+
+
+async def test_windows_are_those_of_the_customers_clock(front: Front) -> None:
+    customer, made, _ = await used(front, resolution="minute")
+    at = f"/v1/customers/{customer}/usage/windows?meter={made['id']}&{MARCH}&window="
+    assert said(await front.get(at + "day")) == [
+        ("2026-03-27T23:00:00Z", "1", 1),
+        ("2026-03-28T23:00:00Z", "62", 5),
+        ("2026-03-30T22:00:00Z", "64", 1),
+    ]
+    assert said(await front.get(at + "week")) == [("2026-03-22T23:00:00Z", "63", 6), ("2026-03-29T22:00:00Z", "64", 1)]
+    [month] = await front.get(at + "month")
+    assert (month["starts_at"], month["ends_at"], month["quantity"]) == (
+        "2026-02-28T23:00:00Z",
+        "2026-03-31T22:00:00Z",
+        "127",
+    )
+    hours = await front.get(at.replace("2026-03-01", "2026-03-28") + "hour")
+    assert said(hours)[1:4] == [
+        ("2026-03-28T23:00:00Z", "2", 1),
+        ("2026-03-29T00:00:00Z", "4", 1),
+        ("2026-03-29T01:00:00Z", "56", 3),
+    ]
+    night = f"/v1/customers/{customer}/usage/windows?meter={made['id']}&since=2026-03-29&until=2026-03-30&window=minute"
+    assert said(await front.get(night))[2:] == [("2026-03-29T01:00:00Z", "24", 2), ("2026-03-29T01:01:00Z", "32", 1)]
+    by_model = await front.get(at + "month&by=model")
+    assert [(w["properties"], w["quantity"]) for w in by_model] == [
+        ({"model": ""}, "32"),
+        ({"model": "a"}, "75"),
+        ({"model": "b"}, "20"),
+    ]
+
+
+async def test_what_cannot_be_told_is_refused(front: Front) -> None:
+    customer, made, _ = await used(front)
+    at = f"/v1/customers/{customer}/usage/windows?meter={made['id']}&{MARCH}&"
+    assert set((await front.refused("GET", at + "window=minute", status=422, code="too_fine"))["fields"]) == {"window"}
+    long = at.replace("2026-03-01", "2020-01-01") + "window=hour"
+    assert set((await front.refused("GET", long, status=422, code="too_many_windows"))["fields"]) == {"until"}
+    strange = await front.refused("GET", at + "by=region", status=422, code="unknown_dimension")
+    assert "model" in strange["errors"][0]["reason"]
+    await front.refused("GET", at.replace(made["id"], "nothing"), status=404)
+    await front.refused("GET", at + "window=year", status=422)
+    for way in ("events?", "usage/audit?meter=tokens&", "events/export?format=csv&"):
+        await front.refused("GET", f"/v1/customers/nobody/{way}{MARCH}", status=404)
+    await front.refused("GET", f"/v1/customers/{customer}/events?{MARCH}&after=x", status=422)
+
+
+async def test_the_events_behind_a_total_in_pages_and_as_files(front: Front) -> None:
+    customer, made, events = await used(front)
+    precise = event(subject=customer, type=made["event_type"], time="2026-03-31T12:00:00Z", data={"n": 0})
+    body = json.dumps({"events": [precise]}).replace('"n": 0', '"n": 0.10000000000000000000000000010')
+    assert (await front.api.post("/v1/events", content=body.encode())).json()["accepted"] == 1
+    await send(front, [event(subject=customer, type="other", time="2026-03-30T00:00:00Z")])
+    at = f"/v1/customers/{customer}/events?{MARCH}&meter={made['id']}"
+    found: list[dict[str, Any]] = []
+    after = ""
+    while after is not None:
+        page = await front.api.get(f"{at}&limit=3&after={quote(after)}")
+        found += json.loads(page.text, parse_float=Decimal)["events"]
+        after = page.json()["next"]
+    march = sorted([*events[:7], precise], key=lambda e: e["time"])
+    assert [e["id"] for e in found] == [e["id"] for e in march]
+    [shown] = [e for e in found if e["id"] == precise["id"]]
+    assert str(shown["data"]["n"]) == "0.10000000000000000000000000010"
+    assert len((await front.get(f"/v1/customers/{customer}/events?{MARCH}"))["events"]) == 9
+    export = f"/v1/customers/{customer}/events/export?{MARCH}&meter={made['id']}&format="
+    lines = (await front.api.get(export + "ndjson")).text.splitlines()
+    assert [json.loads(line)["id"] for line in lines] == [e["id"] for e in march]
+    rows = list(csv.DictReader(io.StringIO((await front.api.get(export + "csv")).text)))
+    assert [row["id"] for row in rows] == [e["id"] for e in march]
+    table = pyarrow.parquet.read_table(io.BytesIO((await front.api.get(export + "parquet")).content))
+    assert table.column("id").to_pylist() == [e["id"] for e in march]
+    assert table.column("data").to_pylist() == [row["data"] for row in rows]
+
+
+async def test_an_audit_adds_up(front: Front) -> None:
+    customer, made, events = await used(front)
+    kind = made["event_type"]
+    await send(front, [*events, {**events[0], "data": {"n": 7}}])
+    await send(front, [event(subject=customer, type=kind, time="2026-03-05T00:00:00Z", data={}) for _ in range(2)])
+    found = await front.get(f"/v1/customers/{customer}/usage/audit?meter={made['id']}&{MARCH}")
+    assert found == {
+        "received": 17,
+        "accepted": 9,
+        "duplicate": 7,
+        "conflict": 1,
+        "stored": 9,
+        "counted": 7,
+        "uncounted": 2,
+    }
