@@ -42,7 +42,7 @@ async def test_bad_dimensions_are_refused_with_their_place(front: Front, name: s
 
 async def test_the_most_that_a_meter_may_have(front: Front) -> None:
     body = meter(dimensions=["x" * 100, "a", "b", "c", "ü"], per_event=True)
-    made = {**body, "unit": "", "resolution": "hour"}
+    made = {**body, "unit": "", "resolution": "hour", "aggregation": "sum", "filters": []}
     assert await front.post("/v1/meters", body) == made
     assert made in await front.get("/v1/meters")
 
