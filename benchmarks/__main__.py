@@ -6,10 +6,11 @@ import os
 import platform
 import sys
 from datetime import UTC, datetime
+from itertools import chain
 
-from benchmarks import previews, rating
+from benchmarks import ingest, previews, rating
 
-SIZES = {"small": 300, "full": 3_000}
+SIZES = {"small": (300, 10_000), "full": (3_000, 100_000)}
 
 
 def main() -> int:
@@ -20,7 +21,8 @@ def main() -> int:
     cores, python = os.cpu_count(), platform.python_version()
     print(f"{datetime.now(UTC):%Y-%m-%d}, {platform.machine()}, {cores} cores, Python {python}, size {size}\n")
     print("| what | measured | to reach |\n|---|---|---|")
-    for line in (*rating.measure(), *previews.measure(SIZES[size])):
+    previewed, sent = SIZES[size]
+    for line in chain(rating.measure(), previews.measure(previewed), ingest.measure(sent)):
         print(line, flush=True)
     return 0
 
