@@ -100,7 +100,8 @@ class Named(NamedTuple):
     def of(cls, event: Event) -> Named:
         source = event.source.encode()
         key = hashlib.sha256(b"%d:%b%b" % (len(source), source, event.id.encode())).hexdigest()[:32]
-        said = _SORTED.encode((event.subject, event.type, event.occurred_at.astimezone(UTC), event.data))
+        at = event.occurred_at if event.occurred_at.tzinfo is UTC else event.occurred_at.astimezone(UTC)
+        said = _SORTED.encode((event.subject, event.type, at, event.data))
         content = int.from_bytes(hashlib.sha256(said).digest()[:8], signed=True)
         return cls(event, key, content if content != ANY_CONTENT else 1)
 

@@ -24,6 +24,7 @@ OutcomeKind = Literal["accepted", "duplicate", "conflict", "quarantined", "inval
 
 DIGITS = 30
 """A quantity is below ten to the power of this."""
+_BOUND = 10**DIGITS
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,13 +102,14 @@ def _take_in(
     answered: Counter[tuple[str, str, date, str]] = Counter()
     for one, outcome in sorted(zip(named, outcomes, strict=True), key=_time):
         e, customer = one.event, customers[one.event.subject]
-        day, _ = clocks.day_and_hour(customer.zone, e.occurred_at)
-        answered[customer.id, e.type, day, outcome.kind] += 1
         if outcome is ACCEPTED:
-            _, counted_by = folding.add(customer.id, customer.zone, e.type, e.occurred_at, e.data)
+            day, counted_by = folding.add(customer.id, customer.zone, e.type, e.occurred_at, e.data)
             fresh.append((e, customer.id, day, counted_by))
-        elif outcome is CONFLICT:
+        else:
+            day, _ = clocks.day_and_hour(customer.zone, e.occurred_at)
+        if outcome is CONFLICT:
             conflicts.append((one, customer.id))
+        answered[customer.id, e.type, day, outcome.kind] += 1
     event.store_conflicts(session, conflicts)
     event.store(session, fresh)
     audit.count(session, answered)
@@ -143,7 +145,7 @@ def _wrong(e: Event, meters: Sequence[Meter]) -> Outcome | None:
 def _wrong_quantity(value: object) -> str:
     if isinstance(value, bool) or not isinstance(value, int | Decimal):
         return "must be a number"
-    return "" if -(10**DIGITS) < value < 10**DIGITS else f"must be below 10^{DIGITS}"
+    return "" if -_BOUND < value < _BOUND else f"must be below 10^{DIGITS}"
 
 
 def _wrong_dimension(value: object) -> str:

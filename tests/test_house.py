@@ -38,7 +38,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "api.webhooks": ("api", "billing", "models", "workflows", "integrations"),
     "api.app": (*ROOMS, "settings", "observability"),
     "worker": (*ROOMS, "settings", "observability"),
-    "cli": (*ROOMS, "settings", "observability", "sandbox", "worker", "api.app"),
+    "cli": (*ROOMS, "settings", "observability", "sandbox", "worker", "api.app", "perennial_client"),
 }
 # The rooms that name their third parties, and what no one should look for in a room: tables and HTTP in a workflow,
 # a clock, chance, input and output in the engine.

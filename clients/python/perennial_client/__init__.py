@@ -3,7 +3,7 @@
 from perennial_client.buffer import BufferFull, EventBuffer
 from perennial_client.client import Perennial
 from perennial_client.encoding import Json
-from perennial_client.events import Event, Events, Receipt
+from perennial_client.events import Event, Events, Receipt, RefusedEvent
 from perennial_client.problem import FieldError, ProblemError
 from perennial_client.retries import Retries
 
@@ -17,5 +17,6 @@ __all__ = [
     "Perennial",
     "ProblemError",
     "Receipt",
+    "RefusedEvent",
     "Retries",
 ]

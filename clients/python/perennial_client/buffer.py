@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import atexit
+import logging
 import threading
 from collections import deque
+from collections.abc import Callable, Iterable
 from itertools import islice
 from types import TracebackType
 
-from perennial_client.events import Event, Events, Receipt
+from perennial_client.events import Event, Events, Receipt, RefusedEvent, check_batch
+
+log = logging.getLogger(__name__)
+
+
+def warn(refused: RefusedEvent) -> None:
+    """Log that an event was not taken in."""
+    where = f"{refused.field}: " if refused.field else ""
+    log.warning(
+        "Event %r of %r was not taken in (%s): %s%s",
+        *(refused.event.id, refused.event.source, refused.outcome, where, refused.reason),
+    )
 
 
 class BufferFull(Exception):
@@ -19,12 +32,23 @@ class EventBuffer:
     """Sends when `batch` events wait, or the oldest waits `age` seconds; at the end of `with` and of the process, all.
 
     What cannot be sent stays, in order, and is tried again; `failure` says why it could not. `flush` and `close` raise
-    it. Events live in memory: whoever must not lose any in a crash keeps them until they are flushed, and sends them
-    again, under the same ids.
+    it. What the server refuses is told to `on_refused`, from whichever thread sent it, and is not kept: it would be
+    refused for ever. Events live in memory: whoever must not lose any in a crash keeps them until they are flushed, and
+    sends them again, under the same ids.
     """
 
-    def __init__(self, events: Events, *, batch: int = 1000, age: float = 2.0, limit: int = 100_000) -> None:
+    def __init__(
+        self,
+        events: Events,
+        *,
+        batch: int = 1000,
+        age: float = 2.0,
+        limit: int = 100_000,
+        on_refused: Callable[[RefusedEvent], None] = warn,
+    ) -> None:
+        check_batch(batch)
         self._events = events
+        self._on_refused = on_refused
         self._batch, self._age, self._limit = batch, age, limit
         self._waiting: deque[Event] = deque()
         self._changed = threading.Condition()
@@ -91,6 +115,11 @@ class EventBuffer:
 
     def _send_batch(self) -> tuple[Receipt, int]:
         """The oldest batch, by one thread at a time: what was sent is what then leaves the buffer."""
+        receipt, sent = self._send_oldest()
+        self._tell(receipt.refused)
+        return receipt, sent
+
+    def _send_oldest(self) -> tuple[Receipt, int]:
         with self._sending:
             with self._changed:
                 some = list(islice(self._waiting, self._batch))
@@ -104,3 +133,11 @@ class EventBuffer:
                 for _ in some:
                     self._waiting.popleft()
             return receipt, len(some)
+
+    def _tell(self, refused: Iterable[RefusedEvent]) -> None:
+        """Whatever goes wrong there, the events after it are to be sent."""
+        for one in refused:
+            try:
+                self._on_refused(one)
+            except Exception:
+                log.exception("on_refused failed for event %r of %r.", one.event.id, one.event.source)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
 import time
-from collections.abc import Mapping
 from types import TracebackType
 
 import httpx
@@ -17,22 +17,42 @@ from perennial_client.retries import Retries, asked_wait, is_passing
 class Perennial:
     """A server of Perennial at `base_url`, as the holder of `api_key`. May be shared by threads; close it at the end.
 
-    `timeout` is in seconds, for connecting and for each silence of the server.
+    `timeout` is in seconds, for connecting and for each silence of the server. Events are packed with gzip if they
+    take more than `gzip_above` bytes; None: never.
     """
 
-    def __init__(self, base_url: str, api_key: str, *, timeout: float = 30.0, retries: Retries = Retries()) -> None:
+    def __init__(
+        self,
+        base_url: str,
+        api_key: str,
+        *,
+        timeout: float = 30.0,
+        retries: Retries = Retries(),
+        gzip_above: int | None = None,
+    ) -> None:
         headers = {"Authorization": f"Bearer {api_key}", "User-Agent": "perennial-client/0.1.0"}
         self._http = httpx.Client(base_url=base_url, headers=headers, timeout=timeout)
         self._retries = retries
+        self._gzip_above = gzip_above
         self.events = Events(self)
 
     def get(self, path: str, **query: str | int | bool) -> Json:
         """Read it. Raises ProblemError, or httpx.TransportError if the server cannot be reached."""
-        return self._call("GET", path, params=query, repeat=True)
+        return self._call(self._http.build_request("GET", path, params=query), repeat=True)
 
     def post(self, path: str, body: Json = None, *, repeat: bool = False) -> Json:
         """Ask for it. With `repeat` it is tried again like a reading: only if `body` carries the ids you chose."""
-        return self._call("POST", path, body=body, repeat=repeat)
+        content = None if body is None else dumps(body)
+        headers = None if body is None else {"Content-Type": "application/json"}
+        return self._call(self._http.build_request("POST", path, content=content, headers=headers), repeat=repeat)
+
+    def post_events(self, written: str) -> Json:
+        """Send events that are written as JSON, with commas between them. `Events` does this for you."""
+        content, headers = f'{{"events":[{written}]}}'.encode(), {"Content-Type": "application/json"}
+        if self._gzip_above is not None and len(content) > self._gzip_above:
+            content = gzip.compress(content, compresslevel=1, mtime=0)
+            headers["Content-Encoding"] = "gzip"
+        return self._call(self._http.build_request("POST", "/v1/events", content=content, headers=headers), repeat=True)
 
     def close(self) -> None:
         self._http.close()
@@ -45,18 +65,7 @@ class Perennial:
     ) -> None:
         self.close()
 
-    def _call(
-        self,
-        method: str,
-        path: str,
-        *,
-        body: Json = None,
-        params: Mapping[str, str | int | bool] | None = None,
-        repeat: bool,
-    ) -> Json:
-        content = None if body is None else dumps(body)
-        headers = None if body is None else {"Content-Type": "application/json"}
-        request = self._http.build_request(method, path, params=params, content=content, headers=headers)
+    def _call(self, request: httpx.Request, *, repeat: bool) -> Json:
         answer = self._send(request, self._retries if repeat else Retries(attempts=1))
         if not answer.is_success:
             raise ProblemError.of(answer)
@@ -69,6 +78,8 @@ class Perennial:
             failed += 1
             try:
                 answer = self._http.send(request)
+            except (httpx.UnsupportedProtocol, httpx.LocalProtocolError):
+                raise  # Of what is asked itself, no attempt will do.
             except httpx.TransportError:
                 pause = retries.pause(failed)
                 if pause is None:

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from perennial_client.encoding import Json
+from perennial_client.encoding import Json, dumps
+from perennial_client.problem import ProblemError
 
 if TYPE_CHECKING:
     from perennial_client.client import Perennial
+
+MOST_EVENTS = 10_000
+"""A request carries at most so many events."""
+
+_REFUSED_AS_A_WHOLE = (413, 422)
+_ONE_EVENT = re.compile(r"events\.(\d+)(?:\.(.+))?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,16 +53,42 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True)
+class RefusedEvent:
+    """An event that was not taken in, and why; sending it again as it is changes nothing.
+
+    `outcome` is `invalid`, or `conflict` if another content came under its source and id before. `field` is a path in
+    the event, empty if it is about the whole.
+    """
+
+    event: Event
+    outcome: str
+    reason: str
+    field: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Receipt:
-    """What became of events: stored, known already, or kept until their subject is a known customer."""
+    """What became of events, in numbers that add up to how many were sent; `refused` are those not taken in.
+
+    accepted: stored, and in the totals. duplicate: known already. conflict: another content came under this source and
+    id before, and counts. quarantined: kept until the customer is known. invalid: not kept.
+    """
 
     accepted: int = 0
     duplicate: int = 0
+    conflict: int = 0
     quarantined: int = 0
+    invalid: int = 0
+    refused: tuple[RefusedEvent, ...] = ()
 
     def __add__(self, other: Receipt) -> Receipt:
         return Receipt(
-            self.accepted + other.accepted, self.duplicate + other.duplicate, self.quarantined + other.quarantined
+            self.accepted + other.accepted,
+            self.duplicate + other.duplicate,
+            self.conflict + other.conflict,
+            self.quarantined + other.quarantined,
+            self.invalid + other.invalid,
+            self.refused + other.refused,
         )
 
 
@@ -65,23 +99,93 @@ class Events:
         self._perennial = perennial
 
     def send(self, events: Iterable[Event], *, batch: int = 1000) -> Receipt:
-        """Send all of them, `batch` (at most 10,000) a request; only one batch is held in memory.
+        """Send all of them, `batch` (at most 10,000) a request; one batch and what was refused are held in memory.
 
-        A batch is taken whole or not at all. Raises ProblemError when one is refused, httpx.TransportError when the
-        server cannot be reached, both after the retries; batches before it are stored, and sending all again is safe.
+        Each event is answered by itself; one that is wrong does not hold back the others. Raises ProblemError when the
+        server refuses for another reason than the events, httpx.TransportError when it cannot be reached, both after
+        the retries; batches before are stored, and sending all again is safe.
         """
+        check_batch(batch)
         waiting = iter(events)
         done = Receipt()
         while some := list(islice(waiting, batch)):
-            answer = self._perennial.post("/v1/events", {"events": [e.to_json() for e in some]}, repeat=True)
-            done += _receipt(answer)
+            done += self._send(some)
         return done
 
+    def _send(self, events: Sequence[Event]) -> Receipt:
+        """One batch; what cannot be written as JSON is invalid before it is sent."""
+        written: list[tuple[Event, str]] = []
+        unwritten: list[RefusedEvent] = []
+        for event in events:
+            try:
+                written.append((event, dumps(event.to_json())))
+            except (ValueError, TypeError, RecursionError) as error:
+                unwritten.append(RefusedEvent(event, "invalid", f"cannot be written as JSON: {error}", "data"))
+        done = Receipt(invalid=len(unwritten), refused=tuple(unwritten))
+        return done + self._post(written) if written else done
 
-def _receipt(answer: Json) -> Receipt:
+    def _post(self, written: Sequence[tuple[Event, str]]) -> Receipt:
+        """A body that is refused as a whole goes in halves, until it is known which events are to blame."""
+        events = [event for event, _ in written]
+        try:
+            return _receipt(self._perennial.post_events(",".join(text for _, text in written)), events)
+        except ProblemError as problem:
+            if problem.status not in _REFUSED_AS_A_WHOLE:
+                raise
+            if len(events) == 1 or _blames_each(problem):
+                return _all_invalid(problem, events)
+        half = len(written) // 2
+        return self._post(written[:half]) + self._post(written[half:])
+
+
+def check_batch(batch: int) -> None:
+    if not 1 <= batch <= MOST_EVENTS:
+        raise ValueError(f"a batch is of 1 to {MOST_EVENTS} events, not of {batch}")
+
+
+def _blames_each(problem: ProblemError) -> bool:
+    """Whether it is said of the events one by one that they are invalid; the server lists the first of them."""
+    named = [_ONE_EVENT.fullmatch(error.field) for error in problem.errors]
+    return problem.code == "invalid_events" and bool(named) and all(named)
+
+
+def _all_invalid(problem: ProblemError, events: Sequence[Event]) -> Receipt:
+    faults = {}
+    for error in problem.errors:
+        if match := _ONE_EVENT.fullmatch(error.field):
+            faults[int(match[1])] = (error.reason, match[2] or "")
+    otherwise = "; ".join(f"{error.field}: {error.reason}" for error in problem.errors) if not faults else ""
+    reason = otherwise or problem.detail or str(problem)
+    refused = (RefusedEvent(event, "invalid", *faults.get(no, (reason, ""))) for no, event in enumerate(events))
+    return Receipt(invalid=len(events), refused=tuple(refused))
+
+
+def _receipt(answer: Json, events: Sequence[Event]) -> Receipt:
     told = answer if isinstance(answer, Mapping) else {}
-    counts = [told.get(name) for name in ("accepted", "duplicate", "quarantined")]
-    numbers = [count for count in counts if isinstance(count, int)]
-    if len(numbers) != len(counts):
-        raise ValueError(f"the server did not say what became of the events: {answer!r}")
-    return Receipt(*numbers)
+    listed = told.get("events")
+
+    def count(name: str) -> int:
+        value = told.get(name)
+        if not isinstance(value, int) or not isinstance(listed, list):
+            raise ValueError(f"the server did not say what became of the events: {answer!r}")
+        return value
+
+    return Receipt(
+        accepted=count("accepted"),
+        duplicate=count("duplicate"),
+        conflict=count("conflict"),
+        quarantined=count("quarantined"),
+        invalid=count("invalid"),
+        refused=tuple(_refused(listed, events)),
+    )
+
+
+def _refused(listed: Json, events: Sequence[Event]) -> Iterator[RefusedEvent]:
+    """Those that were not taken in, of those that the server says more of."""
+    for one in listed if isinstance(listed, list) else ():
+        if isinstance(one, Mapping) and one.get("outcome") in ("invalid", "conflict"):
+            index = one.get("index")
+            if not isinstance(index, int) or not 0 <= index < len(events):
+                raise ValueError(f"the server speaks of an event that was not sent: {one!r}")
+            outcome, reason, where = (str(one.get(name, "")) for name in ("outcome", "reason", "field"))
+            yield RefusedEvent(events[index], outcome, reason, where)

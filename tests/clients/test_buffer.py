@@ -1,0 +1,128 @@
+"""The buffer: when it sends, what it keeps, what it gives up, and how it outlives a server."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+import httpx
+import pytest
+from perennial_client import (
+    BufferFull,
+    EventBuffer,
+    Perennial,
+    ProblemError,
+    Receipt,
+    RefusedEvent,
+    Retries,
+)
+
+from tests.clients.conftest import QUICK, Answer, Server, event, serving
+
+
+def test_a_full_batch_leaves_the_buffer_by_itself(server: Server, perennial: Perennial) -> None:
+    with EventBuffer(perennial.events, batch=3, age=3600) as usage:
+        for number in range(3):
+            usage.add(event(number))
+        assert server.got_one.wait(30)
+        assert len(server.stored) == 3
+        usage.add(event(3))
+    assert len(server.stored) == 4
+
+
+def test_age_empties_the_buffer(server: Server, perennial: Perennial) -> None:
+    with EventBuffer(perennial.events, age=0.01) as usage:
+        usage.add(event(1))
+        assert server.got_one.wait(30)
+    assert len(server.requests) == 1
+
+
+def test_flush_sends_what_waits(server: Server, perennial: Perennial) -> None:
+    with EventBuffer(perennial.events, batch=1000, age=3600) as usage:
+        usage.add(event(1))
+        usage.add(event(2))
+        assert usage.flush() == Receipt(accepted=2)
+        assert (len(usage), usage.flush()) == (0, Receipt())
+
+
+def test_what_cannot_be_sent_stays_in_the_buffer(server: Server, perennial: Perennial) -> None:
+    usage = EventBuffer(perennial.events, age=3600, limit=2)
+    usage.add(event(1))
+    usage.add(event(2))
+    server.faults += [Answer(503)] * QUICK.attempts
+    with pytest.raises(ProblemError):
+        usage.flush()
+    with pytest.raises(BufferFull) as full:
+        usage.add(event(3))
+    assert isinstance(full.value.__cause__, ProblemError)
+    server.faults += [Answer(503)] * QUICK.attempts
+    with pytest.raises(ProblemError):
+        usage.close()
+    assert len(usage) == 2
+    usage.close()
+    assert (len(usage), len(server.stored)) == (0, 2)
+    with pytest.raises(ValueError, match="closed"):
+        usage.add(event(3))
+
+
+def test_the_buffer_goes_on_after_what_is_refused(server: Server, perennial: Perennial) -> None:
+    told: list[RefusedEvent] = []
+
+    def complain(refused: RefusedEvent) -> None:
+        told.append(refused)
+        raise RuntimeError("a callback's own trouble")
+
+    wrong = [replace(event(n), data={"tokens": "many"}) for n in range(4)]
+    with EventBuffer(perennial.events, batch=2, age=3600, on_refused=complain) as usage:
+        for one in (*wrong, event(4), event(0), replace(event(4), subject="cus_2"), event(5)):
+            usage.add(one)
+    assert [(one.event.id, one.outcome) for one in told] == [(f"e{n}", "invalid") for n in range(4)] + [
+        ("e4", "conflict")
+    ]
+    assert (len(usage), usage.failure) == (0, None)
+    assert {name for _, name in server.stored} == {"e4", "e0", "e5"}
+
+
+def test_what_is_refused_is_logged(server: Server, perennial: Perennial, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, "perennial_client"), EventBuffer(perennial.events, age=3600) as usage:
+        usage.add(replace(event(1), data={"tokens": "many"}))
+    assert caplog.messages == ["Event 'e1' of 'test' was not taken in (invalid): data.tokens: must be a number"]
+
+
+def test_the_buffer_survives_a_restart_of_the_server(server: Server) -> None:
+    """While nobody listens, then while the server is busy; the events keep their ids and their order."""
+    impatient = Retries(attempts=2, first=0.001)
+    with Perennial(server.url, "key", retries=impatient) as client, EventBuffer(client.events, age=0.01) as usage:
+        usage.add(event(1))
+        assert server.got_one.wait(30)
+        server.die()
+        usage.add(event(2))
+        until(lambda: isinstance(usage.failure, httpx.ConnectError))
+        usage.add(event(3))
+        with serving(server.server_port) as again:
+            again.faults += [Answer(503)] * 3 + [Answer(429, headers={"Retry-After": "0"})] * 3
+            until(lambda: len(usage) == 0)
+    assert [e["id"] for e in again.stored.values()] == ["e2", "e3"]
+    assert usage.failure is None
+
+
+def until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def test_the_buffer_is_emptied_when_the_process_ends(server: Server) -> None:
+    program = f"""
+from datetime import UTC, datetime
+from perennial_client import Event, EventBuffer, Perennial
+usage = EventBuffer(Perennial({server.url!r}, "key").events, age=3600)
+usage.add(Event("test", "last", "cus_1", "api_call", datetime.now(UTC), {{"tokens": 1}}))
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+    assert set(server.stored) == {("test", "last")}
