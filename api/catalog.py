@@ -43,7 +43,9 @@ def create_meter(body: MeterIn, session: Database, key: Administrator) -> Meter:
     """Make a meter; the same again changes nothing, another one under the same id is refused."""
     faults = list(dimension_faults(body.dimensions, body.quantity_field))
     if faults:
-        raise Refused(f"The meter {body.id!r} cannot count as it stands.", code="invalid_meter", faults=faults)
+        reason = f"The meter {body.id!r} cannot count as it stands."
+        remedy = "Mend the named fields and send it again; nothing was stored."
+        raise Refused(reason, code="invalid_meter", faults=faults, remedy=remedy)
     row = Meter(**body.model_dump())
     standing = session.get(Meter, row.id)
     if standing is None:

@@ -19,6 +19,7 @@ from api.access import Database, Ingester, Open, Reader, Writer
 from api.bodies import ExactRoute, holds_nul
 from api.fields import YEARS, Day
 from billing.errors import Fault, Refused
+from billing.meter_check import LONGEST_VALUE
 from billing.quantity import added_up
 from billing.usage import Portion, quantity_of
 from models import catalog, usage
@@ -153,8 +154,7 @@ def _wrong_dimension(value: object) -> str:
         return ""
     if not isinstance(value, str | int | Decimal):
         return "must be text, a number, true or false"
-    longest = usage.LONGEST_VALUE
-    return f"must have at most {longest} characters" if len(str(value)) > longest else ""
+    return f"must have at most {LONGEST_VALUE} characters" if len(str(value)) > LONGEST_VALUE else ""
 
 
 def _wrong_quantity(value: object) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from decimal import Decimal
 
 from billing.catalog import Meter
+from billing.meter_check import LONGEST_VALUE
 from billing.quantity import added_up
 from billing.usage import NO_PROPERTIES, Portion
 
@@ -37,7 +38,13 @@ def properties(meter: Meter, data: Mapping[str, object]) -> tuple[tuple[str, str
     """The values of the meter's dimensions that the event has, as text, in order of name."""
     if not meter.dimensions:
         return NO_PROPERTIES
-    return tuple((name, _text(data[name])) for name in sorted(meter.dimensions) if data.get(name) is not None)
+    said = ((name, _text(data[name])) for name in sorted(meter.dimensions) if _is_plain(data.get(name)))
+    return tuple((name, text) for name, text in said if len(text) <= LONGEST_VALUE)
+
+
+def _is_plain(value: object) -> bool:
+    """Text, numbers and truth values count; nothing, lists and objects do not."""
+    return isinstance(value, str | int | Decimal)
 
 
 def _text(value: object) -> str:

@@ -13,6 +13,7 @@ from sqlalchemy import ARRAY, Column, Text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field, Session, SQLModel
 
+from billing.meter_check import LONGEST_VALUE
 from billing.usage import NO_PROPERTIES, Portion, Totals
 from models.database import cursor
 from models.values import moment
@@ -84,9 +85,6 @@ class Received:
     duplicate: int
     quarantined: int
 
-
-LONGEST_VALUE = 100
-"""A dimension's value has at most so many characters as text; a longer one in quarantine counts as none."""
 
 _ENCODER = msgspec.json.Encoder(decimal_format="number")
 

@@ -10,11 +10,11 @@ from decimal import Decimal
 import pytest
 from sqlalchemy import Engine
 
-from billing.meter_check import MOST_BYTES, MOST_DIMENSIONS
+from billing.meter_check import LONGEST_VALUE, MOST_BYTES, MOST_DIMENSIONS
 from billing.period import Period
 from billing.usage import Portion, measure
 from models.database import transaction
-from models.usage import LONGEST_VALUE, Event, Received, totals_of
+from models.usage import Event, Received, totals_of
 from tests.models.test_usage import NOON, Sql, again, send, total
 
 DAY = NOON.date()
