@@ -77,8 +77,9 @@ class Rollouts:
         """Make the members of the next account roots; those who need not wait for a later day are moved at once."""
         with transaction(self.engine) as session:
             row = rollout.rollout(session, command.rollout_id, locked=True)
-            if row.staged_at is None and row.take_back_at is None and row.staged_through == command.after:
-                _stage_next(session, row)
+            causes = [cause for cause in _due(session, row) if cause in rollout.stagings(row)]
+            if causes and row.take_back_at is None and row.staged_through == command.after:
+                _stage_next(session, row, causes)
             return _outlook(session, row)
 
     @activity.defn
@@ -103,11 +104,19 @@ class Rollouts:
 
 def _outlook(session: Session, row: Rollout) -> Outlook:
     session.flush()
-    due = agenda.open_causes(session, row.subject)
-    to_do = TAKE_BACK if TAKE_BACK in due else STAGE if STAGE in due else DECIDE if due else ""
+    due = _due(session, row)
+    staging = any(cause in rollout.stagings(row) for cause in due)
+    to_do = TAKE_BACK if TAKE_BACK in due else STAGE if staging else DECIDE if due else ""
     through = {TAKE_BACK: row.take_back_through, STAGE: row.staged_through}
     target = f"{row.to_plan_id} version {row.to_version}"
     return Outlook(to_do, through.get(to_do, ""), row.entity_id, target, **rollout.counts(session, row.id))
+
+
+def _due(session: Session, row: Rollout) -> list[str]:
+    """What is open for a roll-out, soonest first. What somebody asked for is due, whoever's clock is behind."""
+    now = now_on(session, entity(session, row.entity_id).clock_id)
+    ahead = {cause for cause, at in rollout.stagings(row).items() if now < at and at != row.made_at}
+    return [cause for cause in agenda.open_causes(session, row.subject) if cause not in ahead]
 
 
 def _settled(session: Session, row: Rollout, root_ids: Sequence[str]) -> datetime:
@@ -122,9 +131,15 @@ def _settled(session: Session, row: Rollout, root_ids: Sequence[str]) -> datetim
 # Staging.
 
 
-def _stage_next(session: Session, row: Rollout) -> None:
+def _stage_next(session: Session, row: Rollout, causes: Sequence[str]) -> None:
+    """The next batch of a round through the account roots, for the first of the causes; one that begins does for all
+    that have become due.
+    """
     root_ids = rollout.roots_concerned(session, row, row.staged_through, BATCH)
     now = _settled(session, row, root_ids)
+    if not row.staged_through:
+        for cause in causes[1:]:
+            agenda.done(session, row.subject, cause, now)
     found = movable(session, row, root_ids, now)
     chosen = [one for one in found if one.judged and one.judged.outcome == "planned"]
     _ask_for(session, row, chosen, now)
@@ -135,8 +150,8 @@ def _stage_next(session: Session, row: Rollout) -> None:
             _hold(session, row, one, now)
     row.staged_through = root_ids[-1] if root_ids else row.staged_through
     if len(root_ids) < BATCH:
-        row.staged_at = now
-        agenda.done(session, row.subject, STAGE, now)
+        row.staged_at, row.staged_through = row.staged_at or now, ""
+        agenda.done(session, row.subject, causes[0], now)
 
 
 def _ask_for(session: Session, row: Rollout, chosen: Sequence[Movable], now: datetime) -> None:

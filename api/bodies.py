@@ -18,6 +18,7 @@ from billing.errors import Refused
 
 MEBIBYTE = 1024 * 1024
 MOST_BYTES = MEBIBYTE
+MOST_DIGITS = 1_000
 
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 
@@ -89,7 +90,7 @@ def read_exactly(body: bytes) -> Any:
     if holds_nul(body):
         raise json.JSONDecodeError("it holds the character U+0000, which cannot be stored", "", 0)
     try:
-        value = json.loads(body, parse_float=Decimal, parse_constant=_no_number, object_pairs_hook=_each_key_once)
+        value = json.loads(body, parse_float=_number, parse_constant=_no_number, object_pairs_hook=_each_key_once)
         if b"\\ud" in body.lower():  # Half a surrogate pair is no text: nothing can store or send it.
             json.dumps(value, ensure_ascii=False, default=str).encode()
         return value
@@ -97,6 +98,14 @@ def read_exactly(body: bytes) -> Any:
         raise
     except (ValueError, RecursionError, ArithmeticError) as error:
         raise json.JSONDecodeError(str(error) or "a number has no sane size", "", 0) from error
+
+
+def _number(text: str) -> Decimal:
+    """A few letters such as 1e999999999 would, written out as a whole number, take all memory and hours."""
+    value = Decimal(text)
+    if value and not -MOST_DIGITS < value.adjusted() < MOST_DIGITS:
+        raise ValueError(f"a number has more than {MOST_DIGITS:,} digits")
+    return value
 
 
 def _no_number(word: str) -> None:

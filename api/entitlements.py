@@ -59,8 +59,10 @@ def list_entitlements(customer_id: str, session: Database, key: Reader) -> list[
 def _granted(session: Session, customer_id: str) -> list[tuple[str, Granted]]:
     """Feature by feature, subscriptions in the order in which they began."""
     found: list[tuple[str, Granted]] = []
-    for one in sorted(running_of(session, customer_id), key=lambda one: (one.anchor, one.subscription_id)):
-        plan = in_force(one.history, local_day(now_on(session, one.clock_id), one.zone)).plan
+    running = sorted(running_of(session, customer_id), key=lambda one: (one.anchor, one.subscription_id))
+    now = {clock_id: now_on(session, clock_id) for clock_id in {one.clock_id for one in running}}
+    for one in running:
+        plan = in_force(one.history, local_day(now[one.clock_id], one.zone)).plan
         found += [
             (given.feature, _by(one.subscription_id, plan.plan_id, plan.version, given)) for given in plan.entitlements
         ]

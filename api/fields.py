@@ -9,6 +9,7 @@ from typing import Annotated
 from fastapi import Query
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, StringConstraints
 
+from billing.catalog_check import CODE, ID
 from billing.errors import Refused
 from billing.money import exponent
 from billing.period import zone
@@ -46,9 +47,9 @@ def _currency(code: str) -> str:
 
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200, strip_whitespace=True)]
-Id = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.-]{1,63}$")]
+Id = Annotated[str, StringConstraints(pattern=f"^{ID.pattern}$")]
 CallersId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]{1,63}$")]
-Code = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{1,63}$")]
+Code = Annotated[str, StringConstraints(pattern=f"^{CODE.pattern}$")]
 Country = Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}$"), Field(description="ISO 3166 code, such as DE.")]
 Currency = Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$"), Field(description="ISO 4217 code, such as EUR.")]
 KnownCurrency = Annotated[Currency, AfterValidator(_currency)]

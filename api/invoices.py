@@ -137,7 +137,7 @@ def replay_invoice(invoice_id: str, session: Database, key: Reader) -> Replayed:
         raise NotFound("subscription", seen.subscription_id)
     rows = invoice.lines(session, seen.id)
     lines = [row.value for row in rows]
-    of_groups = replay_discounts(lines)
+    of_groups = replay_discounts(lines, one)
     found = [
         ReplayedLine(no=row.no, description=row.description, difference=replay(line, one) or of_groups.get(line.key))
         for row, line in zip(rows, lines, strict=True)

@@ -15,7 +15,7 @@ from billing.line import Line, share_off
 from billing.money import Money, total
 from billing.period import Period
 from billing.quantity import added_up
-from billing.rating import rate_fixed, rate_usage, usage_windows
+from billing.rating import ItemWindow, rate_fixed, rate_usage, usage_windows
 from billing.revenue import Obligation, Pattern
 from billing.standing import Standing
 from billing.terms import in_force, windows
@@ -52,8 +52,8 @@ def promises_of(standing: Standing, lines: Sequence[Line]) -> tuple[Obligation, 
 def delivered_usage(standing: Standing, totals: Totals, through: date) -> Sequence[Obligation]:
     """Every usage window that has begun by `through`, at the price of what was delivered up to that day.
 
-    Billed windows that are over: what was billed, and what came late. Others: rated on the usage up to the day,
-    with the percentage discount of the terms.
+    Billed windows that are over: what was billed, and what came late. Others: rated on the usage up to the day, with
+    the percentage discount of the terms; of a window that goes on, what is due without usage counts by its days.
     """
     end = through + timedelta(days=1)
     found: dict[str, Obligation] = {}
@@ -67,14 +67,13 @@ def delivered_usage(standing: Standing, totals: Totals, through: date) -> Sequen
         if line.kind == "late_usage" and line.period.end <= end:
             promise = _delivered(standing, line.item, line.period, line.net)
             found.setdefault(promise.obligation_id, promise)
-    for line in _unbilled(standing, totals, end):
-        promise = _delivered(standing, line.item, line.period, _net(line))
+    for promise in _unbilled(standing, totals, end):
         found.setdefault(promise.obligation_id, promise)
     return tuple(found.values())
 
 
-def _unbilled(standing: Standing, totals: Totals, end: date) -> Iterator[Line]:
-    """Every window that has begun by `end` and was not billed by then, rated on the usage before `end`."""
+def _unbilled(standing: Standing, totals: Totals, end: date) -> Iterator[Obligation]:
+    """Every window that has begun by `end` and was not billed by then, at what is earned of it before `end`."""
     stop = min(end, standing.ends_on or end)
     start = min([standing.billed_through("arrears"), *(b.period.start for b in standing.usage if b.period.end > end)])
     while start < stop:
@@ -83,8 +82,23 @@ def _unbilled(standing: Standing, totals: Totals, end: date) -> Iterator[Line]:
         for window in usage_windows(standing.history, part, whole):
             if window.period.start < stop:
                 so_far = Period(window.period.start, min(window.period.end, stop))
-                yield rate_usage(window, window.measured(totals, so_far))
+                yield _delivered(standing, window.item.key, window.period, _earned(window, totals, so_far))
         start = whole.end
+
+
+def _earned(window: ItemWindow, totals: Totals, so_far: Period) -> Money:
+    """What is earned of a window by its days so far, never more than they cost and at its end all of that.
+
+    What its price asks without any usage (a minimum, a capacity, a commitment, a first tier's fee) is earned by the
+    day; what usage costs beyond it, as delivered.
+    """
+    by_now = _net(rate_usage(window, window.measured(totals, so_far)))
+    if so_far == window.period:
+        return by_now
+    without_usage = _net(rate_usage(window, window.measured({})))
+    promised = max(Money.zero(by_now.currency), min(without_usage, by_now))
+    share = so_far.share_of(window.period)
+    return by_now - promised + promised.amount.times(share).rounded(promised.currency, window.terms.plan.ties)
 
 
 def fees_in_arrears(standing: Standing, through: date) -> Sequence[Obligation]:

@@ -117,7 +117,8 @@ def _check(standing: Standing, change: Change, now: datetime) -> None:
     if not change.discount_percent.is_finite() or not 0 <= change.discount_percent <= 100:
         faults.append(Fault("discount_percent", "must be between 0 and 100"))
     if faults:
-        raise Refused("The change cannot be made as asked.", code="invalid_amendment", faults=faults)
+        remedy = "Correct these fields and send it again; nothing was changed."
+        raise Refused("The change cannot be made as asked.", code="invalid_amendment", faults=faults, remedy=remedy)
 
 
 def _recurring(standing: Standing, terms: Terms, day: date) -> Money:

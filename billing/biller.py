@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 
 from billing.amending import billed_fees
@@ -18,7 +18,6 @@ from billing.rating import ItemWindow, rate_fixed, rate_late_usage, rated_usage,
 from billing.spend import PLAN, amounts_off, asks_of_periods, invoice_true_ups, late_true_ups, true_ups
 from billing.standing import FEES_REACH, BilledUsage, Lane, Standing
 from billing.taxes import TaxRate, decide
-from billing.terms import in_force
 from billing.usage import Measured, Totals
 
 
@@ -60,12 +59,7 @@ def bill(standing: Standing, facts: Facts, occasion: Occasion) -> Bill:
     However many periods were missed, each is billed once: the watermark decides, not the day. Raises Refused when a
     person must act first (an unknown tax rate).
     """
-    due = [
-        _advance(standing, lane, occasion)
-        if lane.name == "advance"
-        else _arrears(standing, lane, facts.totals, occasion)
-        for lane in standing.lanes
-    ]
+    due = _due(standing, facts.totals, occasion)
     lanes = tuple(one.moved for one in due)
     fresh = _fresh(standing, due)
     settled = [*late_usage(standing, facts.totals), *(p.line for p in standing.pending)]
@@ -112,6 +106,13 @@ class Due:
     moved: Lane
 
 
+def _due(standing: Standing, totals: Totals, occasion: Occasion) -> list[Due]:
+    return [
+        _advance(standing, lane, occasion) if lane.name == "advance" else _arrears(standing, lane, totals, occasion)
+        for lane in standing.lanes
+    ]
+
+
 def _advance(standing: Standing, lane: Lane, occasion: Occasion) -> Due:
     """Every period that has begun by the cut-off and is not billed, cut where the subscription ends."""
     lines: list[tuple[date, Line]] = []
@@ -145,11 +146,14 @@ def _arrears(standing: Standing, lane: Lane, totals: Totals, occasion: Occasion)
 
 
 def _fresh(standing: Standing, due: Sequence[Due]) -> list[Line]:
-    """The lines of all lanes, less percentages, less amounts off by boundary, and what the plan asks of each period."""
+    """The lines of all lanes, less percentages and amounts off, and what the plan asks of each period.
+
+    What is taken off is worked out boundary by boundary, so that missed periods are billed as each would have been.
+    """
     dated = [one for lane in due for one in lane.lines]
-    reduced = {line.key: line for line in discounted([line for _, line in dated])}
+    reduced: dict[str, Line] = {}
     for boundary in sorted({day for day, _ in dated}):
-        shared = [reduced[line.key] for day, line in dated if day == boundary]
+        shared = discounted([line for day, line in dated if day == boundary])
         reduced |= {line.key: line for line in amounts_off(standing, boundary, shared)}
     lines = [reduced[line.key] for _, line in dated]
     if asks_of_periods(standing):
@@ -159,16 +163,17 @@ def _fresh(standing: Standing, due: Sequence[Due]) -> list[Line]:
 
 
 def whole_period(standing: Standing, totals: Totals, period: Period) -> tuple[Line, ...]:
-    """Fees and usage of one whole period under the terms that stand, as if nothing of it had been billed.
+    """Fees and usage of one whole period as the biller bills them, under the terms that stand, had nothing been billed.
 
-    For previews and comparisons: what is given off once per boundary is given off these lines together.
+    For previews and comparisons. They are billed at the period's two boundaries, and share what is taken off there with
+    what the period before has in arrears and with the next one's fees; usage of which `totals` knows nothing is none.
+    The bounds of an invoice count for these lines as if they were one.
     """
-    lines = [line for lane in (True, False) for line in rate_fixed(standing.history, period, period, advance=lane)]
-    lines += rated_usage(usage_windows(standing.history, period, period), totals)
-    in_advance = any(item.advance for item in in_force(standing.history, period.start).plan.items)
-    reduced = amounts_off(standing, period.start if in_advance else period.end, discounted(lines))
-    spent = total([line.net for line in reduced if line.kind in ("recurring", "usage")], standing.currency)
-    lines = [*reduced, *true_ups(standing, period, spent)]
+    before = standing.period_at(period.start - timedelta(days=1)) if period.start > standing.anchor else period
+    lanes = (Lane("advance", period.start), Lane("arrears", before.start))
+    unbilled = replace(standing, lanes=lanes, ends_on=None, fees=(), usage=(), true_ups=(), pending=())
+    due = _due(unbilled, totals, Occasion(instant(period.end, standing.zone), period.end))
+    lines = [line for line in _fresh(unbilled, due) if line.period.start in period]
     return (*lines, *invoice_true_ups(standing, lines, period))
 
 

@@ -15,7 +15,7 @@ from billing.aggregation import Aggregation
 from billing.errors import Fault, Refused
 from billing.modifiers import Coupon, Discount, Redeemed
 from billing.plan import Entitlement, Plan, PlanItem
-from billing.pricing import Flat
+from billing.pricing import Capacity, Flat
 from billing.quantity import added_up, product
 
 FeatureKind = Literal["switch", "limit", "value"]
@@ -122,7 +122,7 @@ class Catalog:
 
 @dataclass(frozen=True, slots=True)
 class AddOn:
-    """`count` times an add-on's version, sold with a plan."""
+    """`count` times an add-on's version, sold with a plan: once only, if an item is metered or by seat."""
 
     plan: Plan
     count: Decimal = Decimal(1)
@@ -177,7 +177,7 @@ def composed(plan: Plan, currency: str, add_ons: Sequence[AddOn] = (), override:
     if override is not None and override.currency != currency:
         faults.append(Fault("override", f"{override.override_id!r} is in {override.currency}, not in {currency}"))
     if faults:
-        raise Refused("These cannot be sold together.", code="not_sold_together", faults=faults)
+        raise _not_together(faults)
     if override is not None:
         own = tuple(replace(item, origin=f"override {override.override_id}") for item in override.items)
         found = replace(
@@ -191,18 +191,26 @@ def composed(plan: Plan, currency: str, add_ons: Sequence[AddOn] = (), override:
         found = replace(
             found,
             items=(*found.items, *(_of_add_on(sold, item, add_on.count) for item in sold.items)),
-            discounts=(*found.discounts, *(_discount_of_add_on(sold, discount) for discount in sold.discounts)),
+            discounts=(*found.discounts, *(_discount_of_add_on(sold, one, add_on.count) for one in sold.discounts)),
             entitlements=entitled([*found.entitlements, *_many(sold.entitlements, add_on.count)], adding=True),
         )
     keys = [item.key for item in found.items]
     if twice := sorted({key for key in keys if keys.count(key) > 1}):
-        said = Fault("add_ons", f"would give the plan two items called {', '.join(twice)}")
-        raise Refused("These cannot be sold together.", code="not_sold_together", faults=[said])
+        raise _not_together([Fault("add_ons", f"would give the plan two items called {', '.join(twice)}")])
     return found
 
 
+def _not_together(faults: Sequence[Fault]) -> Refused:
+    return Refused(
+        "These cannot be sold together.",
+        code="not_sold_together",
+        faults=faults,
+        remedy="Leave out what is named, or publish a version that fits.",
+    )
+
+
 def _misfits(plan: Plan, add_ons: Sequence[AddOn]) -> list[Fault]:
-    """Add-ons that are none, that come twice, or whose interval is another one than the plan's."""
+    """Add-ons that are none, come twice or cannot be multiplied, or whose interval is another one than the plan's."""
     faults = [] if plan.kind == "plan" else [Fault("plan", f"{plan.plan_id!r} is an add-on; it is sold with a plan")]
     sold = [add_on.plan.plan_id for add_on in add_ons]
     for i, add_on in enumerate(add_ons):
@@ -213,6 +221,9 @@ def _misfits(plan: Plan, add_ons: Sequence[AddOn]) -> list[Fault]:
             faults.append(Fault(f"add_ons.{i}", f"{name!r} stands more than once; give its count"))
         elif add_on.plan.interval != plan.interval:
             faults.append(Fault(f"add_ons.{i}", f"{name!r} is billed at another interval than {plan.plan_id!r}"))
+        elif add_on.count != 1 and (counted := [item.key for item in add_on.plan.items if item.basis != "fixed"]):
+            said = f"{name!r} can be sold once only: {', '.join(counted)} counts what is used or the seats already"
+            faults.append(Fault(f"add_ons.{i}.count", said))
     return faults
 
 
@@ -236,18 +247,28 @@ def _replaced(items: Sequence[PlanItem], own: Sequence[PlanItem]) -> tuple[PlanI
 
 
 def _of_add_on(plan: Plan, item: PlanItem, count: Decimal) -> PlanItem:
-    """Fixed items are multiplied; of a flat fee, which asks no quantity, it is the amount."""
-    many = product(item.count, count) if item.basis == "fixed" else item.count
-    price = item.price
-    if isinstance(price, Flat) and item.basis == "fixed":
-        price = Flat(product(price.amount, count))
     return replace(
-        item,
+        item if count == 1 else _times(item, count),
         key=f"{plan.plan_id}.{item.key}",
-        price=price,
-        count=many,
         product=item.product or plan.product,
         origin=f"add-on {plan.plan_id}, version {plan.version}",
+    )
+
+
+def _times(item: PlanItem, count: Decimal) -> PlanItem:
+    """A fixed item so many times: its units, which are priced together, and every amount that asks for no units."""
+    price = item.price
+    if isinstance(price, Flat):
+        price = Flat(product(price.amount, count))
+    elif isinstance(price, Capacity):
+        price = replace(price, included=product(price.included, count), amount=product(price.amount, count))
+    return replace(
+        item,
+        price=price,
+        count=product(item.count, count),
+        free=product(item.free, count),
+        discounts=tuple(one.times(count) for one in item.discounts),
+        bounds=item.bounds.times(count),
     )
 
 
@@ -255,9 +276,10 @@ def _many(given: Sequence[Entitlement], count: Decimal) -> list[Entitlement]:
     return [one if one.limit is None else replace(one, limit=product(one.limit, count)) for one in given]
 
 
-def _discount_of_add_on(plan: Plan, discount: Discount) -> Discount:
-    """It reduces the add-on's items only."""
-    return replace(discount, on=tuple(f"{plan.plan_id}.{key}" for key in discount.on or [i.key for i in plan.items]))
+def _discount_of_add_on(plan: Plan, discount: Discount, count: Decimal) -> Discount:
+    """It reduces the add-on's items only; an amount so many times."""
+    on = tuple(f"{plan.plan_id}.{key}" for key in discount.on or [item.key for item in plan.items])
+    return replace(discount.times(count), on=on)
 
 
 def entitled(given: Iterable[Entitlement], *, adding: bool) -> tuple[Entitlement, ...]:

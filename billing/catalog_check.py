@@ -23,8 +23,8 @@ MOST_ENTRIES = 2_000
 
 # Numbers that count something; all others are money, percent or factors.
 _QUANTITIES = frozenset("up_to size included free multiply divide step count limit".split())
-_ID = re.compile(r"[a-z0-9][a-z0-9_.-]{1,63}")
-_CODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{1,63}")
+ID = re.compile(r"[a-z0-9][a-z0-9_.-]{1,63}")
+CODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{1,63}")
 
 
 def known_of(catalog: Catalog) -> Known:
@@ -49,12 +49,13 @@ def catalog_faults(draft: Catalog, live: Catalog, customers: Collection[str]) ->
         both[0].products | both[1].products,
     )
     features, meters = {f.feature_id: f for f in live.features}, {m.meter_id: m for m in live.meters}
+    coupons, overrides = {c.coupon_id: c for c in live.coupons}, {o.override_id: o for o in live.overrides}
     for i, feature in enumerate(draft.features):
         yield from under(f"features.{i}", feature_faults(feature, features.get(feature.feature_id)))
     for i, meter in enumerate(draft.meters):
         yield from under(f"meters.{i}", meter_faults(meter, meters.get(meter.meter_id)))
     for i, coupon in enumerate(draft.coupons):
-        if coupon not in live.coupons:
+        if coupon != coupons.get(coupon.coupon_id):
             yield from under(f"coupons.{i}", coupon_faults(coupon))
     standing = {o.plan.plan_id: o.plan for o in live.offers}
     for i, offer in enumerate(draft.offers):
@@ -63,8 +64,9 @@ def catalog_faults(draft: Catalog, live: Catalog, customers: Collection[str]) ->
             yield from under(f"offers.{i}.plan", iter(offer_faults(offer.plan, known, before)))
     plans = standing | {o.plan.plan_id: o.plan for o in draft.offers}
     for i, override in enumerate(draft.overrides):
-        if override not in live.overrides:
-            yield from under(f"overrides.{i}", override_faults(override, plans, customers, known))
+        before_it = overrides.get(override.override_id)
+        if override != before_it:
+            yield from under(f"overrides.{i}", override_faults(override, plans, customers, known, before_it))
 
 
 def _same(plan: Plan, before: Plan | None) -> bool:
@@ -73,22 +75,20 @@ def _same(plan: Plan, before: Plan | None) -> bool:
 
 def _name_faults(draft: Catalog) -> Iterator[Fault]:
     """Ids as the API has them, each once; and names that people can read."""
-    kinds: list[tuple[str, str, Sequence[object], re.Pattern[str]]] = [
-        ("products", "product_id", draft.products, _ID),
-        ("features", "feature_id", draft.features, _ID),
-        ("meters", "meter_id", draft.meters, _ID),
-        ("coupons", "coupon_id", draft.coupons, _CODE),
-        ("offers", "plan.plan_id", draft.offers, _ID),
-        ("overrides", "override_id", draft.overrides, _ID),
+    kinds: list[tuple[str, str, Sequence[object]]] = [
+        ("products", "product_id", draft.products),
+        ("features", "feature_id", draft.features),
+        ("meters", "meter_id", draft.meters),
+        ("coupons", "coupon_id", draft.coupons),
+        ("offers", "plan.plan_id", draft.offers),
+        ("overrides", "override_id", draft.overrides),
     ]
-    for kind, field, entries, pattern in kinds:
+    for kind, field, entries in kinds:
         ids = [_id_of(entry, field) for entry in entries]
         times = Counter(ids)
         for i, found in enumerate(ids):
             at = f"{kind}.{i}.{field}"
-            if not pattern.fullmatch(found):
-                letters = "letters" if pattern is _CODE else "small letters"
-                said = f"must be 2 to 64 {letters}, digits, '_', '.' or '-', beginning with a letter or digit"
+            if said := wrong_id(kind, found):
                 yield Fault(at, said)
             elif times[found] > 1:
                 yield Fault(at, f"{found!r} stands more than once")
@@ -98,6 +98,14 @@ def _name_faults(draft: Catalog) -> Iterator[Fault]:
                 yield Fault(
                     f"{kind}.{i}.{'plan.' if isinstance(entry, Offer) else ''}name", "must have 1 to 200 letters"
                 )
+
+
+def wrong_id(kind: str, name: str) -> str:
+    """Why a name cannot be the id of an entry of that kind; empty if it can. People type codes of coupons."""
+    pattern, letters = (CODE, "letters") if kind == "coupons" else (ID, "small letters")
+    if pattern.fullmatch(name):
+        return ""
+    return f"must be 2 to 64 {letters}, digits, '_', '.' or '-', beginning with a letter or digit"
 
 
 def _id_of(entry: object, field: str) -> str:
@@ -149,12 +157,19 @@ def coupon_faults(coupon: Coupon) -> Iterator[Fault]:
 
 
 def override_faults(
-    override: Override, plans: Mapping[str, Plan], customers: Collection[str], known: Known
+    override: Override,
+    plans: Mapping[str, Plan],
+    customers: Collection[str],
+    known: Known,
+    standing: Override | None = None,
 ) -> Iterator[Fault]:
-    """Faults against the plans in their newest versions."""
+    """Faults against the plans in their newest versions, and of one that is handed to another customer or plan."""
     if absurd := list(absurd_faults(override)):
         yield from absurd
         return
+    for name in ("customer_id", "plan_id"):
+        if standing and getattr(override, name) != getattr(standing, name):
+            yield Fault(name, f"must stay {getattr(standing, name)!r}: it was agreed so; make another override")
     if override.customer_id not in customers:
         yield Fault("customer_id", f"there is no customer {override.customer_id!r}")
     plan = plans.get(override.plan_id)

@@ -12,12 +12,10 @@ from zoneinfo import ZoneInfo
 
 from billing.aggregation import KEPT, Aggregation, Kept
 from billing.catalog import Meter
+from billing.meter_check import LONGEST_VALUE
 from billing.period import local_day, local_window
 from billing.quantity import added_up
 from billing.usage import NO_PROPERTIES, Portion
-
-LONGEST_VALUE = 100
-"""A dimension's value has at most so many characters as text; a longer one counts as none."""
 
 Properties = tuple[tuple[str, str], ...]
 Taken = tuple[int | Decimal, Properties, Decimal | None]

@@ -35,7 +35,7 @@ class Because:
     `quantity` is what was measured, `counted` how it became what was priced. `steps` add up to the
     price, `adjustments` lead from there to `exact`, the amount before it was rounded. `portions` is what was measured,
     where more than the sum counts. `share` is the part of the period that was charged, as 'days/days', `number` which
-    period of the subscription it was, from 0. `billed_before` and `quantity_before` are what earlier lines already
+    period of the item it was, from 0. `billed_before` and `quantity_before` are what earlier lines already
     charged for the same usage, in minor units and in quantity. `percents` are what `discount_percent` is made of, in
     words, where there are several. `taken` are amounts off, in `discount` of the line. `ties` says
     where half a minor unit was rounded to, in the price and in the discount.

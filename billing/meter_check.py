@@ -12,6 +12,8 @@ LONGEST_TYPE = 200
 LONGEST_NAME = 100
 # Names and values of the dimensions are part of a key, and a key has to fit on a third of a page.
 MOST_BYTES = 400
+LONGEST_VALUE = 100
+"""A dimension's value has at most so many characters as text; a longer one counts as none."""
 
 
 def counting_faults(meter: Meter) -> Iterator[Fault]:

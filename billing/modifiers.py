@@ -8,15 +8,16 @@ count by its days.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from decimal import Decimal
 from fractions import Fraction
 from typing import Literal
 
 from billing.errors import Fault
-from billing.money import Amount
+from billing.money import Amount, Money, Ties
 from billing.pricing.charged import is_price
+from billing.quantity import decimal_places, product
 
 DiscountKind = Literal["percent", "amount", "units", "units_percent"]
 
@@ -42,6 +43,14 @@ class Discount:
 
     def reduces(self, item: str) -> bool:
         return not self.on or item in self.on
+
+    def times(self, count: Decimal) -> Discount:
+        """So many times an amount or units; a percentage stays what it is."""
+        return replace(self, value=product(self.value, count)) if self.kind in ("amount", "units") else self
+
+    def money(self, currency: str, ties: Ties) -> Money:
+        """An amount off, as money."""
+        return Amount(Fraction(self.value)).rounded(currency, ties)
 
     @property
     def words(self) -> str:
@@ -73,6 +82,15 @@ class Bounds:
     minimum: Decimal | None = None
     maximum: Decimal | None = None
     commitment: Commitment | None = None
+
+    def times(self, count: Decimal) -> Bounds:
+        """All of them so many times."""
+        agreed = self.commitment
+        return Bounds(
+            None if self.minimum is None else product(self.minimum, count),
+            None if self.maximum is None else product(self.maximum, count),
+            None if agreed is None else replace(agreed, amount=product(agreed.amount, count)),
+        )
 
     def cut(self, share: Fraction) -> Limits:
         """What they come to for a share of the period."""
@@ -112,7 +130,9 @@ class Coupon:
 
 @dataclass(frozen=True, slots=True)
 class Redeemed:
-    """A coupon as a subscription redeemed it; its periods count from the one in which `on` lies."""
+    """A coupon as a subscription redeemed it. Percentages count their periods from the one in which `on` lies, amounts
+    from the first boundary of periods from `on` on.
+    """
 
     coupon: Coupon
     on: date
@@ -162,19 +182,13 @@ def bounded(amount: Amount, limits: Limits) -> tuple[Amount, tuple[Adjustment, .
 
 def exact(value: Fraction) -> str:
     """The number in text without loss: decimals where they end, else a fraction."""
-    if value.denominator == 1:
+    places = decimal_places(value)
+    if places == 0:
         return str(value.numerator)
-    scale = 0
-    rest = value.denominator
-    for prime in (2, 5):
-        times = 0
-        while rest % prime == 0:
-            rest, times = rest // prime, times + 1
-        scale = max(scale, times)
-    if rest != 1:
+    if places is None:
         return f"{value.numerator}/{value.denominator}"
-    digits = str(abs(value.numerator) * 10**scale // value.denominator).rjust(scale + 1, "0")
-    return f"{'-' if value < 0 else ''}{digits[:-scale]}.{digits[-scale:]}"
+    digits = str(abs(value.numerator) * 10**places // value.denominator).rjust(places + 1, "0")
+    return f"{'-' if value < 0 else ''}{digits[:-places]}.{digits[-places:]}"
 
 
 def together(percents: Sequence[Decimal]) -> Decimal:

@@ -15,6 +15,9 @@ from billing.plan import Entitlement, InCurrency, Plan, PlanItem
 NO_NAMES: frozenset[str] = frozenset()
 
 
+MOST_DISCOUNTS = 100
+
+
 @dataclass(frozen=True, slots=True)
 class MeterShape:
     """What a meter keeps of its events: the named properties, and whether it keeps single events apart."""
@@ -99,6 +102,9 @@ def items_faults(items: Sequence[PlanItem], known: Known) -> Iterator[Fault]:
 
 def discounts_faults(discounts: Sequence[Discount], keys: Collection[str]) -> Iterator[Fault]:
     """Faults of discounts on lines, which may name items of these keys."""
+    if len(discounts) > MOST_DISCOUNTS:
+        yield Fault("discounts", f"are {len(discounts)}; at most {MOST_DISCOUNTS} are worked out for each line")
+        return
     yield from wrong_discounts(discounts, units=False)
     for i, discount in enumerate(discounts):
         for strange in sorted(set(discount.on) - set(keys)):

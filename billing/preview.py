@@ -5,7 +5,7 @@ The lines are those of the biller for one whole period; only subscriptions, tax 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
@@ -21,12 +21,14 @@ from billing.period import Period
 from billing.plan import Entitlement, Plan, PlanItem
 from billing.plan_check import Known, MeterShape
 from billing.pricing import Price
+from billing.quantity import product
 from billing.standing import Standing
 from billing.taxes import Parties
 from billing.terms import Terms
 from billing.usage import Portion, Totals
 
 MOST_PERIODS = 10_000
+MOST_STEPS = 50_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,14 +84,43 @@ def check_trial(trial: Trial) -> None:
     features = {given.feature: _kind(given) for given in trial.plan.entitlements}
     products = {product for product in (trial.plan.product, *(item.product for item in items)) if product}
     if faults := offer_faults(trial.plan, Known(meters, features, frozenset(products))):
-        raise Refused("What is tried cannot be billed as it stands.", code="invalid_plan", faults=faults)
+        raise Refused(
+            "What is tried cannot be billed as it stands.",
+            code="invalid_plan",
+            faults=faults,
+            remedy="Mend the named fields and try it again.",
+        )
     if not 0 <= trial.number <= MOST_PERIODS:
-        raise Refused("The trial cannot be priced.", faults=[Fault("number", f"must be from 0 to {MOST_PERIODS}")])
-    strange = [meter for meter in trial.usage if meter not in meters]
-    if strange:
-        reason = f"no item is priced by it; there are {', '.join(sorted(meters)) or 'no meters'}"
-        faults = [Fault(f"usage.{meter}", reason) for meter in strange]
-        raise Refused("The usage does not fit what is tried.", code="invalid_usage", faults=faults)
+        fault = Fault("number", f"must be from 0 to {MOST_PERIODS}")
+        raise Refused("The trial cannot be priced.", faults=[fault], remedy="Try an earlier period.")
+    if faults := list(_usage_faults(trial, set(meters))):
+        raise Refused(
+            "The usage does not fit what is tried.",
+            code="invalid_usage",
+            faults=faults,
+            remedy="Give usage of the meters that items are priced by, each as the reason says.",
+        )
+    steps = sum(item.price.most_steps(len(trial.usage.get(item.meter or "", ()))) for item in trial.plan.items)
+    steps += len(trial.plan.items) * len(trial.plan.discounts)
+    if steps > MOST_STEPS:
+        said = f"would take up to {steps:,} steps over all items, tiers and discounts; at most {MOST_STEPS:,} are tried"
+        remedy = "Try it with fewer portions of usage, or with fewer items, tiers or discounts."
+        raise Refused(
+            "There is too much usage to try.", code="invalid_usage", faults=[Fault("usage", said)], remedy=remedy
+        )
+
+
+def _usage_faults(trial: Trial, meters: set[str]) -> Iterator[Fault]:
+    """Usage that no item asks for, and several events of which it is not plain how much each was."""
+    single = {item.meter for item in trial.plan.items if item.price.per_event()}
+    for meter, portions in trial.usage.items():
+        if meter not in meters:
+            known = ", ".join(sorted(meters)) or "no meters"
+            yield Fault(f"usage.{meter}", f"no item is priced by it; there are {known}")
+        elif meter in single and any(p.each is None and p.events != 1 for p in portions):
+            yield Fault(f"usage.{meter}", "is priced event by event: say the quantity of `each`")
+        elif any(p.each is not None and product(p.each, Decimal(p.events)) != p.quantity for p in portions):
+            yield Fault(f"usage.{meter}", "has a quantity that is not `each` times its events")
 
 
 def _kind(given: Entitlement) -> str:
@@ -97,14 +128,19 @@ def _kind(given: Entitlement) -> str:
 
 
 def quote(trial: Trial, start: date) -> Quote:
-    """The period of that number of a subscription that began so that this period begins on `start`."""
+    """The period of that number of a subscription that began so that this period begins on `start`.
+
+    The next period has to lie in the calendar too: its fees are billed together with this one's usage.
+    """
     interval = trial.plan.interval
     try:
         anchor = interval.start(start, -trial.number)
         period = interval.period_at(anchor, interval.start(anchor, trial.number))
+        interval.period_at(anchor, period.end)
     except (ValueError, OverflowError) as error:
-        fault = Fault("number", f"lies outside of all calendars: {trial.number} periods before {start}")
-        raise Refused("The trial cannot be priced.", faults=[fault]) from error
+        said = f"leads out of all calendars: {trial.number} periods before {start}, or two after it"
+        fault = Fault("number", said)
+        raise Refused("The trial cannot be priced.", faults=[fault], remedy="Try an earlier period.") from error
     lines = whole_period(_on_trial(trial, anchor), _on_first_day(trial.usage, period), period)
     tried = tuple(Tried(line, tuple(explain(line.because, line.gross, line.discount))) for line in lines)
     return Quote(period, tried, total([line.net for line in lines], trial.plan.currency))

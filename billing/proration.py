@@ -6,6 +6,7 @@ part, each rounded directly. Days are whole and local; the day of the change bel
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -17,7 +18,7 @@ from billing.period import Period
 from billing.plan import PlanItem, RevenueKind
 from billing.pricing import Step
 from billing.rating import rate_fixed
-from billing.terms import Terms, Window, first_day, windows
+from billing.terms import Terms, Window, in_force, windows
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +76,13 @@ def prorate(
     ]
     charges: Sequence[Line] = ()
     if after:
-        fresh = rate_fixed([*history, after], rest, whole, advance=True)
+        held = [*history, after]
+        fresh = rate_fixed(held, rest, whole, advance=True)
         changed = [_charge(line, rest, cause) for line in fresh if line.item not in same]
-        holding = after.off(first_day(history), whole.start)
-        charges = _less_amounts_off(discounted(changed), mirrors, holding)
+        holding = after.amounts(held, whole.start)
+        charges = _less_what_came_back(discounted(changed), mirrors, holding)
+        if rest.start == whole.start:
+            charges = _less_new_amounts(charges, holding, in_force(history, rest.start).amounts(history, rest.start))
     return (*mirrors, *charges)
 
 
@@ -90,13 +94,26 @@ def _charge(line: Line, rest: Period, cause: str) -> Line:
     return replace(line, key=key, kind="proration", description=f"{line.description}, from {rest.start}")
 
 
-def _less_amounts_off(charges: Sequence[Line], mirrors: Sequence[Line], holding: Sequence[Discount]) -> Sequence[Line]:
+def _less_new_amounts(
+    charges: Sequence[Line], holding: Sequence[Discount], given: Sequence[Discount]
+) -> Sequence[Line]:
+    """On the first day of a period all of it is charged anew: amounts off that were not given at its boundary, are."""
+    for discount in (Counter(holding) - Counter(given)).elements():
+        if charges:
+            off = discount.money(charges[0].gross.currency, charges[0].because.ties)
+            charges = amount_off(charges, off, discount.words, discount.on)
+    return charges
+
+
+def _less_what_came_back(
+    charges: Sequence[Line], mirrors: Sequence[Line], holding: Sequence[Discount]
+) -> Sequence[Line]:
     """Amounts off are given once a period: what mirrors took back of them goes off the new charges, if they hold.
 
     What was taken back goes to the first discount of that name that reduces the item: a coupon may have several.
     """
     back = [(line.item, taken) for line in mirrors for taken in line.because.taken]
-    for discount in (one for one in holding if one.kind == "amount"):
+    for discount in holding:
         mine = [(item, taken) for item, taken in back if taken.name == discount.words and discount.reduces(item)]
         back = [one for one in back if one not in mine]
         off = -sum(taken.minor for _, taken in mine)

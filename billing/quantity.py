@@ -49,18 +49,20 @@ def percent_of(percent: Decimal, quantity: Decimal) -> Decimal:
     return _EXACT.multiply(percent, quantity).scaleb(-2, _EXACT)
 
 
-def terminates(value: Fraction) -> bool:
-    """Whether the number can be written in decimals."""
-    rest = value.denominator
+def decimal_places(value: Fraction) -> int | None:
+    """How many decimals the number needs; None if they have no end."""
+    rest, places = value.denominator, 0
     for prime in (2, 5):
+        times = 0
         while rest % prime == 0:
-            rest //= prime
-    return rest == 1
+            rest, times = rest // prime, times + 1
+        places = max(places, times)
+    return places if rest == 1 else None
 
 
 def decimal_of(value: Fraction) -> Decimal:
     """The same number in decimals, which must end."""
-    if not terminates(value):
+    if decimal_places(value) is None:
         raise Broken(f"{value} has no end in decimals")
     return _EXACT.divide(Decimal(value.numerator), Decimal(value.denominator))
 
@@ -109,7 +111,7 @@ class Conversion:
             if not (value := getattr(self, name)).is_finite() or value <= 0
         ]
         if not found and self.rounding == "none":
-            if not terminates(Fraction(self.multiply) / Fraction(self.divide)):
+            if decimal_places(Fraction(self.multiply) / Fraction(self.divide)) is None:
                 found.append(Fault("rounding", f"dividing by {self.divide} has no end in decimals; say how to round"))
             if self.step != 1:
                 found.append(Fault("step", "goes with a rounding"))

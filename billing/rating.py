@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import date, timedelta
+from datetime import timedelta
 from decimal import Decimal
 from fractions import Fraction
 from typing import Literal
@@ -16,7 +16,7 @@ from billing.period import Period
 from billing.plan import PlanItem
 from billing.quantity import in_steps
 from billing.recipe import WHOLE, Worked, work_out
-from billing.terms import Terms, Window, first_day, windows
+from billing.terms import Terms, Window, came_into_force, period_of_item, windows
 from billing.usage import Measured, Totals, measure, units
 
 # A line keeps what was measured up to so many portions; of more, only how many there were.
@@ -30,7 +30,7 @@ NO_PERCENT = Decimal(0)
 class ItemWindow:
     """A stretch of days in which one item is counted and priced together, from its first tier.
 
-    `whole` is the billing period in which it lies, `anchor` the subscription's first day. `stretches` are its days by
+    `whole` is the billing period in which it lies, `history` all terms of the subscription. `stretches` are its days by
     the terms in force; `terms` are the latest of them.
     """
 
@@ -38,7 +38,7 @@ class ItemWindow:
     terms: Terms
     period: Period
     whole: Period
-    anchor: date
+    history: Sequence[Terms]
     stretches: tuple[Window, ...]
 
     @property
@@ -52,12 +52,18 @@ class ItemWindow:
 
     @property
     def number(self) -> int:
-        return self.terms.number(self.anchor, self.whole.start)
+        """Which period of the item it is, from 0: counted from the one in which its key came into force."""
+        return period_of_item(self.history, self.item.key, self.whole.start)
+
+    @property
+    def named_percents(self) -> list[tuple[str, Decimal]]:
+        """What is taken off its lines, in percent, in order, each with its words."""
+        return self.terms.percents(self.item.key, self.history, self.whole.start)
 
     @property
     def percents(self) -> list[Decimal]:
-        """What is taken off its lines, in percent, in order."""
-        return [percent for _, percent in self.terms.percents(self.item.key, self.anchor, self.whole.start)]
+        """The same without words."""
+        return [percent for _, percent in self.named_percents]
 
     def measured(self, totals: Totals, through: Period | None = None) -> Measured:
         """What its meters counted over its days, or over those of them in `through`."""
@@ -71,45 +77,38 @@ def rate_fixed(history: Sequence[Terms], period: Period, whole: Period, *, advan
     Each stretch of terms is charged by its days, but for one-time fees, which are charged where they come into force,
     and for seats by their peak or mean, which are counted over all stretches together.
     """
-    anchor = first_day(history)
     lines: list[Line] = []
     for window in windows(history, period):
         for item in window.terms.plan.items:
             if item.basis == "meter" or item.advance != advance or item.seats != "prorated":
                 continue
             if not item.price.once:
-                lines.append(_fixed_line(ItemWindow(item, window.terms, window.period, whole, anchor, (window,))))
-            elif comes_into_force(history, item.key, window):
-                lines.append(_one_time_line(item, window, anchor))
+                lines.append(_fixed_line(ItemWindow(item, window.terms, window.period, whole, history, (window,))))
+            elif came_into_force(history, (item.key,)) == window.period.start:
+                lines.append(_one_time_line(item, window, history))
     if not advance:
         lines += [_seats_line(w) for w in item_windows(history, period, whole, lambda i: i.seats != "prorated")]
     return tuple(lines)
-
-
-def comes_into_force(history: Sequence[Terms], key: str, window: Window) -> bool:
-    """Whether no day of the subscription before this stretch had an item of that key."""
-    before = Period(min(first_day(history), window.period.start), window.period.start)
-    return not any(i.key == key for w in windows(history, before) for i in w.terms.plan.items)
 
 
 def _fixed_line(window: ItemWindow) -> Line:
     return rated("recurring", window, units(window.item.quantity(window.terms.seats)))
 
 
-def _one_time_line(item: PlanItem, window: Window, anchor: date) -> Line:
+def _one_time_line(item: PlanItem, window: Window, history: Sequence[Terms]) -> Line:
     day = Period(window.period.start, window.period.start + timedelta(days=1))
-    once = ItemWindow(item, window.terms, day, day, anchor, (window,))
+    once = ItemWindow(item, window.terms, day, day, history, (window,))
     return rated("one_time", once, units(item.quantity(window.terms.seats)))
 
 
 def _seats_line(window: ItemWindow) -> Line:
     """Seats by their most or their mean over the days of the window."""
-    seats = [(stretch.period.days, stretch.terms.seats) for stretch in window.stretches]
+    agreed = [(stretch.period.days, stretch.terms.seats) for stretch in window.stretches]
     if window.item.seats == "peak":
-        counted = max(seats for _, seats in seats)
+        counted = max(seats for _, seats in agreed)
         note = f"the most seats in {window.period.days} days"
     else:
-        mean = sum((Fraction(some) * days for days, some in seats), Fraction(0)) / window.period.days
+        mean = sum((Fraction(seats) * days for days, seats in agreed), Fraction(0)) / window.period.days
         counted = Decimal(exact(in_steps(mean, MEAN_STEP, "nearest")))
         note = f"the mean of the seats in {window.period.days} days"
     line = rated("recurring", window, units(counted))
@@ -124,14 +123,13 @@ def item_windows(
     A change of terms that leaves an item's price as it was does not restart its tiers: adjoining stretches in
     which it costs the same, with the same percentages off, are one window, under the later terms.
     """
-    anchor = first_day(history)
     found: dict[str, list[ItemWindow]] = {}
     for window in windows(history, period):
         for item in window.terms.plan.items:
             if not wanted(item):
                 continue
             mine = found.setdefault(item.key, [])
-            fresh = ItemWindow(item, window.terms, window.period, whole, anchor, (window,))
+            fresh = ItemWindow(item, window.terms, window.period, whole, history, (window,))
             if mine and _goes_on(mine[-1], fresh):
                 last = mine.pop()
                 days = Period(last.period.start, window.period.end)
@@ -203,7 +201,7 @@ def rated(kind: Literal["recurring", "one_time", "usage"], window: ItemWindow, u
 
 def _because(window: ItemWindow, used: Measured, worked: Worked, share: str) -> Because:
     item, terms = window.item, window.terms
-    percents = terms.percents(item.key, window.anchor, window.whole.start)
+    percents = window.named_percents
     kept = used.portions if item.apart and not used.plain else ()
     return Because(
         terms_version=terms.version,

@@ -42,7 +42,7 @@ class Worked:
 
 
 def work_out(item: PlanItem, used: Measured, share: Fraction = WHOLE, number: int = 0, cut: Fraction = WHOLE) -> Worked:
-    """What `used` costs under the item in the period of that `number` (0 is the subscription's first).
+    """What `used` costs under the item in the period of that `number` (0 is the item's first).
 
     `share` is the part of the period for which the price is charged; `cut` the part for which amounts of money (off,
     bounds, commitment) count: usage is charged whole, and its bounds by the days of its window.

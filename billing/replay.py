@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from datetime import date
 from fractions import Fraction
 
 from billing.line import Because, Line, discounted
@@ -15,6 +16,7 @@ from billing.money import NOTHING, Money
 from billing.proration import MIRROR
 from billing.rating import ItemWindow, rated
 from billing.standing import Standing
+from billing.terms import Terms
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +35,14 @@ def replay(line: Line, standing: Standing) -> Difference | None:
     return next((d for d in (*_price(line, standing), *_arithmetic(line)) if d), None)
 
 
-def replay_discounts(lines: Sequence[Line]) -> dict[str, Difference]:
-    """By key: lines whose part of a percentage, which is rounded once for a group of them, comes out differently."""
+def replay_discounts(lines: Sequence[Line], standing: Standing) -> dict[str, Difference]:
+    """By key: lines whose part of a percentage comes out differently; it is rounded once for a boundary."""
     fresh = [line for line in lines if line.kind in ("recurring", "usage", "one_time")]
-    plain = [replace(line, discount=Money.zero(line.gross.currency)) for line in fresh]
-    again = {line.key: line.discount for line in discounted(plain)}
+    groups: dict[date, list[Line]] = {}
+    for line in fresh:
+        plain = replace(line, discount=Money.zero(line.gross.currency))
+        groups.setdefault(_boundary(line, standing), []).append(plain)
+    again = {line.key: line.discount for group in groups.values() for line in discounted(group)}
     return {
         line.key: Difference("discount", str(line.discount - line.amounts_off), str(again[line.key]))
         for line in fresh
@@ -45,12 +50,24 @@ def replay_discounts(lines: Sequence[Line]) -> dict[str, Difference]:
     }
 
 
+def _boundary(line: Line, standing: Standing) -> date:
+    """On which day it fell due: in advance when its period began, in arrears when it was over."""
+    whole = standing.period_at(line.period.start)
+    terms = _sold_under(line, standing)
+    in_advance = terms and any(item.advance for item in terms.plan.items if item.key == line.item)
+    return whole.start if in_advance else whole.end
+
+
+def _sold_under(line: Line, standing: Standing) -> Terms | None:
+    return next((t for t in standing.history if t.version == line.because.terms_version), None)
+
+
 def _price(line: Line, standing: Standing) -> Iterator[Difference | None]:
     """From what was measured to the steps, by the price of the version that was sold."""
     why = line.because
     if line.kind == "true_up" or why.note == MIRROR:
         return
-    terms = next((t for t in standing.history if t.version == why.terms_version), None)
+    terms = _sold_under(line, standing)
     if terms is None or (terms.plan.plan_id, terms.plan.version) != (why.plan_id, why.plan_version):
         sold = f"{terms.plan.plan_id} version {terms.plan.version}" if terms else "nothing"
         yield Difference("price version", f"{why.plan_id} version {why.plan_version}", sold)
@@ -62,7 +79,7 @@ def _price(line: Line, standing: Standing) -> Iterator[Difference | None]:
     if why.portions_left_out:
         return
     whole = line.period if item.price.once else standing.period_at(line.period.start)
-    window = ItemWindow(item, terms, line.period, whole, standing.anchor, ())
+    window = ItemWindow(item, terms, line.period, whole, standing.history, ())
     again = rated("usage" if item.meter else "recurring", window, why.measured).because
     yield from _same_because(why, again)
 

@@ -75,8 +75,8 @@ def judge(standing: Standing, change: Change, totals: Totals, guard: Guard | Non
 def period_bill(standing: Standing, terms: Terms, totals: Totals, period: Period) -> Money:
     """What a whole `period` costs before tax, had `terms` held in all of it: its fees and usage, as one invoice.
 
-    One-time fees count where the terms bring them in, and not where the subscription has had them already. A percentage
-    is rounded over these lines; an invoice that also has the next period's fees may differ from it by a minor unit.
+    One-time fees count where the terms bring them in, and not where the subscription has had them already. Usage of
+    the period before, with which these fees share what is taken off their boundary, counts as far as `totals` has it.
     """
     had = {item.key for one in standing.history for item in one.plan.items}
     items = tuple(item for item in terms.plan.items if not (item.price.once and item.key in had))
@@ -115,7 +115,8 @@ def to_be_moved(answer: str) -> bool:
     word = re.match(r"\s*(move|leave)\b", answer, re.IGNORECASE)
     if word is None:
         fault = Fault("answer", "must begin with the word move or leave; a reason may follow")
-        raise Refused("The answer does not say what to do.", code="unclear_answer", faults=[fault])
+        remedy = "Answer `move` or `leave`, and why."
+        raise Refused("The answer does not say what to do.", code="unclear_answer", faults=[fault], remedy=remedy)
     return word[1].lower() == "move"
 
 

@@ -31,19 +31,12 @@ def amounts_off(standing: Standing, boundary: date, lines: Sequence[Line]) -> tu
     """The lines of one boundary, less the amounts off that plan and coupons give there.
 
     A boundary is the day on which a period begins in advance and the one before ends in arrears: its lines share
-    what is given off. It counts as the period that begins; where the plan has nothing in advance, as the one that ends.
+    what is given off.
     """
     terms = in_force(standing.history, min(boundary, standing.ends_on or boundary))
-    if not terms.plan.discounts and not terms.coupons:
-        return tuple(lines)
-    start = standing.period_at(boundary).start
-    if not any(item.advance for item in terms.plan.items):
-        start = standing.interval.start(standing.anchor, standing.interval.number(standing.anchor, boundary) - 1)
     done = tuple(lines)
-    for discount in terms.off(standing.anchor, start):
-        if discount.kind == "amount":
-            off = Amount(Fraction(discount.value)).rounded(standing.currency, terms.plan.ties)
-            done = amount_off(done, off, discount.words, discount.on)
+    for discount in terms.amounts(standing.history, boundary):
+        done = amount_off(done, discount.money(standing.currency, terms.plan.ties), discount.words, discount.on)
     return done
 
 

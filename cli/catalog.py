@@ -58,6 +58,7 @@ def apply_files(
     if not yes:
         _ask()
     with one_transaction() as session:
+        catalog.lock(session)
         if differences(catalog.live(session), draft, sold_counts(session)) != changes:
             raise Refused("The live catalog is another one by now.", code="conflict", remedy="Run it again and look.")
         with _by_line(places, folder):

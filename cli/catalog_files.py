@@ -18,6 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from billing.catalog import Catalog
+from billing.catalog_check import wrong_id
 from billing.errors import Fault, Refused
 from billing.pricing import Model
 from cli.catalog_shape import catalog_of, faults_of, plan_schema
@@ -28,8 +29,8 @@ from cli.yaml_tree import Tree, Wrong, read_yaml
 LISTS = {"products": "product_id", "features": "feature_id", "meters": "meter_id", "coupons": "coupon_id"}
 FOLDERS = {"plans": "plan_id", "overrides": "override_id"}
 SCHEMA = "schema/plan.json"
+MOST_DIGITS = 1_000
 _HEADER = f"# yaml-language-server: $schema=../{SCHEMA}\n"
-_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}")
 _LINE = re.compile(r"\s*\(at line (\d+), column \d+\)$")
 
 
@@ -112,14 +113,14 @@ class _Reading:
 
     def _entries(self, kind: str, id_field: str) -> list[dict[str, Any]]:
         file = f"{kind}.yaml"
-        if not (self.folder / file).is_file():
+        if not (self.folder / file).exists() and not (self.folder / file).is_symlink():
             return []
         tree = self._tree(file)
         entries = self._mapping(file, tree, tree.value, ()) if tree.value is not None else {}
         found = []
         for i, (name, content) in enumerate(sorted(entries.items())):
             self.places.add((kind, str(i)), file, tree, (name,))
-            self._check_id(name, file, tree, (name,))
+            self._check_id(kind, name, file, tree, (name,))
             found.append({**self._content(file, tree, content, (name,), (id_field,)), id_field: name})
         return found
 
@@ -150,12 +151,14 @@ class _Reading:
     def _files(self, kind: str) -> list[tuple[str, str]]:
         """Each id with its file, in order of id; a file that cannot be named so, or a second one, is a fault."""
         found: dict[str, str] = {}
+        if (self.folder / kind).is_file() or ((self.folder / kind).is_symlink() and not (self.folder / kind).exists()):
+            self.faults.append(Fault(kind, "must be a folder"))
         for path in sorted((self.folder / kind).glob("*")):
             file = f"{kind}/{path.name}"
             if path.suffix == ".yml" or (path.suffix == ".toml" and kind != "plans"):
                 self.faults.append(Fault(file, "is not read; call it .yaml"))
             elif path.suffix in (".yaml", ".toml") and not path.name.startswith("."):
-                self._check_id(path.stem, file, Tree(lines={(): 1}), ())
+                self._check_id(kind, path.stem, file, Tree(lines={(): 1}), ())
                 if path.stem in found:
                     self.faults.append(Fault(file, f"{path.stem!r} stands in {found[path.stem]} already"))
                 else:
@@ -163,14 +166,7 @@ class _Reading:
         return sorted(found.items())
 
     def _tree(self, file: str) -> Tree:
-        try:
-            text = (self.folder / file).read_text(encoding="utf-8-sig")
-        except UnicodeDecodeError as error:
-            tree = Tree(wrong=[Wrong(1, (), f"is not UTF-8, at byte {error.start}")])
-        except OSError as error:
-            tree = Tree(wrong=[Wrong(1, (), f"cannot be read: {error.strerror}")])
-        else:
-            tree = _toml(text) if file.endswith(".toml") else read_yaml(text)
+        tree = tree_of(self.folder / file)
         self.faults += [Fault(_at(file, wrong.line, wrong.path), wrong.reason) for wrong in tree.wrong]
         return tree
 
@@ -191,10 +187,9 @@ class _Reading:
             self.faults.append(Fault(_at(file, tree.lines.get(path), path), "must be fields with their values"))
         return {}
 
-    def _check_id(self, name: str, file: str, tree: Tree, path: Place) -> None:
-        if not _ID.fullmatch(name):
-            reason = f"{name!r} cannot be an id: letters, digits, '_', '.', ':' and '-', at most 64"
-            self.faults.append(Fault(_at(file, tree.lines.get(path), path), reason))
+    def _check_id(self, kind: str, name: str, file: str, tree: Tree, path: Place) -> None:
+        if wrong := wrong_id(kind, name):
+            self.faults.append(Fault(_at(file, tree.lines.get(path), path), f"{name!r} cannot be an id: it {wrong}"))
 
     def _strangers(self) -> None:
         """A misspelt name would otherwise be read as nothing at all."""
@@ -207,13 +202,32 @@ def _expected() -> str:
     return ", ".join([*(f"{kind}.yaml" for kind in LISTS), *(f"{kind}/<id>.yaml" for kind in FOLDERS)])
 
 
+def tree_of(path: Path) -> Tree:
+    """What one file says, YAML (or JSON) or TOML; nothing is raised, what is wrong is in the tree."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        return Tree(wrong=[Wrong(1, (), f"is not UTF-8, at byte {error.start}")])
+    except OSError as error:
+        return Tree(wrong=[Wrong(1, (), f"cannot be read: {error.strerror}")])
+    return _toml(text) if path.suffix == ".toml" else read_yaml(text)
+
+
 def _toml(text: str) -> Tree:
     """TOML has types of its own; its reader tells no lines but that of an error in the syntax."""
     try:
-        return Tree(tomllib.loads(text, parse_float=Decimal))
-    except tomllib.TOMLDecodeError as error:
+        return Tree(tomllib.loads(text, parse_float=_number))
+    except (tomllib.TOMLDecodeError, ArithmeticError) as error:
         line = _LINE.search(str(error))
         return Tree(wrong=[Wrong(int(line[1]) if line else 1, (), f"is not TOML: {_LINE.sub('', str(error))}")])
+
+
+def _number(text: str) -> Decimal:
+    """One such as 1e999999999 would, written out as a whole number, take all memory and hours."""
+    value = Decimal(text)
+    if value and value.is_finite() and not -MOST_DIGITS < value.adjusted() < MOST_DIGITS:
+        raise OverflowError(f"the number {text} has more than {MOST_DIGITS:,} digits")
+    return value
 
 
 def write(folder: Path, catalog: Catalog) -> None:
@@ -242,7 +256,7 @@ def texts(catalog: Catalog) -> dict[str, str]:
 
 
 def _file(kind: str, name: str) -> str:
-    if not _ID.fullmatch(name):
+    if wrong_id(kind, name):
         raise Refused(f"{name!r} cannot be the name of a file.", code="invalid_catalog", remedy="Give it another id.")
     return str(PurePosixPath(kind, f"{name}.yaml"))
 

@@ -31,7 +31,12 @@ def catalog_of(raw: Mapping[str, Any]) -> Catalog:
         found: Catalog = _reader().validate_python([raw])[0]
     except ValidationError as error:
         inside = [{**e, "loc": e["loc"][1:]} for e in error.errors(include_url=False)]
-        raise Refused("The catalog cannot be read.", code="invalid_catalog", faults=misfits(inside, raw)) from error
+        raise Refused(
+            "The catalog cannot be read.",
+            code="invalid_catalog",
+            faults=misfits(inside, raw),
+            remedy="Mend the named fields.",
+        ) from error
     return found
 
 

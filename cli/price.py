@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
@@ -21,8 +20,9 @@ from billing.errors import Fault, Refused
 from billing.folding import fold
 from billing.plan import Plan
 from billing.preview import ALONE, Quote, Trial
+from billing.quantity import product
 from billing.usage import Portion
-from cli.catalog_files import read
+from cli.catalog_files import read, tree_of
 from cli.catalog_shape import catalog_of, faults_of
 from cli.terminal import console, one_transaction
 from cli.yaml_tree import read_yaml
@@ -88,19 +88,20 @@ def _plan(what: str, currency: str | None, version: int | None) -> Plan:
     priced = plan.priced_in(currency or plan.currency)
     if priced is None:
         reason = f"the plan has prices in {', '.join(plan.currencies)}"
-        raise Refused("The price cannot be tried as asked.", faults=[Fault("currency", reason)])
+        raise Refused(
+            "The price cannot be tried as asked.",
+            faults=[Fault("currency", reason)],
+            remedy="Name one of these with --currency.",
+        )
     return priced
 
 
 def _raw(what: str) -> Mapping[str, Any] | None:
     """What a file or the text itself says, numbers as the text they are; None if it is neither."""
-    path = Path(what)
-    if not what.lstrip().startswith("{"):
-        if not path.is_file():
-            return None
-        if path.suffix == ".toml":
-            return tomllib.loads(path.read_text(), parse_float=Decimal)
-    tree = read_yaml(what if what.lstrip().startswith("{") else path.read_text())
+    inline = what.lstrip().startswith("{")
+    if not inline and not Path(what).is_file():
+        return None
+    tree = read_yaml(what) if inline else tree_of(Path(what))
     if tree.wrong or not isinstance(tree.value, Mapping):
         faults = [Fault(f"line {wrong.line}", wrong.reason) for wrong in tree.wrong]
         raise Refused(
@@ -117,7 +118,10 @@ def _typed(content: Mapping[str, Any], depth: int) -> Plan:
         found = catalog_of({"offers": [{"plan": {**content, "plan_id": "preview", "version": 1}}]})
     except Refused as refusal:
         faults = [Fault(fault.field.removeprefix(_IN_PLAN[depth]), fault.reason) for fault in faults_of(refusal)]
-        raise Refused("What is to be tried cannot be read.", code="invalid_plan", faults=faults) from refusal
+        remedy = "Mend the named fields; docs/PRICING.md shows every model."
+        raise Refused(
+            "What is to be tried cannot be read.", code="invalid_plan", faults=faults, remedy=remedy
+        ) from refusal
     return found.offers[0].plan
 
 
@@ -125,7 +129,8 @@ def _only_meter(plan: Plan) -> str:
     meters = {item.meter for item in plan.items if item.meter}
     if len(meters) != 1:
         said = f"say with --use of which meter it is; the plan has {', '.join(sorted(meters)) or 'none'}"
-        raise Refused("The price cannot be tried as asked.", faults=[Fault("quantity", said)])
+        remedy = "Such as --use tokens=1200000."
+        raise Refused("The price cannot be tried as asked.", faults=[Fault("quantity", said)], remedy=remedy)
     return str(meters.pop())
 
 
@@ -141,16 +146,18 @@ def _used(said: str) -> tuple[str, Portion]:
     if match["events"] is None:
         return match["meter"], Portion(quantity, properties=properties)
     many = int(match["events"])
-    return match["meter"], Portion(quantity * many, many, properties, each=quantity)
+    return match["meter"], Portion(product(quantity, Decimal(many)), many, properties, each=quantity)
 
 
 def _number(field: str, text: str) -> Decimal:
     try:
         value = Decimal(text.replace("_", "").replace(",", ""))
     except InvalidOperation as error:
-        raise Refused(f"{text!r} is no number.", faults=[Fault(field, "must be a number")]) from error
+        faults = [Fault(field, "must be a number")]
+        raise Refused(f"{text!r} is no number.", faults=faults, remedy="Such as 1200000 or 0.25.") from error
     if not value.is_finite() or value.adjusted() > 30 or int(value.as_tuple().exponent) < -30:
-        raise Refused(f"{text!r} has no sane size.", faults=[Fault(field, "must be below 10^30, with 30 decimals")])
+        faults = [Fault(field, "must be below 10^30, with 30 decimals")]
+        raise Refused(f"{text!r} has no sane size.", faults=faults, remedy="Try a number of a usual size.")
     return value
 
 
@@ -177,10 +184,15 @@ def _event(line: str, where: str) -> tuple[str, Mapping[str, object]]:
     try:
         event = json.loads(line, parse_float=Decimal)
     except ValueError as error:
-        raise Refused("An event cannot be read.", faults=[Fault(where, f"is no JSON: {error}")]) from error
+        raise _unreadable(where, f"is no JSON: {error}") from error
     if not isinstance(event, dict) or not isinstance(event.get("type"), str) or not isinstance(event.get("data"), dict):
-        raise Refused("An event cannot be read.", faults=[Fault(where, "must have a type, and data as an object")])
+        raise _unreadable(where, "must have a type, and data as an object")
     return event["type"], event["data"]
+
+
+def _unreadable(where: str, why: str) -> Refused:
+    remedy = 'One JSON object a line, such as {"type": "llm", "data": {"tokens": 1200}}.'
+    return Refused("An event cannot be read.", faults=[Fault(where, why)], remedy=remedy)
 
 
 def _show(found: Quote) -> None:

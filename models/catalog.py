@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from sqlalchemy import ARRAY, Column, Text
 from sqlalchemy.dialects.postgresql import JSONB
@@ -33,6 +33,8 @@ from models.entry import COUPONS, FEATURES, OVERRIDES, PRODUCTS
 from models.plan import AT_ONCE, PlanVersion, add_version, latest, newest_plans, plan, plan_versions, plans, sales, sell
 from models.values import to_json
 
+T = TypeVar("T")
+
 __all__ = [
     "AT_ONCE",
     "Meter",
@@ -43,6 +45,7 @@ __all__ = [
     "known",
     "latest",
     "live",
+    "lock",
     "meters",
     "plan",
     "plan_versions",
@@ -100,7 +103,7 @@ def known(session: Session) -> Known:
 
 def publish(session: Session, draft: Plan, at: datetime, sold_from: date | None = AT_ONCE) -> Plan:
     """The plan as its next version, sold from that day on (None: not yet); the same content again is no new version."""
-    _lock(session)
+    lock(session)
     faults = offer_faults(draft, known(session), latest(session, draft.plan_id))
     _refuse(faults, f"The plan {draft.plan_id!r} cannot be billed as it stands.", "invalid_plan")
     found, _ = add_version(session, draft, at)
@@ -110,20 +113,20 @@ def publish(session: Session, draft: Plan, at: datetime, sold_from: date | None 
 
 def decide_sale(session: Session, plan_id: str, version: int, since: date | None, at: datetime, cause: str) -> bool:
     """From when on a published version is sold, or (None) that it is not; whether that is a change."""
-    _lock(session)
+    lock(session)
     return sell(session, plan_id, version, since, at, cause)
 
 
 def put_product(session: Session, product: Product, at: datetime) -> Product:
-    _lock(session)
+    lock(session)
     PRODUCTS.put(session, product, at)
     return product
 
 
 def put_feature(session: Session, feature: Feature, at: datetime) -> Feature:
     """The feature by that name from now on; its kind and unit stay as they are."""
-    _lock(session)
-    standing = next((f for f in FEATURES.newest(session) if f.feature_id == feature.feature_id), None)
+    lock(session)
+    standing = FEATURES.find(session, feature.feature_id)
     _refuse(feature_faults(feature, standing), f"The feature {feature.feature_id!r} cannot be so.", "invalid_feature")
     FEATURES.put(session, feature, at)
     return feature
@@ -131,19 +134,20 @@ def put_feature(session: Session, feature: Feature, at: datetime) -> Feature:
 
 def put_coupon(session: Session, coupon: Coupon, at: datetime) -> Coupon:
     """The coupon for whoever redeems it from now on."""
-    _lock(session)
+    lock(session)
     _refuse(coupon_faults(coupon), f"The coupon {coupon.coupon_id!r} cannot be redeemed so.", "invalid_coupon")
     COUPONS.put(session, coupon, at)
     return coupon
 
 
 def put_override(session: Session, override: Override, at: datetime) -> Override:
-    """The override for terms that are agreed from now on."""
-    _lock(session)
+    """The override for terms that are agreed from now on; its customer and its plan stay as they are."""
+    lock(session)
     newest = latest(session, override.plan_id)
     offered = {newest.plan_id: newest} if newest else {}
     customers = _existing_customers(session, [override])
-    faults = override_faults(override, offered, customers, known(session))
+    standing = OVERRIDES.find(session, override.override_id)
+    faults = override_faults(override, offered, customers, known(session), standing)
     _refuse(faults, f"The override {override.override_id!r} cannot be billed as it stands.", "invalid_override")
     OVERRIDES.put(session, override, at)
     return override
@@ -151,7 +155,7 @@ def put_override(session: Session, override: Override, at: datetime) -> Override
 
 def put_meter(session: Session, meter: catalog.Meter) -> None:
     """Make the meter; one that exists must be the same in all."""
-    _lock(session)
+    lock(session)
     standing = next((m for m in live_meters(session) if m.meter_id == meter.meter_id), None)
     if standing is None:
         _refuse(counting_faults(meter), f"The meter {meter.meter_id!r} cannot count as it stands.", "invalid_meter")
@@ -193,12 +197,12 @@ def apply(session: Session, draft: Catalog, at: datetime) -> list[Published]:
 
     What the draft does not have stays as it is. Versions in the draft do not count; publishing gives them.
     """
-    _lock(session)
+    lock(session)
     standing = live(session)
     faults = catalog_faults(draft, standing, _existing_customers(session, draft.overrides))
     _refuse(faults, "The catalog cannot be published as it stands.", "invalid_catalog")
-    done = _put_entries(session, draft, at)
-    done += _put_meters(session, draft.meters)
+    done = _put_entries(session, draft, standing, at)
+    done += _put_meters(session, draft.meters, standing.meters)
     offered = {offer.plan.plan_id: offer for offer in standing.offers}
     for offer in draft.offers:
         if offer.stands_as(offered.get(offer.plan.plan_id)):
@@ -209,35 +213,43 @@ def apply(session: Session, draft: Catalog, at: datetime) -> list[Published]:
             done.append(Published("plan", found.plan_id, "new" if found.version == 1 else "changed", found.version))
         elif sold:
             done.append(Published("plan", found.plan_id, "sale", found.version))
-    for override in draft.overrides:
+    for override in _differing(draft.overrides, standing.overrides):
         done += _published("override", override.override_id, OVERRIDES.put(session, override, at))
     return done
 
 
-def _put_entries(session: Session, draft: Catalog, at: datetime) -> list[Published]:
+def _put_entries(session: Session, draft: Catalog, standing: Catalog, at: datetime) -> list[Published]:
     done: list[Published] = []
-    for product in draft.products:
+    for product in _differing(draft.products, standing.products):
         done += _published("product", product.product_id, PRODUCTS.put(session, product, at))
-    for feature in draft.features:
+    for feature in _differing(draft.features, standing.features):
         done += _published("feature", feature.feature_id, FEATURES.put(session, feature, at))
-    for coupon in draft.coupons:
+    for coupon in _differing(draft.coupons, standing.coupons):
         done += _published("coupon", coupon.coupon_id, COUPONS.put(session, coupon, at))
     return done
+
+
+def _differing(wanted: Iterable[T], standing: Iterable[T]) -> list[T]:
+    """What is not in the live catalog just so: only for that the database is asked."""
+    same = set(standing)
+    return [one for one in wanted if one not in same]
 
 
 def _published(kind: Literal["product", "feature", "coupon", "override"], key: str, version: int) -> list[Published]:
     return [Published(kind, key, "new" if version == 1 else "changed", version)] if version else []
 
 
-def _put_meters(session: Session, wanted: Iterable[catalog.Meter]) -> list[Published]:
+def _put_meters(
+    session: Session, wanted: Iterable[catalog.Meter], live_ones: Iterable[catalog.Meter]
+) -> list[Published]:
     """New ones are made; of those that exist, only the name may differ by now."""
     done: list[Published] = []
-    for meter in wanted:
+    for meter in _differing(wanted, live_ones):
         standing = session.get(Meter, meter.meter_id)
         if standing is None:
             session.add(row_of(meter))
             done.append(Published("meter", meter.meter_id, "new"))
-        elif standing.name != meter.name:
+        else:
             standing.name = meter.name
             done.append(Published("meter", meter.meter_id, "changed"))
     session.flush()
@@ -260,8 +272,8 @@ def _existing_customers(session: Session, overrides: Sequence[Override]) -> set[
     return {customer_id for (customer_id,) in rows}
 
 
-def _lock(session: Session) -> None:
-    """One at a time may publish; until the commit."""
+def lock(session: Session) -> None:
+    """One at a time may publish, until the commit; whoever compares first and then publishes takes it before."""
     cursor(session).execute("select pg_advisory_xact_lock(hashtext('catalog'))")
 
 

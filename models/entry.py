@@ -97,10 +97,14 @@ class Kept(Generic[T]):
         return [read(self.of, content) for (content,) in found]
 
     def get(self, session: Session, key: str) -> T:
-        found = self._stands(session, key)
+        found = self.find(session, key)
         if found is None:
             raise NotFound(self.word, key)
-        return found[1]
+        return found
+
+    def find(self, session: Session, key: str) -> T | None:
+        found = self._stands(session, key)
+        return found[1] if found else None
 
     def put(self, session: Session, value: T, at: datetime) -> int:
         """Make it the newest version, and say which one; 0 if it is so already. The caller has checked it and holds

@@ -13,7 +13,8 @@ from zoneinfo import ZoneInfo
 from sqlmodel import Session
 
 from billing.catalog import Meter
-from billing.folding import LONGEST_VALUE, Clocks, Folding, by_type
+from billing.folding import Clocks, Folding, by_type
+from billing.meter_check import LONGEST_VALUE
 from billing.period import zone
 from models import audit, event, quarantine, usage
 from models.catalog import live_meters

@@ -23,6 +23,7 @@ from models.rollout import (
     intervals_concerned,
     open_rollout,
     rollout,
+    stagings,
     unknown_names,
 )
 
@@ -34,6 +35,8 @@ _REQUEST = (
 
 def launch(session: Session, row: Rollout, today: date) -> Rollout:
     """Store a roll-out and put it on the agenda; the same one again is the one that stands."""
+    # One at a time is made, so that the same one sent twice at once finds itself, and another one finds it open.
+    cursor(session).execute("select pg_advisory_xact_lock(hashtext('rollout'))")
     standing = session.get(Rollout, row.id)
     if standing is not None:
         _refuse_another(standing, row)
@@ -42,7 +45,8 @@ def launch(session: Session, row: Rollout, today: date) -> Rollout:
     session.add(row)
     session.flush()
     clock_id = entity(session, row.entity_id).clock_id
-    agenda.plan_ahead(session, row.subject, "rollout", "stage", row.made_at, row.entity_id, clock_id)
+    due = [(row.subject, cause, at) for cause, at in stagings(row).items()]
+    agenda.plan_many(session, "rollout", due, row.entity_id, clock_id)
     if row.audience != "cohort" and row.plan_id == row.to_plan_id:
         _sell(session, row)
     return row
@@ -63,7 +67,8 @@ def check(session: Session, row: Rollout, today: date) -> None:
     elif not faults:
         faults += _faults_of_the_target(session, row, target)
     if faults:
-        raise Refused("The roll-out cannot be made as asked.", code="invalid_rollout", faults=faults)
+        remedy = "Correct these fields and send it again; nothing was stored."
+        raise Refused("The roll-out cannot be made as asked.", code="invalid_rollout", faults=faults, remedy=remedy)
     if other := open_rollout(session, row.entity_id, row.plan_id):
         raise Refused(
             f"The roll-out {other!r} of {row.plan_id!r} is still open.",
@@ -156,7 +161,7 @@ def ask_back(session: Session, rollout_id: str, key: str, now: datetime) -> Roll
     row.take_back_at, row.take_back_with = now, key
     clock_id = entity(session, row.entity_id).clock_id
     task.close_tasks(session, row.subject, now, "taken back")
-    agenda.done(session, row.subject, "stage", now, "dropped")
+    agenda.drop(session, row.subject, "rollout", now)
     agenda.plan_ahead(session, row.subject, "rollout", "take back", now, row.entity_id, clock_id)
     decided = _decisions(session, row)
     if decided and decided[0][0] == row.subject:

@@ -22,9 +22,19 @@ from billing.rollout import Guard, Judged, in_share, judge, last_whole_period, m
 from billing.standing import Standing
 from models.catalog import plan
 from models.entry import overrides_of
-from models.rollout import Rollout, RolloutMember, audience_of
-from models.selling import Sold, Versions, newest_extras, sold_with, versions_in
-from models.signing import refuse_double_metering
+from models.rollout import Rollout, RolloutMember, audience_of, members_of
+from models.selling import (
+    Metering,
+    Sold,
+    Versions,
+    metered_elsewhere,
+    meterings,
+    meters_of,
+    newest_extras,
+    sold_with,
+    versions_in,
+)
+from models.signing import refuse_metered
 from models.standing import standings
 from models.usage import totals_of
 
@@ -45,23 +55,31 @@ def amendment_of(rollout_id: str, subscription_id: str) -> str:
 
 
 def movable(session: Session, row: Rollout, root_ids: Sequence[str], now: datetime) -> list[Movable]:
-    """The subscriptions of these roots that the roll-out is about, in order of root and id, each judged."""
-    concerned = [one for one in standings(session, root_ids, row.entity_id) if _concerns(row, one)]
+    """The subscriptions of these roots that the roll-out is about and that are no members yet, in order of root and id,
+    each judged.
+    """
+    members = {one.subscription_id for one in members_of(session, row.id, root_ids)}
+    standing = [one for one in standings(session, root_ids, row.entity_id) if one.subscription_id not in members]
+    concerned = [one for one in standing if _concerns(row, one)]
     changes = _Changes.read(session, row, concerned)
     first = min((_usage_period(one, now).start for one in concerned), default=None)
-    totals = totals_of(session, sorted({one.customer_id for one in concerned}), first)
+    customers = sorted({one.customer_id for one in concerned})
+    totals = totals_of(session, customers, first)
+    metered = meterings(session, customers, min((local_day(now, one.zone) for one in concerned), default=now.date()))
     found: list[Movable] = []
     for one in concerned:
         today = local_day(now, one.zone)
         day = move_day(audience_of(row), row.on_day, one, today)
         try:
             change = changes.of(one, day)
-            check_move(session, one, change, now)
+            _check(one, change, now, metered[one.customer_id])
             judged = judge(one, change, totals[one.customer_id], guard_of(row), today)
         except Refused as refusal:
             found.append(Movable(one, None, None, words_of(refusal)))
             continue
         found.append(Movable(one, change, judged, _why(row, judged)))
+        if judged.outcome == "planned":  # The next one of this customer may not price the same meters.
+            metered[one.customer_id].append(Metering(one.subscription_id, meters_of(change.plan)))
     return found
 
 
@@ -118,13 +136,13 @@ class _Changes:
 
 def check_move(session: Session, one: Standing, change: Change, now: datetime) -> None:
     """Refused if the change cannot be made."""
+    _check(one, change, now, meterings(session, [one.customer_id], change.effective_on)[one.customer_id])
+
+
+def _check(one: Standing, change: Change, now: datetime, metered: Sequence[Metering]) -> None:
     preview(one, change, now)
-    if _meters(change.plan) - _meters(one.terms.plan):
-        refuse_double_metering(session, one.customer_id, one.subscription_id, change.plan, change.effective_on)
-
-
-def _meters(priced: Plan) -> set[str]:
-    return {meter for item in priced.items for meter in item.meters}
+    if meters_of(change.plan) - meters_of(one.terms.plan):
+        refuse_metered(metered_elsewhere(metered, one.subscription_id, change.effective_on), change.plan)
 
 
 def guard_of(row: Rollout) -> Guard | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 
 from psycopg.rows import class_row
@@ -88,6 +88,18 @@ def task_subject(rollout_id: str, subscription_id: str) -> str:
     return f"rollout/{rollout_id}/{subscription_id}"
 
 
+def stagings(row: Rollout) -> dict[str, datetime]:
+    """When members are made, by cause on the agenda: at once, and for `all` and `renewal` twice more.
+
+    Until the day the old version is sold, and amendments lead into the plan. Whoever came meanwhile is found before the
+    day begins anywhere, so that the move is on time; and whoever came after that, once it has begun everywhere.
+    """
+    begins = datetime.combine(row.on_day, time(), UTC)
+    again = {"stage before the day": begins - timedelta(hours=14), "stage on the day": begins + timedelta(hours=12)}
+    moving = again if row.audience in ("all", "renewal") else {}
+    return {"stage": row.made_at} | {cause: at for cause, at in moving.items() if at > row.made_at}
+
+
 def rollout(session: Session, rollout_id: str, *, locked: bool = False) -> Rollout:
     """The roll-out; `locked`, nobody else changes it until the transaction ends."""
     found = session.get(Rollout, rollout_id, with_for_update=locked, populate_existing=locked)
@@ -103,8 +115,8 @@ def rollouts(session: Session, after: str, limit: int) -> list[Rollout]:
 
 _OPEN = """
   case when r.take_back_at is not null then r.taken_back_at is null
-  else r.staged_at is null or exists
-    (select from rollout_member m where m.rollout_id = r.id and m.state in ('planned', 'held')) end
+  else exists (select from agenda a where a.subject = 'rollout/' || r.id and a.done_at is null)
+    or exists (select from rollout_member m where m.rollout_id = r.id and m.state in ('planned', 'held')) end
 """
 
 
@@ -115,13 +127,12 @@ def is_open(session: Session, rollout_id: str) -> bool:
 
 
 def open_rollout(session: Session, entity_id: str, plan_id: str) -> str | None:
-    """The open roll-out of a plan in an entity. Whoever asks may make one: others who ask wait for the end of this."""
-    cur = cursor(session)
-    cur.execute("select pg_advisory_xact_lock(hashtext(%s))", (f"rollout/{entity_id}/{plan_id}",))
-    row = cur.execute(
+    """The open roll-out of a plan in an entity."""
+    found = cursor(session).execute(
         f"select r.id from rollout r where r.entity_id = %s and r.plan_id = %s and {_OPEN} limit 1",
         (entity_id, plan_id),
-    ).fetchone()
+    )
+    row = found.fetchone()
     return str(row[0]) if row else None
 
 
@@ -175,12 +186,14 @@ def _asked(row: Rollout) -> dict[str, object]:
 
 
 def roots_concerned(session: Session, row: Rollout, after: str, limit: int) -> list[str]:
-    """Account roots behind `after` with subscriptions that the roll-out is about, in order of code points."""
+    """Account roots behind `after` with subscriptions that the roll-out is about and that are no members yet, in order
+    of code points.
+    """
     rows = cursor(session).execute(
-        'select distinct root_id from (select s.root_id collate "C" as root_id'
-        + _AUDIENCE
-        + ") a where root_id > %(after)s order by 1 limit %(limit)s",
-        {**_asked(row), "after": after, "limit": limit},
+        'select distinct root_id from (select s.root_id collate "C" as root_id' + _AUDIENCE + " and not exists"
+        " (select from rollout_member m where m.rollout_id = %(rollout)s and m.subscription_id = s.id)"
+        ") a where root_id > %(after)s order by 1 limit %(limit)s",
+        {**_asked(row), "rollout": row.id, "after": after, "limit": limit},
     )
     return [root_id for (root_id,) in rows]
 

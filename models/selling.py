@@ -155,32 +155,50 @@ def _not_redeemable(session: Session, coupon: Coupon, by: Redeeming) -> str:
     return used_up(session, coupon, by.subscription_id)
 
 
-def metered_elsewhere(session: Session, customer_id: str, subscription_id: str, since: date) -> dict[str, str]:
+@dataclass(frozen=True, slots=True)
+class Metering:
+    """A subscription prices these meters, up to and not including the day `until` if there is one."""
+
+    subscription_id: str
+    meters: frozenset[str]
+    until: date | None = None
+
+
+def meterings(session: Session, customer_ids: Sequence[str], since: date) -> dict[str, list[Metering]]:
+    """What the subscriptions of each of these customers price on `since` or later, in one read for all of them."""
+    rows = (
+        cursor(session)
+        .execute(
+            "select * from (select s.customer_id, t.subscription_id, t.plan_id, t.plan_version, s.currency, t.extras,"
+            " least(k.effective_on, (select min(u.effective_on) from subscription_terms u"
+            "   where u.subscription_id = t.subscription_id and u.version > t.version)) as until"
+            " from subscription_terms t join subscription s on s.id = t.subscription_id"
+            " left join cancellation k on k.subscription_id = s.id and k.applied_at is not null"
+            " where s.customer_id = any(%s) order by t.subscription_id, t.version) m where until is null or until > %s",
+            (list(customer_ids), since),
+        )
+        .fetchall()
+    )
+    extras = [extras_from(row[5]) for row in rows]
+    versions = {**plan_versions(session, [(row[2], row[3]) for row in rows]), **versions_in(session, extras)}
+    found: dict[str, list[Metering]] = {key: [] for key in customer_ids}
+    for (customer_id, other, plan_id, version, currency, _, until), its in zip(rows, extras, strict=True):
+        priced = put_together(versions[plan_id, version], currency, its, versions)
+        found[customer_id].append(Metering(other, meters_of(priced), until))
+    return found
+
+
+def meters_of(priced: Plan) -> frozenset[str]:
+    return frozenset(meter for item in priced.items for meter in item.meters)
+
+
+def metered_elsewhere(found: Sequence[Metering], subscription_id: str, since: date) -> dict[str, str]:
     """Meters that the customer's other subscriptions price on `since` or later, each with the subscription that does.
 
     A customer's usage of a meter is billed by one subscription; a second one would bill it again.
     """
-    rows = (
-        cursor(session)
-        .execute(
-            "select t.subscription_id, t.plan_id, t.plan_version, s.currency, t.extras from subscription_terms t"
-            " join subscription s on s.id = t.subscription_id"
-            " left join cancellation k on k.subscription_id = s.id and k.applied_at is not null"
-            " where s.customer_id = %s and s.id <> %s and (k.effective_on is null or k.effective_on > %s)"
-            " and not exists (select from subscription_terms u where u.subscription_id = t.subscription_id"
-            "   and u.version > t.version and u.effective_on <= %s)"
-            " order by t.subscription_id, t.version",
-            (customer_id, subscription_id, since, since),
-        )
-        .fetchall()
-    )
-    extras = [extras_from(row[4]) for row in rows]
-    versions = {**plan_versions(session, [(row[1], row[2]) for row in rows]), **versions_in(session, extras)}
-    found: dict[str, str] = {}
-    for (other, plan_id, version, currency, _), its in zip(rows, extras, strict=True):
-        priced = put_together(versions[plan_id, version], currency, its, versions)
-        found |= {meter: other for item in priced.items for meter in item.meters}
-    return found
+    others = [one for one in found if one.subscription_id != subscription_id and (not one.until or one.until > since)]
+    return {meter: one.subscription_id for one in others for meter in one.meters}
 
 
 def add_ons_of(session: Session, asked: Sequence[AddOnSold], on: date) -> tuple[AddOnSold, ...]:

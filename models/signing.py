@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import date, datetime
 from decimal import Decimal
@@ -20,7 +21,7 @@ from models.customer import customer, lock_roots
 from models.entity import LegalEntity, entity, now_on
 from models.entry import redeem
 from models.invoice import PendingItem
-from models.selling import Redeeming, Sold, coupons_of, metered_elsewhere, sold
+from models.selling import Redeeming, Sold, coupons_of, metered_elsewhere, meterings, meters_of, sold
 from models.subscription import Contract, Subscription, SubscriptionTerms, SubscriptionTransition
 
 MOST_SEATS = 10**9
@@ -128,11 +129,16 @@ def _sold(session: Session, agreed: Agreement, today: date) -> Sold:
 
 def refuse_double_metering(session: Session, customer_id: str, subscription_id: str, plan: Plan, since: date) -> None:
     """Refuse a plan whose meters another subscription of the customer prices on `since` or later."""
-    taken = metered_elsewhere(session, customer_id, subscription_id, since)
+    refuse_metered(
+        metered_elsewhere(meterings(session, [customer_id], since)[customer_id], subscription_id, since), plan
+    )
+
+
+def refuse_metered(taken: Mapping[str, str], plan: Plan) -> None:
+    """The same from what was read already: meters, each with the subscription that prices it."""
     faults = [
         Fault("plan", f"prices the meter {meter!r}, as {taken[meter]} does already")
-        for meter in sorted({meter for item in plan.items for meter in item.meters})
-        if meter in taken
+        for meter in sorted(meters_of(plan) & taken.keys())
     ]
     if faults:
         raise Refused(

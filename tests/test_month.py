@@ -24,7 +24,7 @@ async def test_a_month_from_the_agreement_to_the_locked_books(house: Any) -> Non
         "time": "2026-01-05T00:00:00Z",
         "data": {"n": 700},
     }
-    assert await house.post("/v1/events", {"events": [event]}) == {"accepted": 1, "duplicate": 0, "quarantined": 0}
+    assert (await house.post("/v1/events", {"events": [event]}))["accepted"] == 1
     await house.advance("clk", datetime(2026, 2, 6, tzinfo=UTC))
 
     first, second = await house.get("/v1/invoices")

@@ -88,6 +88,10 @@ class Model(ABC):
         """Whether it asks how many events there were, whatever they add up to."""
         return False
 
+    def most_steps(self, portions: int) -> int:
+        """How many steps it may take for usage in so many portions; what is only tried has a limit of them."""
+        return portions
+
     def meters(self) -> tuple[str, ...]:
         """Further meters whose quantities it asks for."""
         return ()

@@ -14,6 +14,8 @@ from billing.pricing.volume import Volume
 from billing.quantity import added_up
 from billing.usage import Measured, units
 
+MOST_TIERS = 100
+
 
 @dataclass(frozen=True, slots=True)
 class Grouped(Model):
@@ -25,6 +27,9 @@ class Grouped(Model):
 
     def dimensions(self) -> tuple[str, ...]:
         return (self.by,)
+
+    def most_steps(self, portions: int) -> int:
+        return portions * (1 if isinstance(self.price, Package) else len(self.price.tiers))
 
     def charge(self, used: Measured) -> Charged:
         groups: dict[str, list[Measured]] = {}
@@ -40,4 +45,8 @@ class Grouped(Model):
 
     def faults(self, *, negative: bool = False) -> tuple[Fault, ...]:
         found = [Fault(f"price.{fault.field}", fault.reason) for fault in self.price.faults(negative=negative)]
-        return (*found, *([] if self.by else [Fault("by", "must name a property")]))
+        if not self.by:
+            found.append(Fault("by", "must name a property"))
+        if self.most_steps(1) > MOST_TIERS:
+            found.append(Fault("price.tiers", f"are more than {MOST_TIERS}; each group passes all of them"))
+        return tuple(found)

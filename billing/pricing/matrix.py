@@ -35,6 +35,10 @@ class Matrix(Model):
     def dimensions(self) -> tuple[str, ...]:
         return self.by
 
+    def most_steps(self, portions: int) -> int:
+        """Cells that leave values open are looked at one by one: a hundred values take as long as a further step."""
+        return portions * (1 + (1 + sum(ANY in cell.values for cell in self.cells)) * len(self.by) // 100)
+
     def charge(self, used: Measured) -> Charged:
         named = {cell.values: no for no, cell in enumerate(self.cells) if ANY not in cell.values}
         open_ = [(no, cell) for no, cell in enumerate(self.cells) if ANY in cell.values]

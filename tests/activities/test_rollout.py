@@ -16,6 +16,7 @@ from billing.pricing import Flat
 from models import agenda, launch, movable, rollout, task
 from models.catalog import plan, put_override
 from models.database import transaction
+from models.selling import meterings
 from tests.activities.company import FEE_ONLY, TEAM, Company
 from tests.activities.launching import TODAY, dearer, go_on, hands, make, publish_version
 from tests.activities.twice import twice
@@ -100,8 +101,47 @@ def test_one_that_ended_before_its_move_is_written_down(february: Company) -> No
     with transaction(february.engine) as session:
         assert rollout.is_open(session, "r")
     february.live("2026-03-11")
+    go_on(february)
     with transaction(february.engine) as session:
         assert not rollout.is_open(session, "r")
+
+
+def test_whoever_comes_between_becomes_a_member_whichever_way_they_come(
+    february: Company, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Dan signs, Eve amends into the plan; who was refused is not asked again; one batch after the other."""
+    monkeypatch.setattr(rolling_out, "BATCH", 2)
+    february.customer("eve")
+    february.sign("eve", "fee", starts_on=date(2026, 2, 1))
+    make(february, on_day=date(2026, 3, 10), guard_percent=Decimal(9), guard_action="refuse")
+    seen = go_on(february)
+    assert (seen.planned, seen.refused) == (1, 2)
+    february.live("2026-02-20")
+    february.customer("dan")
+    february.sign("dan", starts_on=date(2026, 2, 20), seats=Decimal(30), plan_version=1)
+    assert february.amend("into", "sub-eve", date(2026, 2, 20), seats=30).accepted
+    assert go_on(february) == seen, "the day is far"
+    february.live("2026-03-09")
+    february.set_clock(datetime(2026, 3, 9, 10, tzinfo=UTC))
+    assert go_on(february).planned == 3
+    february.live("2026-03-11")
+    assert go_on(february) == replace(seen, planned=0, moved=3)
+    assert [versions(february, f"sub-{name}")[-1] for name in ("bob", "dan", "eve")] == [
+        ("team", 2, date(2026, 3, 10))
+    ] * 3
+    with transaction(february.engine) as session:
+        assert not rollout.is_open(session, "r")
+
+
+def test_taken_back_before_the_day_nobody_is_looked_for_any_more(february: Company) -> None:
+    make(february, on_day=date(2026, 3, 10))
+    go_on(february)
+    assert take_back(february).taken_back == 3
+    february.customer("dan")
+    february.sign("dan", plan_version=1)
+    february.live("2026-03-11")
+    assert go_on(february).taken_back == 3
+    assert set(states(february)) == {"sub-ada", "sub-bob", "sub-cy"}
 
 
 def test_at_renewal_each_moves_at_its_own_period_start(february: Company) -> None:
@@ -256,6 +296,25 @@ def test_a_version_that_would_bill_usage_twice_is_skipped_with_the_reason(februa
     make(february, plan_id="fee", to_plan_id="fee")
     assert go_on(february).skipped == 1
     assert "billed twice" in why(february, "sub-second") and "sub-ada" in why(february, "sub-second")
+
+
+def test_of_two_that_would_come_to_price_the_same_usage_one_moves(february: Company) -> None:
+    february.customer("dan")
+    for name in ("sub-one", "sub-two"):
+        february.sign("dan", "fee", subscription_id=name, starts_on=date(2026, 2, 1))
+    publish_version(february, "fee", {**FEE_ONLY, "items": [*FEE_ONLY["items"], TEAM["items"][2]]})  # type: ignore[index,misc]
+    make(february, plan_id="fee", to_plan_id="fee")
+    go_on(february)
+    assert states(february) == {"sub-one": "moved", "sub-two": "skipped"}
+    assert "billed twice" in why(february, "sub-two") and "sub-one" in why(february, "sub-two")
+
+
+def test_what_others_price_is_read_once_for_a_batch(february: Company, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = []
+    monkeypatch.setattr(movable, "meterings", lambda *asked: read.append(asked[1]) or meterings(*asked))
+    make(february, to_plan_id="bigger", to_version=1)
+    hands(february).stage(NextBatch("r"))
+    assert read == [["ada", "bob", "cy"]]
 
 
 def test_another_plan_takes_over_and_gives_back(february: Company) -> None:

@@ -14,6 +14,12 @@ from tests.activities.company import FEE_ONLY, Company
 from tests.activities.launching import go_on, make, publish_version
 
 
+def test_the_same_one_sent_many_times_at_once_is_made_once(february: Company, threads: ThreadPoolExecutor) -> None:
+    waiting = [threads.submit(make, february, "r", on_day=date(2026, 3, 1)) for _ in range(8)]
+    assert {one.result(60).id for one in waiting} == {"r"}
+    assert february.sql("select count(*) from rollout") == [(1,)]
+
+
 @pytest.mark.parametrize(
     ("asked", "fields"),
     [

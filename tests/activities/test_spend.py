@@ -49,7 +49,7 @@ def replayed(company: Company, subscription_id: str) -> None:
         for (invoice_id,) in issued:
             values = [row.value for row in invoice.lines(session, invoice_id)]
             assert [(line.description, replay(line, one)) for line in values if replay(line, one)] == []
-            assert not replay_discounts(values)
+            assert not replay_discounts(values, one)
 
 
 def test_a_plans_minimum_is_trued_up_and_corrected_by_late_usage(company: Company) -> None:

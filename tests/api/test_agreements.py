@@ -98,7 +98,7 @@ async def test_impossible_changes_are_refused_by_preview_and_amendment_alike(fro
         refusal = await front.refused("POST", f"{path}/amendments/preview", change, status=422)
         assert set(refusal["fields"]) == {field}
         refusal = await front.refused("POST", f"{path}/amendments", change, status=422, code="invalid_amendment")
-        assert set(refusal["fields"]) == {field}
+        assert set(refusal["fields"]) == {field} and "nothing was changed" in refusal["remedy"]
     for end in ("amendments/preview", "amendments", "upgrade-requests"):
         await front.refused("POST", f"{path}/{end}", {"plan": "none"}, status=404, code="not_found")
     assert (await front.get(path))["plan"] == "team"

@@ -168,3 +168,16 @@ async def test_an_issued_invoice_is_replayed(front: Front) -> None:
     found = await front.get(f"/v1/invoices/{issued['number']}/replay")
     assert found["same"] is True
     assert [line["difference"] for line in found["lines"]] == [None]
+
+
+async def test_a_short_request_cannot_ask_for_hours_of_work(front: Front) -> None:
+    tiers = [{"up_to": str(n), "rate": "1"} for n in range(1, 100)] + [{"up_to": None, "rate": "1"}]
+    grouped = {"kind": "grouped", "by": "who", "price": {"kind": "graduated", "tiers": tiers}}
+    open_cells = [{"values": ["*", str(n)], "rate": "1"} for n in range(2000)]
+    matrix = {"kind": "matrix", "by": ["a", "who"], "cells": open_cells, "default": "1"}
+    for price, groups, steps in ((grouped, 510, "51,000"), (matrix, 1250, "51,250")):
+        usage = [{"quantity": "5000", "properties": {"who": f"w{n}"}} for n in range(groups)]
+        body = {"price": price, "currency": "EUR", "usage": usage}
+        found = await front.refused("POST", PATH, body, status=422, code="invalid_usage")
+        assert f"up to {steps} steps" in found["fields"]["usage"]
+        assert (await front.post(PATH, {**body, "usage": usage[:2]}))["lines"]

@@ -75,6 +75,9 @@ async def test_a_dry_run_stores_nothing_and_is_what_happens(front: Front) -> Non
     made = await front.post("/v1/rollouts", asked)
     assert made["rollout"]["id"] == asked["id"] and made["members"] is None
     found = await settled(front, asked["id"])
+    assert (found["counts"], found["open"]) == (tried["counts"], True), "the day has not begun everywhere"
+    await front.advance("clk", max(datetime(2026, 1, 2, 13, tzinfo=UTC), await now(front)))
+    found = await front.get(f"/v1/rollouts/{asked['id']}")
     assert (found["counts"], found["open"]) == (tried["counts"], False)
     listed = await front.get(f"/v1/rollouts/{asked['id']}/members")
     same = ("subscription_id", "before_minor", "after_minor", "why", "state", "move_on")

@@ -271,7 +271,7 @@ class Books:
         for line in document.lines:
             assert replay(line, standing) is None, line
             assert explain(line.because, line.gross, line.discount)
-        assert not replay_discounts(document.lines)
+        assert not replay_discounts(document.lines, standing)
         for promise in promises_of(standing, document.lines):
             if promise.pattern == "delivered":
                 self.promises[promise.obligation_id] = promise

@@ -65,6 +65,10 @@ def formula(text: str, *quantities: Quantity) -> Plan:
 NEGATIVE, ABOVE_ZERO = "negative", "above zero"
 
 OF_THE_PLAN: dict[str, tuple[Plan, dict[str, str]]] = {
+    "too many discounts": (
+        replace(GOOD, discounts=(Discount("percent", ONE),) * 101),
+        {"discounts": "are 101; at most 100"},
+    ),
     "unknown currency": (replace(GOOD, currency="XXX"), {"currency": "is not an ISO 4217 currency"}),
     "no interval": (replace(GOOD, interval=Interval("month", 0)), {"interval.count": "at least 1"}),
     "unknown product": (replace(GOOD, product="gone"), {"product": "no product 'gone'"}),
@@ -326,6 +330,10 @@ OF_MODELS: dict[str, tuple[Plan, dict[str, str]]] = {
     "grouped with wrong tiers": (
         priced(Grouped("region", Volume(tiers(1))), "traffic"),
         {"items.0.price.price.tiers.0.up_to": "without end"},
+    ),
+    "grouped with too many tiers": (
+        priced(Grouped("region", Volume(tiers(*range(1, 101), None))), "traffic"),
+        {"items.0.price.price.tiers": "are more than 100"},
     ),
     "grouped by nothing": (
         priced(Grouped("", Volume(tiers(None)))),

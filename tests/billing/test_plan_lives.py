@@ -18,6 +18,7 @@ from billing.modifiers import NO_BOUNDS
 from billing.period import Interval, instant, zone
 from billing.plan import Plan
 from billing.plan_check import check
+from billing.preview import Trial, quote
 from billing.quantity import product
 from billing.replay import replay
 from billing.usage import Portion
@@ -52,6 +53,7 @@ def two_plans(draw: st.DrawFn) -> tuple[Plan, Plan]:
     )
 
 
+PERCENTS = st.sampled_from([Decimal(0), Decimal("33.3")])
 STEPS = st.lists(
     st.tuples(
         st.sampled_from(["bill", "bill", "amend", "recognise"]),
@@ -65,7 +67,7 @@ STEPS = st.lists(
 
 
 @settings(derandomize=True, deadline=None, max_examples=40)
-@given(two_plans(), STEPS, st.sampled_from([Decimal(0), Decimal("33.3")]))
+@given(two_plans(), STEPS, PERCENTS)
 def test_any_plan_is_billed_changed_ended_and_replayed(
     both: tuple[Plan, Plan], steps: list[tuple[str, int, list[tuple[str, Portion]], int]], percent: Decimal
 ) -> None:
@@ -95,19 +97,18 @@ def test_any_plan_is_billed_changed_ended_and_replayed(
 
 
 @settings(derandomize=True, deadline=None, max_examples=60)
-@given(plans(), st.lists(st.tuples(portions(), st.integers(0, 300)), max_size=6))
+@given(plans(), st.lists(st.tuples(portions(), st.integers(0, 300)), max_size=6), PERCENTS)
 def test_missed_periods_are_billed_as_they_would_have_been(
-    drawn_plan: Plan, used: list[tuple[tuple[str, Portion], int]]
+    drawn_plan: Plan, used: list[tuple[tuple[str, Portion], int]], percent: Decimal
 ) -> None:
-    """All at once or one by one, each line is the same; but for percentages over several lines, rounded per document,
-    and for what an invoice as a whole is brought to, which these plans do without.
+    """All at once or one by one, each line is the same; but for what an invoice as a whole is brought to, which these
+    plans do without.
     """
-    amounts = tuple(discount for discount in drawn_plan.discounts if discount.kind == "amount")
-    plan = replace(drawn_plan, kind="plan", discounts=amounts, invoice_bounds=NO_BOUNDS, interval=Interval("month", 2))
+    plan = replace(drawn_plan, kind="plan", invoice_bounds=NO_BOUNDS, interval=Interval("month", 2))
     days = [plan.interval.start(ANCHOR, n) for n in range(6)]
     found = []
     for moments in (days, [days[0], days[-1]], [days[0], days[2], days[-1]]):
-        books = Books({"sub_1": signed(Agreement(ANCHOR, plan, Decimal(3)))}, rates=RATES)
+        books = Books({"sub_1": signed(Agreement(ANCHOR, plan, Decimal(3), percent))}, rates=RATES)
         for (meter, portion), day in used:
             books.put(meter, ANCHOR + timedelta(days=day), portion)
         for day in moments:
@@ -115,3 +116,23 @@ def test_missed_periods_are_billed_as_they_would_have_been(
         lines = [line for document in books.documents for line in document.lines]
         found.append(sorted((x.kind, x.item, x.period, x.gross.minor, x.discount.minor) for x in lines))
     assert found[0] == found[1] == found[2]
+
+
+@settings(derandomize=True, deadline=None, max_examples=60)
+@given(plans(), st.lists(portions(), max_size=4), st.integers(0, 3), PERCENTS)
+def test_a_quote_is_what_is_billed_of_that_period(
+    drawn_plan: Plan, used: list[tuple[str, Portion]], number: int, percent: Decimal
+) -> None:
+    """Whatever the plan takes off, and whenever; but for what an invoice as a whole is brought to."""
+    plan = replace(drawn_plan, kind="plan", invoice_bounds=NO_BOUNDS)
+    anchor = date(2026, 1, 1)
+    period = plan.interval.period_at(anchor, plan.interval.start(anchor, number))
+    books = Books({"sub_1": signed(Agreement(anchor, plan, Decimal(3), percent))}, rates=RATES)
+    usage: dict[str, tuple[Portion, ...]] = {}
+    for meter, portion in used:
+        books.put(meter, period.start, portion)
+        usage[meter] = (*usage.get(meter, ()), portion)
+    books.bill(instant(period.end, BERLIN))
+    billed = [x for document in books.documents for x in document.lines if x.period.start in period]
+    quoted = [tried.line for tried in quote(Trial(plan, usage, Decimal(3), percent, number=number), period.start).lines]
+    assert [(x.key, x.gross, x.discount) for x in quoted] == [(x.key, x.gross, x.discount) for x in billed]

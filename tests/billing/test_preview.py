@@ -11,11 +11,12 @@ import pytest
 from billing.catalog import Meter
 from billing.errors import Refused
 from billing.folding import fold
+from billing.meter_check import LONGEST_VALUE
 from billing.modifiers import Bounds, Discount
 from billing.period import Interval
 from billing.plan import Plan, PlanItem
 from billing.preview import ALONE, Quote, Trial, alone, check_trial, quote
-from billing.pricing import Flat, Matrix, OneTime, PerUnit
+from billing.pricing import Flat, Matrix, OneTime, Percentage, PerUnit
 from billing.usage import Portion
 from tests.billing.bookkeeping import Agreement, Books, midnight, signed
 
@@ -51,6 +52,40 @@ def test_a_quote_is_what_the_biller_bills() -> None:
     ]
     trial = Trial(plan, {"calls": (Portion(Decimal(5000), 1),)})
     assert sorted(said(quote(trial, START))) == sorted((line.item, str(line.net.major)) for line in lines)
+
+
+@pytest.mark.parametrize("in_advance", [True, False])
+@pytest.mark.parametrize("periods", [1, 2, None])
+@pytest.mark.parametrize("value", ["5", "20"])
+def test_an_amount_off_is_quoted_as_it_is_billed(in_advance: bool, periods: int | None, value: str) -> None:
+    """At each boundary the amount is given to what is billed there: the next fee and the usage before share it."""
+    fee, calls = replace(FEE, price=Flat(Decimal(3)), in_advance=in_advance), replace(CALLS, price=PerUnit(Decimal(1)))
+    off = (Discount("amount", Decimal(value), periods, "Hello"), Discount("percent", Decimal("33.3"), 3))
+    plan = replace(PLAN, items=(fee, calls), bounds=Bounds(), discounts=off)
+    for number in range(4):
+        books = Books({"sub_1": signed(Agreement(START, plan, buyer="US", seller="US"))})
+        period = plan.interval.period_at(START, plan.interval.start(START, number))
+        books.use("calls", period.start, Decimal("10"))
+        books.bill(midnight(books.standing, period.end))
+        billed = [line for document in books.documents for line in document.lines if line.period == period]
+        found = quote(Trial(plan, {"calls": (Portion(Decimal(10), 1),)}, number=number), period.start)
+        assert said(found) == [(line.item, str(line.net.major)) for line in billed]
+
+
+def test_an_amount_off_once_is_used_up_by_the_fee_in_advance() -> None:
+    plan = replace(PLAN, items=(replace(FEE, price=Flat(Decimal(3))), CALLS), bounds=Bounds())
+    once = replace(plan, discounts=(Discount("amount", Decimal(5), 1),))
+    trial = Trial(once, {"calls": (Portion(Decimal(10_000)),)})
+    assert said(quote(trial, START)) == [("fee", "0.00"), ("calls", "10.00")]
+    for_ever = replace(trial, plan=replace(plan, discounts=(Discount("amount", Decimal(5)),)))
+    assert said(quote(for_ever, START)) == [("fee", "0.00"), ("calls", "6.15")]
+
+
+def test_the_last_period_of_all_calendars_is_refused() -> None:
+    for start in (date(9999, 11, 1), date(9999, 12, 1)):
+        with pytest.raises(Refused) as refused:
+            quote(Trial(replace(PLAN, items=(FEE,)), {}), start)
+        assert [fault.field for fault in refused.value.faults] == ["number"] and refused.value.remedy
 
 
 def test_discounts_of_the_first_periods_end() -> None:
@@ -89,7 +124,7 @@ def test_what_cannot_be_priced_is_refused_with_its_place() -> None:
     ):
         with pytest.raises(Refused) as refused:
             check_trial(trial)
-        assert [fault.field for fault in refused.value.faults] == [path]
+        assert [fault.field for fault in refused.value.faults] == [path] and refused.value.remedy
 
 
 def test_events_are_counted_as_the_database_counts_them() -> None:
@@ -101,6 +136,8 @@ def test_events_are_counted_as_the_database_counts_them() -> None:
             ("job", {"seconds": 5, "region": "eu", "spot": True}),
             ("job", {"seconds": Decimal("2.5"), "spot": True, "region": "eu"}),
             ("job", {"seconds": 1, "region": None}),
+            ("job", {"seconds": 1, "region": ["eu"], "spot": {"a": 1}}),
+            ("job", {"seconds": 1, "region": "x" * (LONGEST_VALUE + 1)}),
             ("job", {"seconds": "1"}),
             ("job", {"seconds": True}),
             ("charge", {"amount": 7}),
@@ -110,7 +147,7 @@ def test_events_are_counted_as_the_database_counts_them() -> None:
     )
     assert found["gpu"] == (
         Portion(Decimal("7.5"), 2, (("region", "eu"), ("spot", "true"))),
-        Portion(Decimal(1), 1),
+        Portion(Decimal(3), 3),
     )
     assert found["pay"] == (Portion(Decimal(14), 2, each=Decimal(7)),)
 
@@ -120,3 +157,15 @@ def test_a_matrix_alone_takes_portions() -> None:
     trial = Trial(plan, {ALONE: (Portion(Decimal(3), 1, (("region", "eu"),)), Portion(Decimal(4)))})
     check_trial(trial)
     assert str(quote(trial, START).net) == "14.00 EUR"
+
+
+def test_single_events_say_how_much_each_was() -> None:
+    """Fifty payments of 10 together are not fifty of 10 each."""
+    plan = alone(Percentage(Decimal(1), fixed_fee=Decimal("0.10")), "EUR")
+    for portion in (Portion(Decimal(10), 50), Portion(Decimal(10), 50, each=Decimal(10))):
+        with pytest.raises(Refused) as refused:
+            check_trial(Trial(plan, {ALONE: (portion,)}))
+        assert [fault.field for fault in refused.value.faults] == ["usage.quantity"] and refused.value.remedy
+    trial = Trial(plan, {ALONE: (Portion(Decimal(10), 50, each=Decimal("0.2")), Portion(Decimal(10)))})
+    check_trial(trial)
+    assert str(quote(trial, START).net) == "5.30 EUR"

@@ -21,7 +21,7 @@ from billing.plan import Plan, PlanItem
 from billing.plan_check import plan_faults
 from billing.pricing import Flat, PerUnit, Price
 from billing.proration import BilledFee, prorate
-from billing.quantity import Conversion, decimal_of, terminates
+from billing.quantity import Conversion, decimal_of, decimal_places
 from billing.rating import ItemWindow, rate_fixed, rated, usage_windows
 from billing.recipe import work_out
 from billing.terms import Terms
@@ -51,7 +51,7 @@ def test_a_conversion_is_near_on_the_right_side_and_mirrored(
 ) -> None:
     if half_steps:  # Often just between two steps, or on one.
         between = half_steps * Fraction(convert.step) / 2 * Fraction(convert.divide) / Fraction(convert.multiply)
-        quantity = decimal_of(between) if terminates(between) else quantity
+        quantity = quantity if decimal_places(between) is None else decimal_of(between)
     exact = Fraction(quantity) * Fraction(convert.multiply) / Fraction(convert.divide)
     found = Fraction(convert.of(quantity))
     assert Fraction(convert.of(quantity.copy_negate())) == -found
@@ -184,7 +184,7 @@ def lines(draw: st.DrawFn) -> Line:
     start, end = draw(st.sampled_from([(1, 31), (10, 26), (1, 2)]))
     whole = Period(DAY, date(2026, 2, 1))
     part = whole if end == 31 else Period(date(2026, 1, start), date(2026, 1, end))
-    window = ItemWindow(item, terms, part, whole, DAY, ())
+    window = ItemWindow(item, terms, part, whole, (terms,), ())
     return rated("usage" if item.meter else "recurring", window, used)
 
 

@@ -148,6 +148,18 @@ def test_everything_is_said_at_once_over_all_files(tmp_path: Path) -> None:
     assert "meter.yaml: is no file of a catalog" in found
 
 
+@pytest.mark.parametrize("name", ["Team", "a", "a:b", "-a", "a" * 65])
+def test_ids_are_those_of_the_api_and_only_codes_of_coupons_may_have_capitals(tmp_path: Path, name: str) -> None:
+    coupon = "{name: C, discounts: [{kind: percent, value: 1}]}"
+    made(tmp_path, products=f'"{name}": {{name: P}}\n', coupons=f'"{name}": {coupon}\n', plans_team=PLAN)
+    (tmp_path / f"plans/{name}.yaml").write_text(PLAN)
+    said = f"{name!r} cannot be an id: it must be 2 to 64"
+    letters = "letters, digits, '_', '.' or '-', beginning with a letter or digit"
+    wanted = [f"plans/{name}.yaml:1: {said} small {letters}", f"products.yaml:1: {name}: {said} small {letters}"]
+    wanted += [] if name == "Team" else [f"coupons.yaml:1: {name}: {said} {letters}"]
+    assert sorted(refused(tmp_path)) == sorted(wanted)
+
+
 def test_a_folder_without_a_catalog_is_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.md").write_text("Nothing here.")
     assert "holds no catalog" in refused(tmp_path)[0]
@@ -294,7 +306,7 @@ def test_ids_that_no_file_can_have_are_not_written(tmp_path: Path) -> None:
 
 def test_writing_leaves_out_versions_and_defaults(tmp_path: Path) -> None:
     plan = Plan("team", 7, "Team", "EUR", (PlanItem("a", "A", PerUnit(Decimal("1E-7")), "seats"),))
-    catalog = Catalog(meters=(Meter("m", "M", "t", "n"),), offers=(Offer(plan, None),))
+    catalog = Catalog(meters=(Meter("mm", "M", "t", "n"),), offers=(Offer(plan, None),))
     assert texts(catalog)["plans/team.yaml"].splitlines()[1:] == [
         "name: Team",
         "currency: EUR",
@@ -306,3 +318,27 @@ def test_writing_leaves_out_versions_and_defaults(tmp_path: Path) -> None:
     ]
     write(tmp_path, catalog)
     assert read(tmp_path) == replace(catalog, offers=(Offer(plan.named("team", 1), None),))
+
+
+def test_what_is_there_but_cannot_be_read_is_not_taken_for_absent(tmp_path: Path) -> None:
+    (tmp_path / "products.yaml").symlink_to(tmp_path / "gone")
+    (tmp_path / "meters.yaml").mkdir()
+    (tmp_path / "overrides").write_text("")
+    (tmp_path / "plans").symlink_to(tmp_path / "gone")
+    with pytest.raises(Refused) as refusal:
+        read(tmp_path)
+    assert {fault.field: fault.reason for fault in refusal.value.faults} == {
+        "products.yaml:1": "cannot be read: No such file or directory",
+        "meters.yaml:1": "cannot be read: Is a directory",
+        "overrides": "must be a folder",
+        "plans": "must be a folder",
+    }
+
+
+def test_a_number_of_absurd_size_in_toml_is_refused_at_once(tmp_path: Path) -> None:
+    (tmp_path / "plans").mkdir()
+    (tmp_path / "plans" / "team.toml").write_text('interval = {unit = "month", count = 1e999999999}\n')
+    with pytest.raises(Refused) as refusal:
+        read(tmp_path)
+    [fault] = [fault for fault in refusal.value.faults if "digits" in fault.reason]
+    assert fault.reason == "is not TOML: the number 1e999999999 has more than 1,000 digits"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -21,7 +23,7 @@ from billing.catalog import AddOnSold, Catalog
 from cli.catalog_files import SCHEMA, read, texts
 from models import catalog
 from models.catalog import Published
-from models.database import transaction
+from models.database import cursor, transaction
 from models.signing import Agreement, sign
 from models.sold import sold_counts
 from tests.cli.conftest import EXAMPLE, Perennial
@@ -268,6 +270,32 @@ def test_what_was_shown_is_what_is_applied(
         code, said = perennial("catalog", "apply", folder)
     assert code == 2 and "another one by now" in said
     assert live(engine) == other
+
+
+def test_one_who_publishes_just_then_is_waited_for_and_seen(
+    perennial: Perennial, engine: Engine, monkeypatch: pytest.MonkeyPatch, folder: Path
+) -> None:
+    """Somebody has published and not committed when the answer comes, and commits once this one waits for it."""
+    other = replace(read(folder), coupons=())
+    waits = "select count(*) from pg_stat_activity where datname = current_database() and wait_event = 'advisory'"
+
+    def rival() -> None:
+        with transaction(engine) as session:
+            catalog.apply(session, other, NOW)
+            holds.set()
+            for _ in range(600):
+                if cursor(session).execute(waits).fetchone() == (1,):
+                    break
+                time.sleep(0.05)
+
+    holds = threading.Event()
+    publishing = threading.Thread(target=rival)
+    with answering(monkeypatch, "y\n") as keyboard:
+        monkeypatch.setattr(keyboard, "before", lambda: publishing.start() or holds.wait(30))
+        code, said = perennial("catalog", "apply", folder)
+    publishing.join(60)
+    assert code == 2 and "another one by now" in said
+    assert live(engine).coupons == ()
 
 
 def test_schema_prints_what_export_writes(perennial: Perennial) -> None:

@@ -27,6 +27,26 @@ def test_digits_stay_as_they_are_written(perennial: Perennial) -> None:
     rate = '{"kind": "per_unit", "rate": 0.000000000000000000000000000001}'
     assert "1.00 EUR, before tax" in perennial("price", rate, "--quantity", "1" + "0" * 30)[1]
     assert "2,500,000 JPY" in perennial("price", '{"kind": "flat", "amount": 2500000}', "--currency", "JPY")[1]
+    each = "quantity=1" + "0" * 27 + ".0001x3"
+    assert "3" + ",000" * 8 + ",000.0003 in 3 events" in perennial("price", '{"kind": "dynamic"}', "--use", each)[1]
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "reason"),
+    [
+        ("price.toml", b'kind = "flat', "is not TOML"),
+        ("price.yaml", b"\xff\xfe", "is not UTF-8"),
+        ("price.json", b'{"kind": ', "is not YAML"),
+    ],
+)
+def test_a_file_that_cannot_be_read(
+    perennial: Perennial, tmp_path: Path, file: str, content: bytes, reason: str
+) -> None:
+    path = tmp_path / file
+    path.write_bytes(content)
+    code, said = perennial("price", str(path))
+    assert code == 2
+    assert reason in said
 
 
 def test_a_plan_of_a_folder_with_events(perennial: Perennial, tmp_path: Path) -> None:
@@ -82,3 +102,14 @@ def test_a_plan_of_the_live_catalog(perennial: Perennial, engine: Engine) -> Non
 def test_what_is_no_price_is_refused(perennial: Perennial, words: list[str], complaint: str) -> None:
     code, said = perennial("price", *words)
     assert (code, complaint in said) == (2, True), said
+    assert complaint not in said.splitlines()[-1], "what to do comes last"
+
+
+@pytest.mark.parametrize("line", ["nothing", "{}", '{"type": "llm", "data": 5}'])
+def test_an_event_that_cannot_be_read_is_named_with_what_one_looks_like(
+    perennial: Perennial, tmp_path: Path, line: str
+) -> None:
+    (tmp_path / "events.ndjson").write_text(f"\n{line}\n")
+    code, said = perennial("price", PRICE, "--events", tmp_path / "events.ndjson")
+    assert code == 2 and "events.ndjson:2: " in said
+    assert said.splitlines()[-1].startswith("One JSON object a line, such as")

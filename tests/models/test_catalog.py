@@ -18,7 +18,7 @@ from billing.period import Interval
 from billing.plan import Entitlement, Plan, PlanItem
 from billing.pricing import Flat, Graduated, PerUnit, Tier
 from models.catalog import apply, live, publish, put_coupon, put_feature, put_override, put_product
-from models.database import transaction
+from models.database import connection, transaction
 from models.entry import COUPONS
 from models.plan import plan, plan_versions, sell, sold_from
 from tests.models.conftest import Sql
@@ -190,6 +190,52 @@ def test_a_catalog_is_applied_once_and_read_back(engine: Engine, sql: Sql) -> No
         assert [offer.sold_from for offer in live(session).offers] == [date(2026, 4, 1), date(2026, 5, 1)]
         changed = Catalog(offers=(Offer(replace(SUPPORT, name="Help", version=9), None),))
         assert [(one.what, one.version) for one in apply(session, changed, NOON)] == [("changed", 2)]
+
+
+def test_what_stands_already_is_not_asked_for_one_by_one(engine: Engine, sql: Sql) -> None:
+    """However many entries there are: the catalog is read as a whole, and one that differs is put."""
+    many = Catalog(
+        products=tuple(Product(f"p{i}", f"P {i}") for i in range(20)),
+        features=tuple(Feature(f"f{i}", f"F {i}") for i in range(20)),
+        meters=tuple(Meter(f"m{i}", f"M {i}", "llm", "n", "tokens") for i in range(20)),
+        coupons=tuple(replace(SPRING, coupon_id=f"C{i}0") for i in range(20)),
+    )
+    with transaction(engine) as session:
+        assert len(apply(session, many, NOON)) == 80
+    asked: list[object] = []
+
+    class Counted(psycopg.Cursor):  # type: ignore[type-arg]
+        def execute(self, query: object, *more: object, **options: object) -> Counted:  # type: ignore[override]
+            asked.append(query)
+            return super().execute(query, *more, **options)  # type: ignore[arg-type]
+
+    with transaction(engine) as session:
+        connection(session).cursor_factory = Counted
+        assert apply(session, many, NOON) == []
+        counted = len(asked)
+        renamed = replace(many.coupons[0], name="Other")
+        assert [one.id for one in apply(session, replace(many, coupons=(renamed,)), NOON)] == ["C00"]
+        connection(session).cursor_factory = psycopg.Cursor
+    assert counted <= 10
+
+
+@pytest.mark.parametrize("changed", [{"customer_id": "york"}, {"plan_id": "other"}])
+def test_an_override_stays_with_its_customer_and_its_plan(engine: Engine, sql: Sql, changed: dict[str, str]) -> None:
+    own = Override("own", "berlin", "team", "EUR", TODAY, (BASE,))
+    with transaction(engine) as session:
+        for name in ("team", "other"):
+            publish(session, replace(TEAM, plan_id=name), NOON)
+        put_override(session, own, NOON)
+        assert put_override(session, replace(own, items=()), NOON).items == ()
+    other = replace(own, **changed)  # type: ignore[arg-type]
+    for at, refused in (
+        ("", lambda session: put_override(session, other, NOON)),
+        ("overrides.0.", lambda session: apply(session, Catalog(overrides=(other,)), NOON)),
+    ):
+        with pytest.raises(Refused) as refusal, transaction(engine) as session:
+            refused(session)
+        assert [fault.field for fault in refusal.value.faults] == [at + name for name in changed]
+        assert "make another override" in refusal.value.faults[0].reason and refusal.value.remedy
 
 
 def _wrong_offer(**changed: object) -> Catalog:

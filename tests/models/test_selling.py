@@ -21,7 +21,7 @@ from models.catalog import publish, put_coupon, put_feature, put_override
 from models.database import transaction
 from models.entry import redeem, redeemed_count
 from models.plan import plan
-from models.selling import extras_of, metered_elsewhere, put_together, versions_in
+from models.selling import extras_of, metered_elsewhere, meterings, put_together, versions_in
 from models.signing import Agreement, sign
 from models.standing import standing
 from tests.models.conftest import Sql
@@ -134,10 +134,9 @@ def test_usage_is_billed_by_one_subscription_add_ons_included(engine: Engine, sq
         publish(session, words, NOON)
         sign(session, agreed("a", "berlin", sold, add_ons=(AddOnSold("words", 1),)), datetime.now(UTC))
     with transaction(engine) as session:
-        assert metered_elsewhere(session, "berlin", "sub-b", TODAY) == {"tokens": "sub-a"}
-        assert (
-            metered_elsewhere(session, "berlin", "sub-a", TODAY) == metered_elsewhere(session, "york", "", TODAY) == {}
-        )
+        found = meterings(session, ["berlin", "york"], TODAY)
+        assert metered_elsewhere(found["berlin"], "sub-b", TODAY) == {"tokens": "sub-a"}
+        assert metered_elsewhere(found["berlin"], "sub-a", TODAY) == metered_elsewhere(found["york"], "", TODAY) == {}
         with pytest.raises(Refused) as refusal:
             sign(session, agreed("b", "berlin", sold, add_ons=(AddOnSold("words", 1),)), datetime.now(UTC))
         assert refusal.value.code == "double_metering"
@@ -147,8 +146,10 @@ def test_usage_is_billed_by_one_subscription_add_ons_included(engine: Engine, sq
         [TODAY + timedelta(days=5)],
     )
     with transaction(engine) as session:
-        assert metered_elsewhere(session, "berlin", "sub-b", TODAY + timedelta(days=4)) == {"tokens": "sub-a"}
-        assert metered_elsewhere(session, "berlin", "sub-b", TODAY + timedelta(days=5)) == {}
+        for days, taken in ((4, {"tokens": "sub-a"}), (5, {})):
+            day = TODAY + timedelta(days=days)
+            assert metered_elsewhere(meterings(session, ["berlin"], TODAY)["berlin"], "sub-b", day) == taken
+            assert metered_elsewhere(meterings(session, ["berlin"], day)["berlin"], "sub-b", day) == taken
 
 
 def test_counts_of_add_ons_are_exact(engine: Engine) -> None:

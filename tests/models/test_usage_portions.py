@@ -10,8 +10,7 @@ from decimal import Decimal
 import pytest
 from sqlalchemy import Engine
 
-from billing.folding import LONGEST_VALUE
-from billing.meter_check import MOST_BYTES, MOST_DIMENSIONS
+from billing.meter_check import LONGEST_VALUE, MOST_BYTES, MOST_DIMENSIONS
 from billing.period import Period
 from billing.usage import Portion, measure
 from models.database import transaction

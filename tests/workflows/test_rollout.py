@@ -21,7 +21,7 @@ BODY = {"id": "r-1", "entity": "acme", "plan": "team", "version": 2, "audience":
 DEARER = {**TEAM, "items": [{**TEAM["items"][0], "price": {"kind": "flat", "amount": "125"}}, TEAM["items"][1]]}  # type: ignore[dict-item, index]
 
 
-async def february(stage: Stage) -> None:
+async def february(stage: Stage, **sold: object) -> None:
     """Three subscriptions of version 1 since January, one of which used much; version 2 is a quarter dearer."""
     await stage.january()
     for name in ("ada", "bob", "cy"):
@@ -32,7 +32,7 @@ async def february(stage: Stage) -> None:
     used = {"source": "s", "id": "1", "subject": "bob", "type": "llm", "time": "2026-01-20T12:00:00Z"}
     await stage.house.post("/v1/events", {"events": [{**used, "data": {"n": 100000}}]})
     await stage.house.advance("clk", at(10, 2))
-    await stage.house.put("/v1/plans/team", DEARER)
+    await stage.house.put("/v1/plans/team", DEARER | sold)
 
 
 async def make(stage: Stage, **asked: object) -> Any:
@@ -83,6 +83,30 @@ async def test_on_a_day_they_move_with_the_clock_and_the_invoice_says_so(stage: 
         "select sum(net_minor)::int from invoice where subscription_id = 'sub-ada' and issued_on = '2026-03-01'",
     )
     assert march == (-3_214 + 4_018 + 12_500,)  # 9 of 28 days at 125 for those at 100, and March
+
+
+async def test_whoever_signs_between_the_making_and_the_day_moves_on_the_day_too(stage: Stage) -> None:
+    """Dan signs in time; Eve in Los Angeles when the day has begun in Berlin and not yet where she is."""
+    await february(stage, sold_from=None)
+    await make(stage, on="2026-02-20", notice_days=10)
+    await settles(stage, planned=3)
+    for name, zone, day, hour in (("dan", "Europe/Berlin", 15, 9), ("eve", "America/Los_Angeles", 20, 2)):
+        await stage.house.advance("clk", at(day, 2, hour))
+        customer = {"id": name, "name": name, "email": "a@b.example", "country": "DE", "time_zone": zone}
+        await stage.house.post("/v1/customers", customer)
+        await stage.sign(f"sub-{name}", name, starts_on=f"2026-02-{15 if name == 'dan' else 19}")
+        assert await version_of(stage, name) == 1
+    await stage.house.advance("clk", at(21, 2))
+    assert await counts(stage) == {"moved": 5}
+    moved = "select subscription_id, effective_on::text from subscription_terms where plan_version = 2 order by 1"
+    assert rows(stage.house.engine, moved) == [
+        (f"sub-{name}", "2026-02-20") for name in ("ada", "bob", "cy", "dan", "eve")
+    ]
+    await status_is(stage, WorkflowExecutionStatus.COMPLETED)
+    assert not (await stage.house.get("/v1/rollouts/r-1"))["open"]
+    before = tables(stage.house.engine)
+    await stage.tick(ME)
+    assert changed(before, tables(stage.house.engine)) == {}
 
 
 async def test_held_ones_wait_for_a_person_and_the_rest_moves(stage: Stage) -> None:
