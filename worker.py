@@ -24,6 +24,7 @@ from activities.clock import Clocks
 from activities.closing import Closing
 from activities.delivery import Deliveries
 from activities.lifecycle import Lifecycle
+from activities.metering import Metering
 from activities.onboarding import Onboarding
 from activities.outcomes import Outcomes
 from activities.payments import Payments
@@ -67,6 +68,7 @@ class Hands:
         self.deliveries = Deliveries(engine, crm[1])
         self.onboarding = Onboarding(engine, *crm, client, crm_since)
         self.rollouts = Rollouts(engine)
+        self.metering = Metering(engine)
         self.clocks = Clocks(engine, client)
 
     def on(self, queue: str) -> Sequence[Callable[..., Any]]:
@@ -95,6 +97,7 @@ class Hands:
             self.rollouts.stage,
             self.rollouts.decide,
             self.rollouts.take_back,
+            self.metering.make_months,
             self.clocks.aim,
             self.clocks.due_now,
             self.clocks.move_on,

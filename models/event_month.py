@@ -1,12 +1,29 @@
-"""Which months of events wait for a partition; what events are is in event.py, how one is made in the migrations."""
+"""Months of events: which wait for a partition, and what those that were taken away add up to.
+
+What events are is in event.py; how a month is made and taken away, in the migrations.
+"""
 
 from __future__ import annotations
 
 from datetime import date
+from decimal import Decimal
 
-from sqlmodel import Session
+from sqlmodel import Field, Session, SQLModel
 
 from models.database import cursor
+
+
+class UsageTaken(SQLModel, table=True):
+    """What one meter counted of one customer's events in a month that was taken away: the sum, where it adds
+    quantities up, else their number.
+    """
+
+    __tablename__ = "usage_taken"
+    month: date = Field(primary_key=True)
+    customer_id: str = Field(primary_key=True)
+    meter_id: str = Field(primary_key=True)
+    quantity: Decimal
+    events: int
 
 
 def crowded(session: Session, most: int) -> list[date]:

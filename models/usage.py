@@ -147,13 +147,16 @@ def windows_of(
 
 def events_folded(session: Session, customer_ids: Sequence[str]) -> dict[str, Decimal]:
     """The stored events counted afresh, by the meters that counted them: "customer meter" to the sum of the quantities
-    of a meter that adds them up, and to the number of events of any other.
+    of a meter that adds them up, and to the number of events of any other. With what was counted of months that
+    were taken away.
     """
     rows = cursor(session).execute(
-        "select e.customer_id || ' ' || m.id,"
-        " sum(case when m.aggregation = 'sum' then (e.data ->> m.quantity_field)::numeric else 1 end)"
+        "select customer_id || ' ' || meter_id, sum(quantity) from ("
+        " select e.customer_id, m.id as meter_id,"
+        " case when m.aggregation = 'sum' then (e.data ->> m.quantity_field)::numeric else 1 end as quantity"
         " from usage_event e join meter m on m.id = any(e.meters)"
-        " where e.customer_id = any(%s) group by 1",
+        " union all select customer_id, meter_id, quantity from usage_taken"
+        ") counted where customer_id = any(%s) group by 1",
         (list(customer_ids),),
     )
     return dict(rows.fetchall())

@@ -12,7 +12,7 @@ from workflows.collection import Collection
 from workflows.monthly_close import MonthlyClose
 from workflows.onboarding import Onboarding
 from workflows.rollout import Rollout
-from workflows.standing_duties import Courier, CrmIntake, Sweep
+from workflows.standing_duties import Courier, CrmIntake, MonthsAhead, Sweep
 from workflows.subscription import Subscription
 from workflows.test_clock import TestClock
 
@@ -22,6 +22,7 @@ WORKFLOWS = (
     Courier,
     CrmIntake,
     MonthlyClose,
+    MonthsAhead,
     Onboarding,
     Rollout,
     Subscription,

@@ -28,9 +28,10 @@ from activities.billing import OpenRun
 from workflows.attributes import ALL
 from workflows.billing_run import BillingRun
 from workflows.policies import LIFECYCLE
-from workflows.standing_duties import Courier, CrmIntake, Sweep
+from workflows.standing_duties import Courier, CrmIntake, MonthsAhead, Sweep
 
 INTAKE = "crm-intake"
+MONTHS = "months-ahead"
 CATCH_UP = timedelta(days=7)
 
 
@@ -67,7 +68,8 @@ async def register_attributes(client: Client) -> list[str]:
 
 
 async def start_duties(client: Client, entities: Sequence[tuple[str, str]] = ()) -> None:
-    """See that the couriers run, and that the CRM's reading, the sweep and the billing of entities are scheduled.
+    """See that the couriers run, that there is room for events, and that the CRM's reading, the sweep, the months ahead
+    and the billing of entities are scheduled.
 
     `entities` are those on the wall clock, with their time zones. What runs and is scheduled already stays.
     """
@@ -84,6 +86,14 @@ async def start_duties(client: Client, entities: Sequence[tuple[str, str]] = ())
     await _schedule(client, INTAKE, intake, every=timedelta(seconds=60))
     sweep = ScheduleActionStartWorkflow(Sweep.run, id="sweep", task_queue=LIFECYCLE)
     await _schedule(client, "sweep", sweep, every=timedelta(minutes=10))
+    months = ScheduleActionStartWorkflow(MonthsAhead.run, id=MONTHS, task_queue=LIFECYCLE)
+    await _schedule(client, MONTHS, months, every=timedelta(days=1))
+    await client.start_workflow(
+        MonthsAhead.run,
+        id=f"{MONTHS}/start",
+        task_queue=LIFECYCLE,
+        id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+    )
     for entity_id, time_zone in entities:
         await schedule_billing(client, entity_id, time_zone)
 

@@ -38,6 +38,13 @@ NEIGHBOUR = Policy(
     heartbeat_timeout=timedelta(seconds=6),
     retry_policy=_PATIENT,
 )
+# Work that is not waited for and may take long, with a heartbeat; what holds it up is let be for a while.
+AHEAD = Policy(
+    task_queue=BILLING,
+    start_to_close_timeout=timedelta(minutes=10),
+    heartbeat_timeout=timedelta(seconds=6),
+    retry_policy=_PATIENT,
+)
 # Waiting for other workflows to do what is due.
 OTHERS = Policy(
     task_queue=LIFECYCLE,

@@ -1,13 +1,18 @@
-"""What always runs: couriers that deliver the outbox, the reading of the CRM, and the sweep for who overslept."""
+"""What always runs: couriers that deliver the outbox, the reading of the CRM, the sweep for who overslept, and room for
+the events of months to come.
+"""
 
 from __future__ import annotations
+
+from datetime import date
 
 from temporalio import workflow
 
 from activities.clock import Clocks
 from activities.delivery import DeliverFor, Deliveries, Door
+from activities.metering import MakeMonths, Metering
 from activities.onboarding import Intake, Onboarding
-from workflows.policies import NEIGHBOUR, OTHERS
+from workflows.policies import AHEAD, NEIGHBOUR, OTHERS
 
 
 @workflow.defn
@@ -43,3 +48,14 @@ class Sweep:
     @workflow.run
     async def run(self) -> int:
         return await workflow.execute_activity_method(Clocks.wake_overdue, summary="wake who is overdue", **OTHERS)
+
+
+@workflow.defn
+class MonthsAhead:
+    """Started each day and with each worker: makes the partitions of events for the months around this one."""
+
+    @workflow.run
+    async def run(self) -> date:
+        return await workflow.execute_activity_method(
+            Metering.make_months, MakeMonths(), summary="months of events", **AHEAD
+        )

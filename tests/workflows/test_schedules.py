@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import anyio
@@ -9,6 +10,7 @@ import pytest
 from temporalio.client import ScheduleOverlapPolicy, WorkflowExecutionStatus
 
 from models.crm import BEGINNING
+from models.database import cursor, transaction
 from tests.conftest import CUSTOMER, ENTITY, METER, TEAM
 from workflows.client import start_duties
 
@@ -37,10 +39,22 @@ async def test_duties_are_started_once_and_entities_get_their_schedules_back(hou
     await start_duties(house.client, [("wall", "Europe/Berlin")])
     with anyio.fail_after(30):
         found: set[str] = set()
-        while not {"billing-run/wall", "crm-intake", "sweep"} <= found:
+        while not {"billing-run/wall", "crm-intake", "sweep", "months-ahead"} <= found:
             found = {schedule.id async for schedule in await house.client.list_schedules()}
             await anyio.sleep(0.2)
     assert house.hands.onboarding.since == BEGINNING
+
+
+async def test_there_is_room_for_events_with_the_start_of_a_worker_and_each_day(house: Any) -> None:
+    now = datetime.now(UTC)
+    await start_duties(house.client)
+    made = await house.client.get_workflow_handle("months-ahead/start", result_type=date).result()
+    assert timedelta(days=60) < made - now.date() < timedelta(days=95)
+    with transaction(house.engine) as session:
+        rows = cursor(session).execute("select to_regclass('usage_event_' || to_char(%s, 'YYYY_MM'))::text", (now,))
+        assert rows.fetchall() == [(f"usage_event_{now:%Y_%m}",)]
+    schedule = (await house.client.get_schedule_handle("months-ahead").describe()).schedule
+    assert [one.every for one in schedule.spec.intervals] == [timedelta(days=1)]
 
 
 def finished(run: Any) -> bool:

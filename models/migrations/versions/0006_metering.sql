@@ -79,6 +79,39 @@ begin
   return true;
 end $$;
 
+create table usage_taken (
+  month date not null,
+  customer_id text not null,
+  meter_id text not null,
+  quantity numeric not null,
+  events bigint not null,
+  primary key (month, customer_id, meter_id)
+);
+comment on table usage_taken is 'What the events of months that were taken away add up to, so that totals can be proved.';
+comment on column usage_taken.quantity is 'The sum, where the meter adds quantities up; else the number of events.';
+
+-- Takes the partition of a month out of the events; it stays as a table of its own. Says whether it was there.
+create function take_usage_month(month date) returns boolean language plpgsql set lock_timeout = '2s' as $$
+declare
+  name constant text := 'usage_event_' || to_char(month, 'YYYY_MM');
+  seen constant pg_snapshot := pg_current_snapshot();
+  count constant text := format(
+    'insert into usage_taken as t select date_trunc(''month'', $1)::date, e.customer_id, m.id,'
+    ' sum(case when m.aggregation = ''sum'' then (e.data ->> m.quantity_field)::numeric else 1 end), count(*)'
+    ' from %I e join meter m on m.id = any(e.meters) where pg_visible_in_snapshot(e.batch, $2) = $3 group by 2, 3'
+    ' on conflict on constraint usage_taken_pkey do update'
+    ' set quantity = t.quantity + excluded.quantity, events = t.events + excluded.events', name);
+begin
+  if not exists (select from pg_inherits where inhparent = 'usage_event'::regclass and inhrelid = to_regclass(name)) then
+    return false;
+  end if;
+  execute count using month, seen, true;
+  lock table only usage_event in access exclusive mode;
+  execute count using month, seen, false;
+  execute format('alter table usage_event detach partition %I', name);
+  return true;
+end $$;
+
 -- Totals by day are what is billed from, totals by hour or minute are what is looked at. Both are rows that are changed
 -- in place, so there is room on their pages.
 alter table usage_total drop constraint usage_total_customer_id_fkey, drop constraint usage_total_meter_id_fkey;
