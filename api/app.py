@@ -12,6 +12,7 @@ from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
 from api import (
     catalog,
     closes,
+    corrections,
     customers,
     entities,
     entitlements,
@@ -83,6 +84,7 @@ def create(settings: Settings | None = None) -> FastAPI:
         events,
         usage,
         stored_events,
+        corrections,
         customers,
         subscriptions,
         invoices,

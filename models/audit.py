@@ -39,8 +39,9 @@ class Audit:
     """What became of a customer's events of one type over some days. The first is the sum of the next three.
 
     received: that came. accepted: stored, each once. duplicate: came again. conflict: came under another one's name.
-    stored: the stored events counted afresh, which must be those accepted. counted: those in the meter's totals.
-    uncounted: those that the meter did not count, for want of a quantity, by its filters, or because it was not there.
+    stored: the stored events counted afresh, which must be those accepted, less those of months that were taken away.
+    void: those that do not count any more. counted: those in the meter's totals. uncounted: all other accepted ones,
+    which the meter did not count for want of a quantity, by its filters, or because it was made later.
     """
 
     received: int
@@ -48,6 +49,7 @@ class Audit:
     duplicate: int
     conflict: int
     stored: int
+    void: int
     counted: int
     uncounted: int
 
@@ -67,18 +69,22 @@ def audit(session: Session, customer_id: str, meter: Meter, since: date, until: 
         "select (select count(*) from usage_event where customer_id = %(customer)s and type = %(type)s"
         " and day >= %(since)s and day < %(until)s"
         " and occurred_at >= %(since)s::date - 1 and occurred_at < %(until)s::date + 1),"
+        " (select count(*) from usage_void where customer_id = %(customer)s and type = %(type)s"
+        " and day >= %(since)s and day < %(until)s),"
         " (select coalesce(sum(events), 0)::bigint from usage_total where customer_id = %(customer)s"
         " and meter_id = %(meter)s and day >= %(since)s and day < %(until)s)",
         asked,
     ).fetchone()
     assert row is not None
-    stored, counted = row
+    stored, void, counted = row
+    accepted = answered.get("accepted", 0)
     return Audit(
         received=sum(answered.values()),
-        accepted=answered.get("accepted", 0),
+        accepted=accepted,
         duplicate=answered.get("duplicate", 0),
         conflict=answered.get("conflict", 0),
         stored=stored,
+        void=void,
         counted=counted,
-        uncounted=stored - counted,
+        uncounted=accepted - void - counted,
     )

@@ -96,10 +96,14 @@ class Named(NamedTuple):
     content: int
     """A digest of all but its name. Another order of fields is no other content, other digits are."""
 
+    @staticmethod
+    def key_of(source: str, id: str) -> str:
+        name = source.encode()
+        return hashlib.sha256(b"%d:%b%b" % (len(name), name, id.encode())).hexdigest()[:32]
+
     @classmethod
     def of(cls, event: Event) -> Named:
-        source = event.source.encode()
-        key = hashlib.sha256(b"%d:%b%b" % (len(source), source, event.id.encode())).hexdigest()[:32]
+        key = cls.key_of(event.source, event.id)
         at = event.occurred_at if event.occurred_at.tzinfo is UTC else event.occurred_at.astimezone(UTC)
         said = _SORTED.encode((event.subject, event.type, at, event.data))
         content = int.from_bytes(hashlib.sha256(said).digest()[:8], signed=True)

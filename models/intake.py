@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Literal, NamedTuple
+from zlib import crc32
 from zoneinfo import ZoneInfo
 
 from sqlmodel import Session
@@ -18,7 +19,7 @@ from billing.meter_check import LONGEST_VALUE
 from billing.period import zone
 from models import audit, event, quarantine, usage
 from models.catalog import live_meters
-from models.database import cursor
+from models.database import columns, cursor
 from models.event import Event, Named
 
 OutcomeKind = Literal["accepted", "duplicate", "conflict", "quarantined", "invalid"]
@@ -26,6 +27,7 @@ OutcomeKind = Literal["accepted", "duplicate", "conflict", "quarantined", "inval
 DIGITS = 30
 """A quantity is below ten to the power of this."""
 _BOUND = 10**DIGITS
+STRIPES = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +53,7 @@ def _time(answered: tuple[Named, Outcome]) -> datetime:
     return answered[0].event.occurred_at
 
 
-class _Customer(NamedTuple):
+class Customer(NamedTuple):
     id: str
     zone: ZoneInfo
 
@@ -65,7 +67,7 @@ def receive(session: Session, events: Sequence[Event]) -> list[Outcome]:
     """
     meters = live_meters(session)
     looking = by_type(meters)
-    customers = _customers(session, {e.subject for e in events})
+    customers = customers_of(session, {e.subject for e in events})
     outcomes = {n: wrong for n, e in enumerate(events) if (wrong := _wrong(e, looking.get(e.type, ())))}
     strangers = {n: e for n, e in enumerate(events) if n not in outcomes and e.subject not in customers}
     outcomes |= zip(strangers, _quarantine(session, list(strangers.values())), strict=True)
@@ -81,7 +83,7 @@ def replay(session: Session, subject: str | None, limit: int) -> list[Outcome]:
     meter cannot count is stored and not counted.
     """
     events = quarantine.waiting(session, subject, limit)
-    customers = _customers(session, {e.subject for e in events})
+    customers = customers_of(session, {e.subject for e in events})
     known = [e for e in events if e.subject in customers]
     outcomes = _take_in(session, known, customers, live_meters(session))
     quarantine.release(session, known)
@@ -89,12 +91,13 @@ def replay(session: Session, subject: str | None, limit: int) -> list[Outcome]:
 
 
 def _take_in(
-    session: Session, events: Sequence[Event], customers: Mapping[str, _Customer], meters: Sequence[Meter]
+    session: Session, events: Sequence[Event], customers: Mapping[str, Customer], meters: Sequence[Meter]
 ) -> list[Outcome]:
     """Enter the events that are new, store and fold them. Everybody does it in this order, so that two that meet wait
     once; totals come last, so that their rows are locked for little more than the commit.
     """
     clocks = Clocks()
+    lock_stripes(session, {customers[e.subject].id for e in events})
     named = [Named.of(e) for e in events]
     outcomes = _known_or_new(session, named)
     folding = Folding(meters, clocks)
@@ -119,7 +122,17 @@ def _take_in(
     return outcomes
 
 
-def _customers(session: Session, subjects: set[str]) -> dict[str, _Customer]:
+def lock_stripes(session: Session, customer_ids: set[str], *, alone: bool = False) -> None:
+    """Until the commit: side by side with others who take in events of these customers, or alone, to count them afresh.
+
+    There are 64 such locks, each for a part of all customers, taken in order, however many customers there are.
+    """
+    statement = "select pg_advisory_xact_lock%s(hashtext('usage'), stripe) from unnest(%%s::int[]) as stripe"
+    stripes = sorted({crc32(customer_id.encode()) % STRIPES for customer_id in customer_ids})
+    cursor(session).execute(statement % ("" if alone else "_shared"), columns([(stripe,) for stripe in stripes], 1))
+
+
+def customers_of(session: Session, subjects: set[str]) -> dict[str, Customer]:
     """By the subject that stands for them: an id, or an alias."""
     rows = cursor(session).execute(
         "select s.subject, c.id, c.time_zone from unnest(%s::text[]) as s (subject)"
@@ -127,7 +140,7 @@ def _customers(session: Session, subjects: set[str]) -> dict[str, _Customer]:
         " join customer c on c.id = coalesce(a.customer_id, s.subject)",
         (list(subjects),),
     )
-    return {subject: _Customer(customer_id, zone(name)) for subject, customer_id, name in rows}
+    return {subject: Customer(customer_id, zone(name)) for subject, customer_id, name in rows}
 
 
 def _wrong(e: Event, meters: Sequence[Meter]) -> Outcome | None:

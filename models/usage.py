@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -97,6 +97,16 @@ def _json(kept: Properties) -> str:
     return msgspec.json.encode(dict(kept)).decode() if kept else "{}"
 
 
+def clear_day(session: Session, customer_id: str, day: date, where: ZoneInfo) -> None:
+    """Take away all totals of a customer's day, to be counted afresh in the same transaction."""
+    cur = cursor(session)
+    cur.execute("delete from usage_total where customer_id = %s and day = %s", (customer_id, day))
+    cur.execute(
+        "delete from usage_window where customer_id = %s and starts_at >= %s and starts_at < %s",
+        (customer_id, instant(day, where), instant(day + timedelta(days=1), where)),
+    )
+
+
 def totals_of(session: Session, customer_ids: Sequence[str], since: date | None = None) -> dict[str, usage.Totals]:
     """Folded usage of many customers: customer to (meter, day) to portions."""
     rows = cursor(session).execute(
@@ -146,15 +156,16 @@ def windows_of(
 
 
 def events_folded(session: Session, customer_ids: Sequence[str]) -> dict[str, Decimal]:
-    """The stored events counted afresh, by the meters that counted them: "customer meter" to the sum of the quantities
-    of a meter that adds them up, and to the number of events of any other. With what was counted of months that
-    were taken away.
+    """The stored events that are not void counted afresh, by the meters that counted them: "customer meter" to the sum
+    of the quantities of a meter that adds them up, and to the number of events of any other. With what was counted of
+    months that were taken away.
     """
     rows = cursor(session).execute(
         "select customer_id || ' ' || meter_id, sum(quantity) from ("
         " select e.customer_id, m.id as meter_id,"
         " case when m.aggregation = 'sum' then (e.data ->> m.quantity_field)::numeric else 1 end as quantity"
         " from usage_event e join meter m on m.id = any(e.meters)"
+        " where not exists (select from usage_void v where v.source = e.source and v.id = e.id)"
         " union all select customer_id, meter_id, quantity from usage_taken"
         ") counted where customer_id = any(%s) group by 1",
         (list(customer_ids),),

@@ -98,7 +98,8 @@ declare
   count constant text := format(
     'insert into usage_taken as t select date_trunc(''month'', $1)::date, e.customer_id, m.id,'
     ' sum(case when m.aggregation = ''sum'' then (e.data ->> m.quantity_field)::numeric else 1 end), count(*)'
-    ' from %I e join meter m on m.id = any(e.meters) where pg_visible_in_snapshot(e.batch, $2) = $3 group by 2, 3'
+    ' from %I e join meter m on m.id = any(e.meters) where pg_visible_in_snapshot(e.batch, $2) = $3'
+    ' and not exists (select from usage_void v where v.source = e.source and v.id = e.id) group by 2, 3'
     ' on conflict on constraint usage_taken_pkey do update'
     ' set quantity = t.quantity + excluded.quantity, events = t.events + excluded.events', name);
 begin
@@ -165,3 +166,22 @@ comment on table usage_conflict is 'Other contents that came under the source an
 
 alter table usage_quarantine alter column event type json using event::json;
 comment on column usage_quarantine.event is 'As it was sent, digit by digit.';
+
+create table usage_void (
+  source text not null,
+  id text not null,
+  customer_id text not null,
+  type text not null,
+  day date not null,
+  reason text not null,
+  instead_source text,
+  instead_id text,
+  by_key text not null,
+  voided_at timestamptz not null default now(),
+  batch xid8 not null default pg_current_xact_id(),
+  primary key (source, id),
+  check ((instead_source is null) = (instead_id is null))
+);
+comment on table usage_void is 'Events that do not count any more, kept all the same; and which event counts instead.';
+create index on usage_void (customer_id, day);
+create trigger append_only before update or delete or truncate on usage_void execute function refuse_change();

@@ -1,0 +1,219 @@
+"""Corrections of usage: an event that was wrong counts no more, and another one may count instead. Both are kept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+
+import msgspec
+from sqlmodel import Field, Session, SQLModel
+
+from billing.errors import Fault, Refused
+from billing.folding import Clocks, Folding
+from billing.period import instant, zone
+from models import intake, usage
+from models.catalog import live_meters
+from models.customer import lock_roots
+from models.database import columns, cursor
+from models.event import Event, Named
+from models.values import moment
+
+ONE_DAY = timedelta(days=1)
+
+
+class UsageVoid(SQLModel, table=True):
+    """An event that does not count any more; `instead_source` and `instead_id` name the one that does."""
+
+    __tablename__ = "usage_void"
+    source: str = Field(primary_key=True)
+    id: str = Field(primary_key=True)
+    customer_id: str
+    type: str
+    day: date
+    reason: str
+    instead_source: str | None = None
+    instead_id: str | None = None
+    by_key: str
+    voided_at: datetime = moment()
+    batch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Correction:
+    """The event of that name was wrong: it is void, or `instead`, under a name of its own, counts for it."""
+
+    source: str
+    id: str
+    reason: str
+    instead: Event | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Counted:
+    """Where an event lies, and which meters counted it."""
+
+    customer_id: str
+    type: str
+    day: date
+    meters: tuple[str, ...]
+
+
+def correct(session: Session, corrections: Sequence[Correction], by_key: str) -> int:
+    """Make events void, and take in those that count instead; all or, refused with every fault, none.
+
+    The same corrections again change nothing. Says how many events became void. Totals of the days are counted afresh
+    from the events that still count, so whoever bills and whoever sends events of these customers waits meanwhile.
+    """
+    found = _find(session, corrections)
+    instead = [c.instead for c in corrections if c.instead]
+    others = {customer.id for customer in intake.customers_of(session, {e.subject for e in instead}).values()}
+    _lock(session, others | {counted.customer_id for counted in found.values()})
+    known = _voids(session, list(found))
+    _refuse(_faults(corrections, found, known))
+    new = [(n, c) for n, c in enumerate(corrections) if (c.source, c.id) not in known]
+    replacements = {n: c.instead for n, c in new if c.instead}
+    _store(session, [(c, found[c.source, c.id]) for _, c in new], by_key)
+    outcomes = dict(zip(replacements, intake.receive(session, list(replacements.values())), strict=True))
+    _refuse(
+        [
+            Fault(f"corrections.{n}.instead", outcome.reason or f"is a {outcome.kind} of an event that came before")
+            for n, outcome in outcomes.items()
+            if outcome.kind != "accepted"
+        ]
+    )
+    _bill_again(session, {found[c.source, c.id].customer_id for _, c in new})
+    for customer_id, day in sorted({(found[c.source, c.id].customer_id, found[c.source, c.id].day) for _, c in new}):
+        _count_afresh(session, customer_id, day)
+    return len(new)
+
+
+def _refuse(faults: Sequence[Fault]) -> None:
+    if faults:
+        raise Refused(
+            "The corrections cannot be made.",
+            code="invalid_corrections",
+            faults=faults,
+            remedy="Mend the named ones and send all again; nothing was changed.",
+        )
+
+
+def _find(session: Session, corrections: Sequence[Correction]) -> dict[tuple[str, str], _Counted]:
+    """The stored events of these names; those of months that were taken away are not found."""
+    keys = [(Named.key_of(c.source, c.id), c.source, c.id) for c in corrections]
+    rows = cursor(session).execute(
+        "select e.source, e.id, e.customer_id, e.type, e.day, e.meters"
+        " from unnest(%s::uuid[], %s::text[], %s::text[]) as c (key, source, id)"
+        " join usage_key k on k.key = c.key"
+        " join usage_event e on e.occurred_at = k.occurred_at and e.source = c.source and e.id = c.id",
+        columns(keys, 3),
+    )
+    return {
+        (source, key): _Counted(customer_id, kind, day, tuple(meters))
+        for source, key, customer_id, kind, day, meters in rows
+    }
+
+
+def _lock(session: Session, customer_ids: set[str]) -> None:
+    """Against who bills them, and then against who sends their events."""
+    rows = cursor(session).execute("select distinct root_id from customer where id = any(%s)", (sorted(customer_ids),))
+    lock_roots(session, [root_id for (root_id,) in rows])
+    intake.lock_stripes(session, customer_ids, alone=True)
+
+
+def _voids(session: Session, names: Sequence[tuple[str, str]]) -> dict[tuple[str, str], tuple[str, str] | None]:
+    """Which of them are void already, and what counts instead."""
+    rows = cursor(session).execute(
+        "select v.source, v.id, v.instead_source, v.instead_id from usage_void v"
+        " join unnest(%s::text[], %s::text[]) as n (source, id) on n.source = v.source and n.id = v.id",
+        columns(names, 2),
+    )
+    return {(source, key): (other, its) if other else None for source, key, other, its in rows}
+
+
+def _faults(
+    corrections: Sequence[Correction],
+    found: dict[tuple[str, str], _Counted],
+    known: dict[tuple[str, str], tuple[str, str] | None],
+) -> list[Fault]:
+    faults: list[Fault] = []
+    seen: set[tuple[str, str]] = set()
+    for n, c in enumerate(corrections):
+        name = (c.source, c.id)
+        instead = (c.instead.source, c.instead.id) if c.instead else None
+        if name in seen:
+            faults.append(Fault(f"corrections.{n}.id", "stands more than once"))
+        elif name not in found:
+            faults.append(Fault(f"corrections.{n}.id", "no such event is stored"))
+        elif name in known and known[name] != instead:
+            faults.append(Fault(f"corrections.{n}.id", "is void already, and was corrected otherwise"))
+        elif instead == name:
+            faults.append(Fault(f"corrections.{n}.instead.id", "must be another one: this name is taken for ever"))
+        seen.add(name)
+    return faults
+
+
+def _store(session: Session, made: Sequence[tuple[Correction, _Counted]], by_key: str) -> None:
+    if made:
+        cursor(session).execute(
+            "insert into usage_void (source, id, customer_id, type, day, reason, by_key, instead_source, instead_id)"
+            " select s, i, c, t, d, r, %s, nullif(os, ''), nullif(oi, '') from"
+            " unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::date[], %s::text[], %s::text[], %s::text[])"
+            " as v (s, i, c, t, d, r, os, oi)",
+            [
+                by_key,
+                *columns(
+                    [
+                        (
+                            c.source,
+                            c.id,
+                            counted.customer_id,
+                            counted.type,
+                            counted.day,
+                            c.reason,
+                            c.instead.source if c.instead else "",
+                            c.instead.id if c.instead else "",
+                        )
+                        for c, counted in made
+                    ],
+                    8,
+                ),
+            ],
+        )
+
+
+def _bill_again(session: Session, customer_ids: set[str]) -> None:
+    """Ended subscriptions are due when the number of their events changes; here it may be the same as before."""
+    cursor(session).execute(
+        "delete from usage_seen where subscription_id in (select id from subscription where customer_id = any(%s))",
+        (sorted(customer_ids),),
+    )
+
+
+def _count_afresh(session: Session, customer_id: str, day: date) -> None:
+    """Replace all totals of a customer's day by what its events make that still count, each by the meters it had."""
+    cur = cursor(session)
+    row = cur.execute("select time_zone from customer where id = %s", (customer_id,)).fetchone()
+    assert row is not None
+    where = zone(row[0])
+    events = cur.execute(
+        "select e.type, e.occurred_at, e.data::text, e.meters from usage_event e"
+        " where e.customer_id = %(customer)s and e.day = %(day)s"
+        " and e.occurred_at >= %(since)s and e.occurred_at < %(until)s"
+        " and not exists (select from usage_void v where v.source = e.source and v.id = e.id)"
+        " order by e.occurred_at, e.received_at, e.source, e.id",
+        {"customer": customer_id, "day": day, "since": instant(day, where), "until": instant(day + ONE_DAY, where)},
+    ).fetchall()
+    usage.clear_day(session, customer_id, day, where)
+    clocks = Clocks()
+    for meter in live_meters(session):
+        folding = Folding([meter], clocks)
+        for kind, at, data, meters in events:
+            if meter.meter_id in meters:
+                folding.add(customer_id, where, kind, at, _DECODER.decode(data))
+        usage.add_windows(session, folding.windows())
+        usage.add_days(session, folding.days())
+
+
+_DECODER = msgspec.json.Decoder(dict[str, object], float_hook=Decimal)

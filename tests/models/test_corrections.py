@@ -1,0 +1,127 @@
+"""Corrections: events made void or replaced count no more, whatever the meter; and nothing else changes."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine
+
+from billing.errors import Refused
+from models.audit import audit
+from models.catalog import live_meters, put_meter
+from models.correction import Correction, correct
+from models.database import transaction
+from models.event import Event
+from models.intake import receive
+from tests.models.test_aggregations import DAYS, METERS, START, compare, drawn
+from tests.models.test_usage import send, total
+
+Sql = Callable[..., list[tuple[Any, ...]]]
+
+
+@pytest.fixture
+def met(engine: Engine, sql: Sql) -> Engine:
+    with transaction(engine) as session:
+        for one in METERS:
+            put_meter(session, one)
+    return engine
+
+
+def void(engine: Engine, *wrong: Event, instead: Sequence[Event] = ()) -> int:
+    both = [*instead, *[None] * (len(wrong) - len(instead))]
+    corrections = [Correction(w.source, w.id, "wrong", i) for w, i in zip(wrong, both, strict=True)]
+    with transaction(engine) as session:
+        return correct(session, corrections, "key")
+
+
+def apart(events: Sequence[Event]) -> list[Event]:
+    """No two at one moment."""
+    return [replace(e, occurred_at=e.occurred_at + timedelta(milliseconds=no)) for no, e in enumerate(events)]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_totals_are_what_the_events_make_that_still_count(met: Engine, seed: int) -> None:
+    dice = random.Random(seed)
+    events = apart([drawn(dice, no) for no in range(300)])
+    wrong = dice.sample(events, 60)
+    instead = apart([replace(drawn(dice, no), id=f"instead-{no}") for no in range(30)])
+    with transaction(met) as session:
+        receive(session, events)
+    assert void(met, *wrong, instead=instead) == 60
+    assert void(met, *wrong, instead=instead) == 0
+    counting = sorted([*(e for e in events if e not in wrong), *instead], key=lambda e: e.occurred_at)
+    with transaction(met) as session:
+        compare(session, counting)
+        [meter] = [m for m in live_meters(session) if m.meter_id == "count-1"]
+        told = audit(session, "berlin", meter, DAYS.start, DAYS.end)
+    assert (told.accepted, told.stored, told.void, told.counted, told.uncounted) == (330, 330, 60, 270, 0)
+
+
+def test_what_is_void_stays_kept_and_its_name_taken(engine: Engine, sql: Sql) -> None:
+    events = [Event("s", str(no), "berlin", "llm", START, {"n": no}) for no in (1, 2, 4)]
+    send(engine, *events)
+    assert void(engine, events[1]) == 1
+    assert total(engine) == 5
+    assert send(engine, events[1])["duplicate"] == 1
+    assert total(engine) == 5
+    assert sql("select count(*) from usage_event") == [(3,)]
+    assert sql("select id, reason, by_key from usage_void") == [("2", "wrong", "key")]
+    with pytest.raises(Exception, match="append-only"):
+        sql("delete from usage_void")
+
+
+def test_corrections_are_made_all_or_none(engine: Engine, sql: Sql) -> None:
+    events = [Event("s", str(no), "berlin", "llm", START, {"n": no}) for no in (1, 2, 4)]
+    send(engine, *events)
+    stranger = replace(events[0], id="9")
+    other = replace(events[0], id="8", data={"n": 16})
+    wrong: list[tuple[Sequence[Correction], dict[str, str]]] = [
+        ([Correction("s", "1", "r"), Correction("s", "9", "r")], {"corrections.1.id": "no such event"}),
+        ([Correction("s", "1", "r"), Correction("s", "1", "r")], {"corrections.1.id": "more than once"}),
+        ([Correction("s", "1", "r", events[0])], {"corrections.0.instead.id": "another one"}),
+        ([Correction("s", "1", "r", events[1])], {"corrections.0.instead": "duplicate"}),
+        ([Correction("s", "1", "r", replace(stranger, subject="x"))], {"corrections.0.instead": "unknown customer"}),
+        ([Correction("s", "1", "r", replace(stranger, data={"n": "x"}))], {"corrections.0.instead": "number"}),
+    ]
+    for corrections, faults in wrong:
+        with pytest.raises(Refused) as caught, transaction(engine) as session:
+            correct(session, corrections, "key")
+        assert [f.field for f in caught.value.faults] == list(faults)
+        assert all(why in caught.value.faults[0].reason for why in faults.values())
+    assert total(engine) == 7
+    assert sql("select count(*) from usage_void") == [(0,)]
+    assert sql("select count(*) from usage_quarantine") == [(0,)]
+    assert void(engine, events[0], instead=[other]) == 1
+    assert total(engine) == 22
+    with pytest.raises(Refused, match="cannot be made") as caught:
+        void(engine, events[0])
+    assert "otherwise" in caught.value.faults[0].reason
+
+
+def test_what_comes_while_events_are_corrected_is_not_lost(met: Engine, threads: ThreadPoolExecutor) -> None:
+    """Senders of the same days beside those who count them afresh: totals are the sum of what counts."""
+    dice = random.Random(5)
+    events = apart([drawn(dice, no) for no in range(1200)])
+    with transaction(met) as session:
+        receive(session, events[:600])
+    batches = [events[start : start + 20] for start in range(600, 1200, 20)]
+    wrong = [events[start : start + 5] for start in range(0, 300, 5)]
+
+    def sent(some: Sequence[Event]) -> None:
+        with transaction(met) as session:
+            assert {o.kind for o in receive(session, some)} == {"accepted"}
+
+    waiting = []
+    for some, bad in zip(batches, wrong, strict=False):
+        waiting += [threads.submit(sent, some), threads.submit(void, met, *bad)]
+    waiting += [threads.submit(void, met, *bad) for bad in wrong[len(batches) :]]
+    for one in waiting:
+        one.result(60)
+    with transaction(met) as session:
+        compare(session, sorted(events[300:], key=lambda e: e.occurred_at))
