@@ -28,6 +28,7 @@ from api import (
     stored_events,
     subscriptions,
     taxes,
+    unbilled,
     usage,
     webhooks,
 )
@@ -43,6 +44,30 @@ from web import console, reference
 from workflows.client import connect
 
 log = structlog.get_logger()
+
+ROOMS = (
+    events,
+    usage,
+    stored_events,
+    corrections,
+    unbilled,
+    customers,
+    subscriptions,
+    invoices,
+    closes,
+    catalog,
+    plans,
+    prices,
+    entries,
+    entitlements,
+    schemas,
+    rollouts,
+    taxes,
+    entities,
+    webhooks,
+    health,
+)
+"""In the order in which the documentation shows them."""
 
 DESCRIPTION = """
 Billing that you host yourself. Money is exact; ids are yours where you bring them, and sending the same again changes
@@ -80,27 +105,7 @@ def create(settings: Settings | None = None) -> FastAPI:
         separate_input_output_schemas=False,
     )
     problems.install(app)
-    for room in (
-        events,
-        usage,
-        stored_events,
-        corrections,
-        customers,
-        subscriptions,
-        invoices,
-        closes,
-        catalog,
-        plans,
-        prices,
-        entries,
-        entitlements,
-        schemas,
-        rollouts,
-        taxes,
-        entities,
-        webhooks,
-        health,
-    ):
+    for room in ROOMS:
         app.include_router(room.router, responses={"default": {"model": problems.Problem}})
     app.openapi = lambda: document(app)  # type: ignore[method-assign]
     for page in (console, reference):

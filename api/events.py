@@ -116,7 +116,10 @@ async def _take_stream(pieces: AsyncIterator[bytes], intake: Intake, taken: _Tak
         async for lines in _chunks(pieces):
             await taken.take(read_lines(lines), intake, patient=True)
     except Unavailable as error:
-        raise Unavailable(f"{error.reason} The first {taken.total} events were taken in.", after=error.after) from error
+        raise Unavailable(f"{error.reason} {taken.words}", after=error.after) from error
+    except Refused as error:
+        reason = f"{error.reason} {taken.words}"
+        raise Refused(reason, code=error.code, faults=error.faults, remedy=error.remedy) from error
     if not taken.total:
         raise invalid([Fault("body", "holds no events")])
 
@@ -154,6 +157,11 @@ class _Taken:
     @property
     def total(self) -> int:
         return self.counts.total()
+
+    @property
+    def words(self) -> str:
+        """How far a stream came before it failed; sending all of it again is safe."""
+        return f"The {self.total:,} events before that were answered for: {self.counts['accepted']:,} were accepted."
 
     async def take(self, found: Sequence[Read], intake: Intake, *, patient: bool = False) -> None:
         """Those that can be read, stored; then all of them, counted. A stream waits where others are sent away."""

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as NoConnectionFree
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from temporalio.service import RPCError, RPCStatusCode
 
 from billing.errors import Fault, NotFound, Refused, Unavailable
@@ -126,6 +127,12 @@ def install(app: FastAPI) -> None:
             return _later("The workflow server cannot be reached.", 5)
         log.error("workflow server refused", error=str(error))
         return problem(Refused("Something is broken on our side.", code="internal"), 500)
+
+    @app.exception_handler(ClientDisconnect)
+    async def gone(request: Request, error: ClientDisconnect) -> JSONResponse:
+        """Nobody reads the answer; what was taken in before stays, and is known when it is sent again."""
+        log.info("the caller went away", path=request.url.path)
+        return problem(Refused("The request did not come to its end.", code="invalid_body"), 400)
 
     @app.exception_handler(Exception)
     async def broken(request: Request, error: Exception) -> JSONResponse:
