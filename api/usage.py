@@ -22,7 +22,7 @@ from billing.errors import Fault, NotFound, Refused
 from billing.period import zone
 from billing.usage import Portion, quantity_of
 from billing.windows import WindowSize, by_window
-from models import audit, catalog, intake, quarantine, usage
+from models import audit, catalog, intake, quarantine, recount, usage
 from models.audit import Audit
 from models.customer import customer
 from models.intake import OutcomeKind
@@ -156,6 +156,37 @@ def audit_usage(customer_id: str, session: Database, key: Reader, meter: str, si
     """What became of all events of a meter's type that came for the customer's days, in numbers that add up."""
     customer(session, customer_id)
     return audit.audit(session, customer_id, _meter(session, meter), since, until)
+
+
+class RecountIn(BaseModel):
+    """Whose usage a meter counts anew, of which days; stored unless it is a dry run."""
+
+    model_config = ConfigDict(extra="forbid")
+    customer_id: str
+    since: Day
+    until: Day
+    dry_run: bool = True
+
+
+class RecountedOut(BaseModel):
+    """A day whose quantity changes."""
+
+    day: date
+    before: Decimal
+    after: Decimal
+
+
+@router.post("/meters/{meter_id}/recounts")
+def recount_usage(meter_id: str, body: RecountIn, session: Database, key: Writer) -> list[RecountedOut]:
+    """Count a customer's stored events of some days anew, by the meter as it is: for a meter that was made after them.
+
+    Says which days change, by how much; unless it is a dry run, the totals are replaced at once. What was billed
+    already is corrected by a line of the next invoice.
+    """
+    where = zone(customer(session, body.customer_id).time_zone)
+    found, between = _meter(session, meter_id), (body.since, body.until)
+    changes = recount.recount(session, found, body.customer_id, where, between, store=not body.dry_run)
+    return [RecountedOut(day=one.day, before=one.before, after=one.after) for one in changes]
 
 
 class Quarantined(BaseModel):

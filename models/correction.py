@@ -15,9 +15,9 @@ from billing.folding import Clocks, Folding
 from billing.period import instant, zone
 from models import intake, usage
 from models.catalog import live_meters
-from models.customer import lock_roots
 from models.database import columns, cursor
 from models.event import Event, Named
+from models.subscription import forget_seen
 from models.values import moment
 
 ONE_DAY = timedelta(days=1)
@@ -69,7 +69,7 @@ def correct(session: Session, corrections: Sequence[Correction], by_key: str) ->
     found = _find(session, corrections)
     instead = [c.instead for c in corrections if c.instead]
     others = {customer.id for customer in intake.customers_of(session, {e.subject for e in instead}).values()}
-    _lock(session, others | {counted.customer_id for counted in found.values()})
+    intake.hold_usage(session, others | {counted.customer_id for counted in found.values()})
     known = _voids(session, list(found))
     _refuse(_faults(corrections, found, known))
     new = [(n, c) for n, c in enumerate(corrections) if (c.source, c.id) not in known]
@@ -83,7 +83,7 @@ def correct(session: Session, corrections: Sequence[Correction], by_key: str) ->
             if outcome.kind != "accepted"
         ]
     )
-    _bill_again(session, {found[c.source, c.id].customer_id for _, c in new})
+    forget_seen(session, {found[c.source, c.id].customer_id for _, c in new})
     for customer_id, day in sorted({(found[c.source, c.id].customer_id, found[c.source, c.id].day) for _, c in new}):
         _count_afresh(session, customer_id, day)
     return len(new)
@@ -113,13 +113,6 @@ def _find(session: Session, corrections: Sequence[Correction]) -> dict[tuple[str
         (source, key): _Counted(customer_id, kind, day, tuple(meters))
         for source, key, customer_id, kind, day, meters in rows
     }
-
-
-def _lock(session: Session, customer_ids: set[str]) -> None:
-    """Against who bills them, and then against who sends their events."""
-    rows = cursor(session).execute("select distinct root_id from customer where id = any(%s)", (sorted(customer_ids),))
-    lock_roots(session, [root_id for (root_id,) in rows])
-    intake.lock_stripes(session, customer_ids, alone=True)
 
 
 def _voids(session: Session, names: Sequence[tuple[str, str]]) -> dict[tuple[str, str], tuple[str, str] | None]:
@@ -183,14 +176,6 @@ def _store(session: Session, made: Sequence[tuple[Correction, _Counted]], by_key
         )
 
 
-def _bill_again(session: Session, customer_ids: set[str]) -> None:
-    """Ended subscriptions are due when the number of their events changes; here it may be the same as before."""
-    cursor(session).execute(
-        "delete from usage_seen where subscription_id in (select id from subscription where customer_id = any(%s))",
-        (sorted(customer_ids),),
-    )
-
-
 def _count_afresh(session: Session, customer_id: str, day: date) -> None:
     """Replace all totals of a customer's day by what its events make that still count, each by the meters it had."""
     cur = cursor(session)
@@ -205,7 +190,7 @@ def _count_afresh(session: Session, customer_id: str, day: date) -> None:
         " order by e.occurred_at, e.received_at, e.source, e.id",
         {"customer": customer_id, "day": day, "since": instant(day, where), "until": instant(day + ONE_DAY, where)},
     ).fetchall()
-    usage.clear_day(session, customer_id, day, where)
+    usage.clear_days(session, customer_id, (day, day + ONE_DAY), where)
     clocks = Clocks()
     for meter in live_meters(session):
         folding = Folding([meter], clocks)

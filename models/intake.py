@@ -19,6 +19,7 @@ from billing.meter_check import LONGEST_VALUE
 from billing.period import zone
 from models import audit, event, quarantine, usage
 from models.catalog import live_meters
+from models.customer import lock_roots
 from models.database import columns, cursor
 from models.event import Event, Named
 
@@ -120,6 +121,13 @@ def _take_in(
     usage.add_windows(session, folding.windows())
     usage.add_days(session, folding.days())
     return outcomes
+
+
+def hold_usage(session: Session, customer_ids: set[str]) -> None:
+    """Until the commit nobody else bills these customers, and then nobody takes in events of theirs."""
+    rows = cursor(session).execute("select distinct root_id from customer where id = any(%s)", (sorted(customer_ids),))
+    lock_roots(session, [root_id for (root_id,) in rows])
+    lock_stripes(session, customer_ids, alone=True)
 
 
 def lock_stripes(session: Session, customer_ids: set[str], *, alone: bool = False) -> None:

@@ -156,6 +156,16 @@ def see_usage(session: Session, seen: Sequence[tuple[str, int]]) -> None:
         )
 
 
+def forget_seen(session: Session, customer_ids: set[str]) -> None:
+    """Ended subscriptions of these customers are due again: their usage was counted anew, and may have as many events
+    as before. Under the lock of their accounts.
+    """
+    cursor(session).execute(
+        "delete from usage_seen where subscription_id in (select id from subscription where customer_id = any(%s))",
+        (sorted(customer_ids),),
+    )
+
+
 # A subscription that has ended has no lane that is due; its usage may still arrive. Whatever arrives is a further
 # event, also what moves usage between properties and adds up to nothing, or what comes for days that have no line.
 _LATE_AFTER_THE_END = """

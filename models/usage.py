@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -97,14 +97,25 @@ def _json(kept: Properties) -> str:
     return msgspec.json.encode(dict(kept)).decode() if kept else "{}"
 
 
-def clear_day(session: Session, customer_id: str, day: date, where: ZoneInfo) -> None:
-    """Take away all totals of a customer's day, to be counted afresh in the same transaction."""
+def clear_days(
+    session: Session, customer_id: str, between: tuple[date, date], where: ZoneInfo, meter_id: str | None = None
+) -> None:
+    """Take away the totals of a customer's days, the second not included, of one meter or all; to be counted afresh in
+    the same transaction.
+    """
+    since, until = between
+    asked = {
+        "customer": customer_id,
+        "meter": meter_id,
+        "first": since,
+        "last": until,
+        "since": instant(since, where),
+        "until": instant(until, where),
+    }
     cur = cursor(session)
-    cur.execute("delete from usage_total where customer_id = %s and day = %s", (customer_id, day))
-    cur.execute(
-        "delete from usage_window where customer_id = %s and starts_at >= %s and starts_at < %s",
-        (customer_id, instant(day, where), instant(day + timedelta(days=1), where)),
-    )
+    mine = "customer_id = %(customer)s and (%(meter)s::text is null or meter_id = %(meter)s)"
+    cur.execute(f"delete from usage_total where {mine} and day >= %(first)s and day < %(last)s", asked)
+    cur.execute(f"delete from usage_window where {mine} and starts_at >= %(since)s and starts_at < %(until)s", asked)
 
 
 def totals_of(session: Session, customer_ids: Sequence[str], since: date | None = None) -> dict[str, usage.Totals]:

@@ -85,7 +85,7 @@ def test_a_cause_is_posted_once(engine: Engine, sql: Sql) -> None:
 
 APPEND_ONLY = (
     "journal_entry journal_line invoice invoice_line invoice_tax invoice_number credit_draw subscription_terms plan"
-    " usage_event"
+    " usage_void"
 ).split()
 CHANGES = ("update {0} set {1} = {1}", "delete from {0}", "truncate {0} cascade")
 

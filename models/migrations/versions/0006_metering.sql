@@ -31,7 +31,7 @@ create table usage_event (
   meters text[] not null,
   batch xid8 not null default pg_current_xact_id()
 ) partition by range (occurred_at);
-comment on column usage_event.meters is 'The meters that counted it, as they were when it came.';
+comment on column usage_event.meters is 'The meters that count it: those there were when it came, or that counted it anew.';
 comment on column usage_event.data is 'As it was sent, digit by digit.';
 create index usage_event_customer on usage_event (customer_id, occurred_at);
 -- Events come about in the order of their time, so a map of blocks finds one by its time, and costs next to nothing.
@@ -39,8 +39,20 @@ create index usage_event_time on usage_event using brin (occurred_at) with (page
 
 create table usage_event_other partition of usage_event default;
 comment on table usage_event_other is 'Events of months that have no partition of their own yet.';
-create trigger append_only before update or delete or truncate on usage_event execute function refuse_change();
-create trigger append_only before update or delete or truncate on usage_event_other execute function refuse_change();
+create trigger append_only before delete or truncate on usage_event execute function refuse_change();
+create trigger append_only before delete or truncate on usage_event_other execute function refuse_change();
+
+-- Which meters count an event may be said anew; the event itself stays as it came.
+create function refuse_other_event() returns trigger language plpgsql as $$
+begin
+  old.meters := new.meters;
+  if old::text <> new::text then
+    raise exception 'usage_event is append-only: update refused'
+      using errcode = 'PB001', hint = 'Make it void, and let another event count instead.';
+  end if;
+  return new;
+end $$;
+create trigger as_it_came before update on usage_event for each row execute function refuse_other_event();
 
 insert into usage_event select source, id, customer_id, type, occurred_at, received_at, day, data, meters, batch
   from usage_event_before;
@@ -74,8 +86,7 @@ begin
   alter table usage_event_other enable trigger append_only;
   execute format('alter table usage_event attach partition %I for values from (%L) to (%L)', name, since, until);
   execute format('alter table %I drop constraint month', name);
-  execute format('create trigger append_only before update or delete or truncate on %I '
-                 'execute function refuse_change()', name);
+  execute format('create trigger append_only before delete or truncate on %I execute function refuse_change()', name);
   return true;
 end $$;
 

@@ -1,0 +1,107 @@
+"""Counting anew: a meter made after its events has the totals it would have had, and nothing is lost meanwhile."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import date
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine
+
+from billing.errors import Refused
+from billing.period import zone
+from models import recount
+from models.catalog import put_meter
+from models.correction import Correction, correct
+from models.database import transaction
+from models.intake import receive
+from models.recount import Recounted
+from tests.models.test_aggregations import DAYS, METERS, compare, drawn
+from tests.models.test_corrections import apart
+
+Sql = Callable[..., list[tuple[Any, ...]]]
+BETWEEN = (DAYS.start, DAYS.end)
+
+
+def anew(engine: Engine, *, store: bool = True) -> dict[str, list[Recounted]]:
+    found = {}
+    for one in METERS:
+        with transaction(engine) as session:
+            changes = recount.recount(session, one, "berlin", zone("Europe/Berlin"), BETWEEN, store=store)
+            found[one.meter_id] = changes
+    return found
+
+
+def test_a_meter_made_late_counts_what_came_before(engine: Engine, sql: Sql) -> None:
+    dice = random.Random(3)
+    events = apart([drawn(dice, no) for no in range(300)])
+    with transaction(engine) as session:
+        receive(session, events[:200])
+        correct(session, [Correction("s", e.id, "wrong") for e in events[:20]], "key")
+        for one in METERS:
+            put_meter(session, one)
+    with transaction(engine) as session:
+        receive(session, events[200:])
+    all_ = (
+        "select customer_id, meter_id, day, properties, each, quantity, events from usage_total order by 1, 2, 3, 4, 5"
+    )
+    before = sql(all_)
+    shown = anew(engine, store=False)
+    assert sql(all_) == before
+    assert anew(engine) == shown
+    assert any(shown.values())
+    with transaction(engine) as session:
+        compare(session, sorted(events[20:], key=lambda e: e.occurred_at))
+    assert not any(anew(engine).values())
+    by_hour = "select sum(quantity), sum(events) from usage_window where meter_id = 'sum-0'"
+    assert sql(by_hour) == sql(by_hour.replace("usage_window", "usage_total"))
+
+
+def test_what_comes_meanwhile_is_counted_once(engine: Engine, sql: Sql, threads: ThreadPoolExecutor) -> None:
+    dice = random.Random(4)
+    events = apart([drawn(dice, no) for no in range(800)])
+    with transaction(engine) as session:
+        receive(session, events[:400])
+        for one in METERS:
+            put_meter(session, one)
+
+    def sent(start: int) -> None:
+        with transaction(engine) as session:
+            receive(session, events[start : start + 20])
+
+    waiting = [threads.submit(sent, start) for start in range(400, 800, 20)]
+    waiting[3:3] = [threads.submit(lambda: anew(engine) and None)]
+    for one in waiting:
+        one.result(60)
+    anew(engine)
+    with transaction(engine) as session:
+        compare(session, sorted(events, key=lambda e: e.occurred_at))
+
+
+def test_events_themselves_stay_as_they_came(engine: Engine, sql: Sql) -> None:
+    with transaction(engine) as session:
+        receive(session, [drawn(random.Random(1), 1)])
+    for change in ("data = '{}'", "day = day + 1", "customer_id = 'york'", "received_at = now() - interval '1 day'"):
+        with pytest.raises(Exception, match="append-only"):
+            sql(f"update usage_event set {change}")
+    for change in ("delete from", "truncate"):
+        with pytest.raises(Exception, match="append-only"):
+            sql(f"{change} usage_event")
+    sql("update usage_event set meters = '{x}'")
+
+
+@pytest.mark.parametrize("until", [DAYS.start, date(2027, 6, 1)])
+def test_too_much_is_refused(until: date, engine: Engine, sql: Sql) -> None:
+    with transaction(engine) as session, pytest.raises(Refused, match="at once"):
+        recount.recount(session, METERS[0], "berlin", zone("Europe/Berlin"), (DAYS.start, until), store=True)
+
+
+def test_too_many_events_are_refused(engine: Engine, sql: Sql, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recount, "MOST_EVENTS", 5)
+    with transaction(engine) as session:
+        receive(session, apart([drawn(random.Random(1), no) for no in range(6)]))
+    with transaction(engine) as session, pytest.raises(Refused, match="at once"):
+        recount.recount(session, METERS[0], "berlin", zone("Europe/Berlin"), BETWEEN, store=True)
