@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, StringConstraints
@@ -41,7 +41,7 @@ class MeterBody(BaseModel):
 
     @classmethod
     def of(cls, meter: billing.catalog.Meter) -> MeterBody:
-        rest = asdict(meter)
+        rest = _fields(meter)
         return cls(id=rest.pop("meter_id"), **rest)
 
     def as_meter(self) -> billing.catalog.Meter:
@@ -102,7 +102,7 @@ def read_catalog(session: Database, key: Reader) -> CatalogBody:
     return CatalogBody(
         products=list(live.products),
         features=list(live.features),
-        meters=[MeterEntry(**asdict(meter)) for meter in live.meters],
+        meters=[MeterEntry(**_fields(meter)) for meter in live.meters],
         coupons=list(live.coupons),
         offers=[OfferEntry(plan=_entry(offer.plan), sold_from=offer.sold_from) for offer in live.offers],
         overrides=list(live.overrides),
@@ -118,12 +118,16 @@ def apply_catalog(body: CatalogBody, session: Database, key: Administrator) -> l
     draft = Catalog(
         products=tuple(body.products),
         features=tuple(body.features),
-        meters=tuple(billing.catalog.Meter(**asdict(meter)) for meter in body.meters),
+        meters=tuple(billing.catalog.Meter(**_fields(meter)) for meter in body.meters),
         coupons=tuple(body.coupons),
         offers=tuple(Offer(offer.plan.as_plan(offer.plan.plan_id), offer.sold_from) for offer in body.offers),
         overrides=tuple(body.overrides),
     )
     return catalog.apply(session, draft, datetime.now(UTC))
+
+
+def _fields(meter: billing.catalog.Meter) -> dict[str, Any]:
+    return {field.name: getattr(meter, field.name) for field in fields(billing.catalog.Meter)}
 
 
 def _entry(plan: Plan) -> PlanEntry:

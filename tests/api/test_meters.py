@@ -47,6 +47,44 @@ async def test_the_most_that_a_meter_may_have(front: Front) -> None:
     assert made in await front.get("/v1/meters")
 
 
+async def test_filters_are_shown_as_they_were_given_and_let_events_pass(front: Front) -> None:
+    given = [
+        {"field": "region", "among": ["eu"], "without": False},
+        {"field": "ok", "among": ["false"], "without": True},
+    ]
+    made = await front.post("/v1/meters", meter(filters=given, aggregation="max", resolution="day"))
+    assert (made["filters"], made["aggregation"]) == (given, "max")
+    [shown] = [m for m in (await front.get("/v1/catalog"))["meters"] if m["meter_id"] == made["id"]]
+    assert (shown["filters"], shown["aggregation"], shown["resolution"]) == (given, "max", "day")
+    await front.api.put("/v1/catalog", json={"meters": [shown]})
+    assert [m for m in await front.get("/v1/meters") if m["id"] == made["id"]] == [made]
+    customer, kind = await front.customer(), made["event_type"]
+    sent = [(5, "eu", True), (9, "us", True), (7, "eu", False), (3, "eu", None)]
+    events = [event(subject=customer, type=kind, data={"n": n, "region": region, "ok": ok}) for n, region, ok in sent]
+    assert await send(front, events) == {"accepted": 4}
+    [total] = await front.get(f"/v1/customers/{customer}/usage?since=2026-01-01&until=2026-02-01")
+    assert total["quantity"] == "5"
+
+
+WRONG_COUNTING: dict[str, tuple[dict[str, Any], set[str]]] = {
+    "count of a field": ({"aggregation": "count"}, {"quantity_field"}),
+    "sum of nothing": ({"quantity_field": ""}, {"quantity_field"}),
+    "single events of a maximum": ({"aggregation": "max", "per_event": True}, {"per_event"}),
+    "a filter of nothing": ({"filters": [{"field": "", "among": []}]}, {"filters.0.field", "filters.0.among"}),
+    "too many filters": ({"filters": [{"field": "x", "among": ["y"]}] * 11}, {"filters"}),
+    "a long value": ({"filters": [{"field": "x", "among": ["y" * 101]}]}, {"filters.0.among"}),
+    "no type": ({"event_type": ""}, {"event_type"}),
+    "no aggregation": ({"aggregation": "median"}, {"aggregation"}),
+}
+
+
+@pytest.mark.parametrize("name", WRONG_COUNTING)
+async def test_meters_that_cannot_count_are_refused_with_their_place(front: Front, name: str) -> None:
+    other, fields = WRONG_COUNTING[name]
+    refusal = await front.refused("POST", "/v1/meters", meter(**other), status=422)
+    assert set(refusal["fields"]) == fields, refusal["errors"]
+
+
 VALUES: dict[str, tuple[str, str | None]] = {
     "text": ('"eu"', "eu"),
     "a hundred characters": (json.dumps("Ü" * 100), "Ü" * 100),

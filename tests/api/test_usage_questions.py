@@ -133,6 +133,7 @@ async def test_an_audit_adds_up(front: Front) -> None:
         "duplicate": 7,
         "conflict": 1,
         "stored": 9,
+        "void": 0,
         "counted": 7,
         "uncounted": 2,
     }
