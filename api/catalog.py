@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Annotated, Any
 
 from fastapi import APIRouter
@@ -14,7 +15,7 @@ from api.access import Administrator, Database, Reader
 from api.bodies import ExactRoute
 from api.fields import Day, Id, Name
 from api.plans import PlanContent
-from billing.aggregation import Aggregation
+from billing.aggregation import Aggregation, RateWindow
 from billing.catalog import Catalog, Feature, Filter, Offer, Override, Product, Resolution
 from billing.modifiers import Coupon
 from billing.plan import Plan
@@ -38,6 +39,8 @@ class MeterBody(BaseModel):
     resolution: Resolution = "hour"
     aggregation: Aggregation = "sum"
     filters: list[Filter] = []
+    percent: Decimal | None = None
+    rate_window: RateWindow | None = None
 
     @classmethod
     def of(cls, meter: billing.catalog.Meter) -> MeterBody:

@@ -1,7 +1,8 @@
 """How a meter makes one quantity of many events: what is kept of each day, and how days are brought together.
 
 Of a day is kept, for each combination of properties: the sum of the quantities (sum, average), the number of events
-(count), the largest, smallest or latest quantity, or each value that occurred (unique).
+(count), the largest, smallest or latest quantity, each value that occurred (unique), the number of events in each
+bucket of quantities (percentile), or the sum of each minute or hour (peak_rate).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from billing.quantity import added_up, decimal_of, in_steps
 if TYPE_CHECKING:
     from billing.usage import Portion
 
-Aggregation = Literal["sum", "count", "average", "max", "min", "latest", "unique"]
+Aggregation = Literal["sum", "count", "average", "max", "min", "latest", "unique", "percentile", "peak_rate"]
 AGGREGATIONS: tuple[Aggregation, ...] = get_args(Aggregation)
 
 ADDITIVE = frozenset({"sum", "count"})
@@ -30,11 +31,19 @@ KEPT: dict[Aggregation, Kept] = {
     "count": "added",
     "average": "added",
     "unique": "added",
+    "percentile": "added",
+    "peak_rate": "added",
     "max": "max",
     "min": "min",
     "latest": "latest",
 }
 """How a further event changes what is kept."""
+
+APART = frozenset({"unique", "percentile", "peak_rate"})
+"""Those that keep several totals of a day: by value, by bucket, by minute or hour."""
+
+RateWindow = Literal["minute", "hour"]
+RATE_MINUTES: dict[RateWindow, int] = {"minute": 1, "hour": 60}
 
 
 def brought_together(portions: Iterable[Portion]) -> Decimal:
@@ -53,6 +62,46 @@ def _mean(portions: Sequence[Portion]) -> Decimal:
     return decimal_of(in_steps(mean, MEAN_STEP, "nearest"))
 
 
+def bucket(quantity: Decimal) -> Decimal:
+    """The middle of the quantity's bucket, which lies within one percent of it; 0 of 0, and of -x what x has, negated.
+
+    Buckets grow with their quantities. By the first three digits: from 100 to 200 a bucket holds two of these numbers,
+    to 500 four, above ten; so a decade has 175 buckets, and half of one is at most a hundredth of its lower end.
+    """
+    if not quantity:
+        return Decimal(0)
+    sign, digits, _ = quantity.as_tuple()
+    first, second, third = (*digits[:3], 0, 0)[:3]
+    leading = 100 * first + 10 * second + third
+    width = 2 if leading < 200 else 4 if leading < 500 else 10
+    middle = leading - leading % width + width // 2
+    return Decimal((sign, tuple(int(digit) for digit in str(middle)), quantity.adjusted() - 2))
+
+
+def _percentile(portions: Sequence[Portion]) -> Decimal:
+    """The bucket of the smallest quantity that at least so many percent of all events do not exceed."""
+    percent = portions[0].percent or Decimal(100)
+    rank = Fraction(percent) * sum(p.events for p in portions) / 100
+    passed, found = 0, Decimal(0)
+    for portion in sorted(portions, key=_each):
+        passed, found = passed + portion.events, _each(portion)
+        if passed >= rank:
+            break
+    return found
+
+
+def _peak(portions: Sequence[Portion]) -> Decimal:
+    """The largest sum of a minute or hour, of those that have events."""
+    sums: dict[Decimal, list[Decimal]] = {}
+    for portion in portions:
+        sums.setdefault(_each(portion), []).append(portion.quantity)
+    return max(added_up(quantities) for quantities in sums.values())
+
+
+def _each(portion: Portion) -> Decimal:
+    return portion.each or Decimal(0)
+
+
 _WAYS: dict[Aggregation, Callable[[Sequence[Portion]], Decimal]] = {
     "sum": _sum,
     "count": _sum,
@@ -61,4 +110,6 @@ _WAYS: dict[Aggregation, Callable[[Sequence[Portion]], Decimal]] = {
     "min": lambda portions: min(p.quantity for p in portions),
     "latest": lambda portions: portions[-1].quantity,
     "unique": lambda portions: Decimal(len({p.each for p in portions})),
+    "percentile": _percentile,
+    "peak_rate": _peak,
 }

@@ -11,7 +11,7 @@ from datetime import date
 from decimal import Decimal
 from typing import Literal
 
-from billing.aggregation import Aggregation
+from billing.aggregation import Aggregation, RateWindow
 from billing.errors import Fault, Refused
 from billing.modifiers import Coupon, Discount, Redeemed
 from billing.plan import Entitlement, Plan, PlanItem
@@ -58,7 +58,9 @@ class Meter:
     """Makes one quantity of the events of one type that pass all `filters`.
 
     `aggregation` says which: the sum, mean, largest, smallest or latest of `quantity_field`, how many events there were
-    (count, which has no field), or how many different values the field had (unique).
+    (count, which has no field), how many different values the field had (unique), the quantity that `percent` of the
+    events do not exceed (percentile, within one percent), or the largest sum of a minute or hour of the customer's
+    clock, as `rate_window` says (peak_rate).
 
     `dimensions` are fields of the event that prices may tell apart; with `per_event`, single events are kept apart, for
     prices with a fee or a bound per transaction. Both cost a row a day for each value that occurs. `resolution` is the
@@ -75,6 +77,8 @@ class Meter:
     resolution: Resolution = "hour"
     aggregation: Aggregation = "sum"
     filters: tuple[Filter, ...] = ()
+    percent: Decimal | None = None
+    rate_window: RateWindow | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from hashlib import sha256
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
-from billing.aggregation import KEPT, Aggregation, Kept
+from billing.aggregation import KEPT, RATE_MINUTES, Aggregation, Kept, bucket
 from billing.catalog import Meter
 from billing.meter_check import LONGEST_VALUE
 from billing.period import local_day, local_window
@@ -71,7 +71,18 @@ def _value(field: str) -> Take:
     return take
 
 
-_WAYS: dict[str, Callable[[str], Take]] = {"count": _event, "unique": _value}
+def _bucket(field: str) -> Take:
+    number = _number(field)
+
+    def take(data: Mapping[str, object]) -> Taken | None:
+        if (taken := number(data)) is None:
+            return None
+        return 1, NO_PROPERTIES, bucket(Decimal(taken[0]))
+
+    return take
+
+
+_WAYS: dict[str, Callable[[str], Take]] = {"count": _event, "unique": _value, "percentile": _bucket}
 
 
 def properties(names: Iterable[str], data: Mapping[str, object]) -> Properties:
@@ -103,7 +114,10 @@ def by_type(meters: Iterable[Meter]) -> dict[str, list[Meter]]:
 
 
 def fold(meters: Iterable[Meter], events: Iterable[tuple[str, Mapping[str, object]]]) -> dict[str, tuple[Portion, ...]]:
-    """By meter, the portions of events given as type and data, in order of time. What has no quantity is left out."""
+    """By meter, the portions of events given as type and data, in order of time. What has no quantity is left out.
+
+    They have no time by which a rate could be told: all of them count as of one window.
+    """
     found: dict[str, dict[tuple[Properties, Decimal | None], list[Decimal]]] = {}
     meters = tuple(meters)
     counting = by_type(meters)
@@ -114,7 +128,7 @@ def fold(meters: Iterable[Meter], events: Iterable[tuple[str, Mapping[str, objec
                 found.setdefault(meter.meter_id, {}).setdefault((kept, each), []).append(Decimal(quantity))
     return {
         meter.meter_id: tuple(
-            Portion(kept_of(meter.aggregation, all_), len(all_), kept, each, aggregation=meter.aggregation)
+            Portion(kept_of(meter.aggregation, all_), len(all_), kept, each, "", meter.aggregation, meter.percent)
             for (kept, each), all_ in found[meter.meter_id].items()
         )
         for meter in meters
@@ -153,6 +167,11 @@ Totals = dict[Place, Total]
 _EPOCH, _QUARTER = datetime(1970, 1, 1, tzinfo=UTC), timedelta(minutes=15)
 
 
+def _minutes(moment: datetime) -> int:
+    """Since 1970; by this the windows of a rate are told apart, also those of different days."""
+    return (moment - _EPOCH) // timedelta(minutes=1)
+
+
 class Clocks:
     """Day and hour on customers' clocks, looked up once for each quarter of an hour: clocks are set by no less."""
 
@@ -175,6 +194,7 @@ class Folding:
         self._meters = {
             kind: [(m.meter_id, m.resolution, taker(m)) for m in looking] for kind, looking in by_type(some).items()
         }
+        self._rates = {m.meter_id: RATE_MINUTES[m.rate_window] for m in some if m.rate_window}
         self._clocks = clocks
         self._found: dict[tuple[str, str, date, datetime | None, Properties, Decimal | None], list[int | Decimal]] = {}
         self._latest: dict[tuple[str, str, date, datetime | None, Properties, Decimal | None], datetime] = {}
@@ -191,6 +211,8 @@ class Folding:
                 window = hour if resolution == "hour" else None
                 if resolution == "minute":
                     window = local_window(moment, where, 1)
+                if meter_id in self._rates:
+                    each = Decimal(_minutes(local_window(moment, where, self._rates[meter_id])))
                 key = (customer_id, meter_id, day, window, kept, each)
                 self._found.setdefault(key, []).append(quantity)
                 self._latest[key] = moment

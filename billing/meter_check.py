@@ -12,6 +12,8 @@ LONGEST_TYPE = 200
 LONGEST_NAME = 100
 # Names and values of the dimensions are part of a key, and a key has to fit on a third of a page.
 MOST_BYTES = 400
+MOST_DECIMALS = 4
+"""Of a percent."""
 LONGEST_VALUE = 100
 """A dimension's value has at most so many characters as text; a longer one counts as none."""
 
@@ -27,8 +29,32 @@ def counting_faults(meter: Meter) -> Iterator[Fault]:
         yield Fault("quantity_field", f"must have 1 to {LONGEST_NAME} letters")
     if meter.per_event and meter.aggregation != "sum":
         yield Fault("per_event", f"goes with the aggregation 'sum'; this one is {meter.aggregation!r}")
+    yield from percent_faults(meter)
+    yield from window_faults(meter)
     yield from filter_faults(meter.filters)
     yield from dimension_faults(meter.dimensions, meter.quantity_field)
+
+
+def percent_faults(meter: Meter) -> Iterator[Fault]:
+    """Faults of which percentile is asked for."""
+    if meter.aggregation != "percentile":
+        if meter.percent is not None:
+            yield Fault("percent", f"goes with the aggregation 'percentile'; this one is {meter.aggregation!r}")
+    elif meter.percent is None:
+        yield Fault("percent", "is needed: which percentile, such as 95")
+    elif not 0 < meter.percent < 100 or meter.percent != round(meter.percent, MOST_DECIMALS):
+        yield Fault("percent", f"must lie between 0 and 100, with at most {MOST_DECIMALS} decimals")
+
+
+def window_faults(meter: Meter) -> Iterator[Fault]:
+    """Faults of the window by which a rate is taken."""
+    if meter.aggregation != "peak_rate":
+        if meter.rate_window is not None:
+            yield Fault("rate_window", f"goes with the aggregation 'peak_rate'; this one is {meter.aggregation!r}")
+    elif meter.rate_window is None:
+        yield Fault("rate_window", "is needed: minute or hour")
+    elif meter.rate_window == "hour" and meter.resolution == "minute":
+        yield Fault("rate_window", "must not be longer than the resolution: a minute holds a part of an hour only")
 
 
 def filter_faults(filters: Sequence[Filter]) -> Iterator[Fault]:

@@ -21,7 +21,7 @@ class Portion:
 
     `each` is the quantity of every one of these events, if the meter keeps events apart; a price can then set a
     fee or a bound for each transaction. `meter` is empty for the item's own meter. `aggregation` says how it is brought
-    together with others.
+    together with others: `each` is then by which of them are kept apart, and `percent` which percentile is asked for.
     """
 
     quantity: Decimal
@@ -30,6 +30,7 @@ class Portion:
     each: Decimal | None = None
     meter: str = ""
     aggregation: Aggregation = "sum"
+    percent: Decimal | None = None
 
     def value(self, name: str) -> str:
         """The property's value; empty where the events did not have it."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
+from decimal import Decimal
 from typing import Any, Literal, TypeVar
 
 from sqlalchemy import ARRAY, Column, Text
@@ -73,6 +74,8 @@ class Meter(SQLModel, table=True):
     resolution: str = "hour"
     aggregation: str = "sum"
     filters: Any = Field(default_factory=list, sa_column=Column(JSONB, nullable=False))
+    percent: Decimal | None = None
+    rate_window: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,12 +184,14 @@ def live(session: Session) -> Catalog:
 def live_meters(session: Session) -> tuple[catalog.Meter, ...]:
     """Every meter as the engine knows it, in order of id."""
     rows = cursor(session).execute(
-        "select id, name, event_type, quantity_field, unit, dimensions, per_event, resolution, aggregation, filters"
-        " from meter"
+        "select id, name, event_type, quantity_field, unit, dimensions, per_event, resolution, aggregation, filters,"
+        " percent, rate_window from meter"
     )
     return tuple(
-        catalog.Meter(key, name, kind, field, unit, tuple(dimensions), per_event, resolution, way, _filters(filters))
-        for key, name, kind, field, unit, dimensions, per_event, resolution, way, filters in sorted(
+        catalog.Meter(
+            key, name, kind, field, unit, tuple(dimensions), per_event, resolution, way, _filters(kept), *more
+        )
+        for key, name, kind, field, unit, dimensions, per_event, resolution, way, kept, *more in sorted(
             rows, key=lambda row: str(row[0])
         )
     )
@@ -259,7 +264,7 @@ def _put_meters(
 def row_of(meter: catalog.Meter) -> Meter:
     """The meter as it is kept."""
     fields: dict[str, Any] = to_json(meter)
-    return Meter(id=fields.pop("meter_id"), **fields)
+    return Meter(id=fields.pop("meter_id"), **fields | {"percent": meter.percent})
 
 
 def _filters(kept: Sequence[dict[str, Any]]) -> tuple[Filter, ...]:

@@ -13,7 +13,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field, Session, SQLModel
 
 from billing import usage
-from billing.aggregation import Kept
+from billing.aggregation import APART, Kept
 from billing.catalog import Meter
 from billing.folding import Properties, Totals
 from billing.period import instant
@@ -26,8 +26,9 @@ class UsageTotal(SQLModel, table=True):
     """What a meter keeps of one local day of one customer, of events with the same properties (billing/aggregation.py).
 
     `properties` are the values of the meter's dimensions; `each` is the quantity of every one of these events, if the
-    meter keeps events apart, or a digest of the value that is counted once, else 0. `at` is the time of the latest
-    event where the latest is kept, else before all time.
+    meter keeps events apart, or a digest of the value that is counted once, or the bucket of a percentile, or the
+    minute since 1970 at which the window of a rate begins, else 0. `at` is the time of the latest event where the
+    latest is kept, else before all time.
     """
 
     __tablename__ = "usage_total"
@@ -122,15 +123,15 @@ def totals_of(session: Session, customer_ids: Sequence[str], since: date | None 
     """Folded usage of many customers: customer to (meter, day) to portions."""
     rows = cursor(session).execute(
         "select t.customer_id, t.meter_id, t.day, t.quantity, t.events, nullif(t.properties, '{}'),"
-        " case when m.per_event or m.aggregation = 'unique' then t.each end, m.aggregation"
+        " case when m.per_event or m.aggregation = any(%s) then t.each end, m.aggregation, m.percent"
         " from usage_total t join meter m on m.id = t.meter_id"
         " where t.customer_id = any(%s) and (%s::date is null or t.day >= %s)",
-        (list(customer_ids), since, since),
+        (list(APART), list(customer_ids), since, since),
     )
     found: dict[str, dict[tuple[str, date], list[Portion]]] = {customer_id: {} for customer_id in customer_ids}
-    for customer_id, meter, day, quantity, events, properties, each, aggregation in rows:
+    for customer_id, meter, day, quantity, events, properties, each, aggregation, percent in rows:
         named = tuple(sorted(properties.items())) if properties else NO_PROPERTIES
-        portion = Portion(quantity, events, named, each, aggregation=aggregation)
+        portion = Portion(quantity, events, named, each, "", aggregation, percent)
         found[customer_id].setdefault((meter, day), []).append(portion)
     return {customer_id: {key: tuple(some) for key, some in mine.items()} for customer_id, mine in found.items()}
 
@@ -150,7 +151,7 @@ def windows_of(
         " where customer_id = %s and meter_id = %s and day >= %s and day < %s order by 1",
         (customer_id, meter.meter_id, *((instant(since, where), instant(until, where)) if short else (since, until))),
     )
-    apart = meter.aggregation == "unique"
+    apart = meter.aggregation in APART
     return [
         (
             start if short else instant(start, where),
@@ -160,6 +161,7 @@ def windows_of(
                 tuple(sorted(properties.items())) if properties else NO_PROPERTIES,
                 each if apart else None,
                 aggregation=meter.aggregation,
+                percent=meter.percent,
             ),
         )
         for start, quantity, events, properties, each in rows

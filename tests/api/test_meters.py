@@ -19,6 +19,8 @@ def meter(**other: Any) -> dict[str, Any]:
     return {"id": f"m-{secrets.token_hex(3)}", "name": "M", "event_type": kind, "quantity_field": "n", **other}
 
 
+NONE = {"percent": None, "rate_window": None}
+
 BAD: dict[str, tuple[list[Any], set[str]]] = {
     "six": (list("abcdef"), {"dimensions"}),
     "an empty name": (["a", ""], {"dimensions.1"}),
@@ -42,7 +44,7 @@ async def test_bad_dimensions_are_refused_with_their_place(front: Front, name: s
 
 async def test_the_most_that_a_meter_may_have(front: Front) -> None:
     body = meter(dimensions=["x" * 100, "a", "b", "c", "ü"], per_event=True)
-    made = {**body, "unit": "", "resolution": "hour", "aggregation": "sum", "filters": []}
+    made = {**body, "unit": "", "resolution": "hour", "aggregation": "sum", "filters": [], **NONE}
     assert await front.post("/v1/meters", body) == made
     assert made in await front.get("/v1/meters")
 
@@ -167,3 +169,48 @@ async def test_totals_are_shown_by_properties_where_a_meter_keeps_them(front: Fr
         {"meter": plain["id"], "quantity": "31", "days": days, "by_properties": []},
         {"meter": made["id"], "quantity": "31", "days": days, "by_properties": by_properties},
     ]
+
+
+UNFIT: dict[str, tuple[dict[str, Any], set[str]]] = {
+    "no percent": ({"aggregation": "percentile"}, {"percent"}),
+    "all": ({"aggregation": "percentile", "percent": 100}, {"percent"}),
+    "none": ({"aggregation": "percentile", "percent": "0"}, {"percent"}),
+    "too fine": ({"aggregation": "percentile", "percent": "99.99999"}, {"percent"}),
+    "a percent of a sum": ({"percent": 95}, {"percent"}),
+    "no window": ({"aggregation": "peak_rate"}, {"rate_window"}),
+    "a window of a sum": ({"rate_window": "hour"}, {"rate_window"}),
+    "a window longer than what is kept": (
+        {"aggregation": "peak_rate", "rate_window": "hour", "resolution": "minute"},
+        {"rate_window"},
+    ),
+    "no such window": ({"aggregation": "peak_rate", "rate_window": "day"}, {"rate_window"}),
+    "events apart": ({"aggregation": "peak_rate", "rate_window": "hour", "per_event": True}, {"per_event"}),
+}
+
+
+@pytest.mark.parametrize("name", UNFIT)
+async def test_what_does_not_go_with_the_aggregation_is_refused(front: Front, name: str) -> None:
+    other, fields = UNFIT[name]
+    refusal = await front.refused("POST", "/v1/meters", meter(**other), status=422)
+    assert set(refusal["fields"]) == fields, refusal["errors"]
+
+
+async def test_percentiles_and_peaks_are_live(front: Front) -> None:
+    slow = meter(aggregation="percentile", percent="50")
+    busy = meter(aggregation="peak_rate", rate_window="minute", event_type=slow["event_type"], resolution="minute")
+    for body in (slow, busy):
+        assert await front.post("/v1/meters", body) in await front.get("/v1/meters")
+        await front.post("/v1/meters", body)
+    customer = await front.customer()
+    sent = [
+        event(subject=customer, type=slow["event_type"], time=f"2026-01-10T10:{minute}Z", data={"n": n})
+        for minute, n in (("00:01", 300), ("00:59", 5), ("01:00", 304), ("02:00", 299))
+    ]
+    assert await send(front, sent) == {"accepted": 4}
+    totals = await front.get(f"/v1/customers/{customer}/usage?since=2026-01-01&until=2026-02-01")
+    assert {total["meter"]: total["quantity"] for total in totals} == {slow["id"]: "298", busy["id"]: "305"}
+    windows = f"/v1/customers/{customer}/usage/windows?since=2026-01-01&until=2026-02-01"
+    [hour] = await front.get(f"{windows}&meter={busy['id']}&window=hour")
+    assert (hour["quantity"], hour["events"]) == ("305", 4)
+    [day] = await front.get(f"{windows}&meter={slow['id']}&window=day")
+    assert (day["quantity"], day["events"]) == ("298", 4)

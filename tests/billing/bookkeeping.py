@@ -31,7 +31,7 @@ from billing.revenue import Obligation, earned
 from billing.standing import BilledUsage, Lane, PendingLine, Standing
 from billing.taxes import Parties, TaxRate
 from billing.terms import Terms
-from billing.usage import Portion, quantity_of
+from billing.usage import Portion, provable
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,7 +243,7 @@ class Books:
         assert -self.balance("2100") == total(left, nothing.currency)
         folded: dict[str, Decimal] = {}
         for (meter, _), portions in self.totals.items():
-            folded[meter] = added_up([folded.get(meter, Decimal(0)), quantity_of(portions)])
+            folded[meter] = added_up([folded.get(meter, Decimal(0)), provable(portions)])
         covered = usage_coverage(list(self.subscriptions.values()), self.totals)
         assert {m: covered.get(m, Decimal(0)) for m in folded} == folded, "usage is billed, unbilled or not billable"
 

@@ -13,10 +13,12 @@ import pytest
 from sqlalchemy import Engine
 from sqlmodel import Session
 
-from billing.aggregation import AGGREGATIONS
+from billing.aggregation import AGGREGATIONS, bucket
 from billing.catalog import Filter, Meter
 from billing.folding import fold
 from billing.period import Period
+from billing.plan import Plan, PlanItem
+from billing.pricing import PerUnit
 from billing.quantity import decimal_of, in_steps
 from billing.usage import measure
 from models.catalog import put_meter
@@ -24,6 +26,7 @@ from models.database import transaction
 from models.event import Event
 from models.intake import receive
 from models.usage import events_folded, totals_of
+from tests.billing.bookkeeping import Agreement, Books, midnight, signed
 
 Sql = Callable[..., list[tuple[Any, ...]]]
 START = datetime(2026, 3, 27, 23, tzinfo=UTC)  # Midnight in Berlin; clocks change on the 29th.
@@ -33,6 +36,10 @@ DAYS = Period(date(2026, 3, 28), date(2026, 4, 2))
 def meter(aggregation: str, **other: Any) -> Meter:
     field = "" if aggregation == "count" else "n"
     name = f"{aggregation}-{len(other)}"
+    if aggregation == "percentile":
+        other["percent"] = (Decimal("12.5"), Decimal(50), Decimal(99))[len(other)]
+    if aggregation == "peak_rate":
+        other["rate_window"] = "minute" if "resolution" in other else "hour"
     return Meter(name, aggregation, "job", field, aggregation=aggregation, **other)  # type: ignore[arg-type]
 
 
@@ -58,9 +65,10 @@ def drawn(dice: random.Random, no: int) -> Event:
     return Event("s", str(no), "berlin", "job", START + timedelta(minutes=5 * dice.randint(0, 1400)), data)
 
 
-def expected(aggregation: str, values: Sequence[Decimal]) -> Decimal:
+def expected(one: Meter, taken: Sequence[tuple[datetime, Decimal]]) -> Decimal:
     """Of the quantities in order of time."""
-    match aggregation:
+    values = [value for _, value in taken]
+    match one.aggregation:
         case "sum":
             return sum(values, Decimal(0))
         case "count":
@@ -74,6 +82,16 @@ def expected(aggregation: str, values: Sequence[Decimal]) -> Decimal:
             return min(values)
         case "latest":
             return values[-1]
+        case "percentile":
+            assert one.percent is not None
+            share = Fraction(len(values)) * Fraction(one.percent) / 100
+            return bucket(next(v for n, v in enumerate(sorted(values), 1) if n >= share))
+        case "peak_rate":
+            sums: dict[datetime, Decimal] = {}
+            for moment, value in taken:
+                start = moment.replace(second=0, minute=moment.minute if one.rate_window == "minute" else 0)
+                sums[start] = sums.get(start, Decimal(0)) + value
+            return max(sums.values())
         case _:
             return Decimal(len({str(value) for value in values}))
 
@@ -117,20 +135,21 @@ def compare(session: Session, events: Sequence[Event]) -> None:
     proofs = events_folded(session, ["berlin"])
     tried = fold(METERS, ((e.type, e.data) for e in events))
     for one in METERS:
-        groups: dict[tuple[tuple[str, str], ...], list[Decimal]] = {}
+        groups: dict[tuple[tuple[str, str], ...], list[tuple[datetime, Decimal]]] = {}
         for e in events:
             if not passing(one, e) or (one.quantity_field and "n" not in e.data):
                 continue
             named = (("region", str(e.data["region"])),) if one.dimensions and "region" in e.data else ()
-            groups.setdefault(named, []).append(Decimal(e.data.get("n", 0)))  # type: ignore[arg-type]
+            groups.setdefault(named, []).append((e.occurred_at, Decimal(e.data.get("n", 0))))  # type: ignore[arg-type]
         found = measure(totals, one.meter_id, DAYS)
         assert {p.properties: (p.quantity, p.events) for p in found.portions} == {
-            named: (expected(one.aggregation, values), len(values)) for named, values in groups.items()
+            named: (expected(one, taken), len(taken)) for named, taken in groups.items()
         }, one
-        counted = sum(len(values) for values in groups.values())
-        proof = sum((sum(v, Decimal(0)) for v in groups.values()), Decimal(0)) if one.aggregation == "sum" else counted
-        assert proofs[f"berlin {one.meter_id}"] == proof
-        assert measure({(one.meter_id, DAYS.start): tried[one.meter_id]}, one.meter_id, DAYS) == found
+        counted = sum(len(taken) for taken in groups.values())
+        total = sum((value for taken in groups.values() for _, value in taken), Decimal(0))
+        assert proofs[f"berlin {one.meter_id}"] == (total if one.aggregation == "sum" else counted)
+        if one.aggregation != "peak_rate":  # Events that are only tried have no time.
+            assert measure({(one.meter_id, DAYS.start): tried[one.meter_id]}, one.meter_id, DAYS) == found
 
 
 def test_hours_are_those_of_the_customers_clock_and_add_up_to_days(met: Engine, sql: Sql) -> None:
@@ -158,3 +177,51 @@ def test_the_latest_event_counts_whichever_comes_last(met: Engine, sql: Sql) -> 
         with transaction(met) as session:
             receive(session, [one])
     assert sql("select quantity, events from usage_total where meter_id = 'latest-0'") == [(2, 2)]
+
+
+def test_a_bucket_is_within_one_percent_and_buckets_keep_the_order() -> None:
+    dice = random.Random(2)
+    drawn_ones = [Decimal(dice.randint(1, 10**6)).scaleb(dice.randint(-30, 24)) for _ in range(5000)]
+    every_one = [Decimal(n) for n in range(1, 2001)] + [Decimal("0.0999999"), Decimal("199.999"), Decimal("999.99")]
+    for quantity in drawn_ones + every_one:
+        assert abs(Fraction(bucket(quantity)) - Fraction(quantity)) <= Fraction(quantity) / 100, quantity
+        assert bucket(-quantity) == -bucket(quantity)
+    in_order = [bucket(quantity) for quantity in sorted(drawn_ones + every_one)]
+    assert in_order == sorted(in_order)
+    assert len({bucket(Decimal(n)) for n in range(1000, 10_000)}) == 175
+    assert bucket(Decimal("0.00")) == bucket(Decimal("-0")) == 0
+
+
+def test_a_peak_is_told_in_an_hour_that_comes_twice(met: Engine, sql: Sql) -> None:
+    """In the night of October 25th the clock in Berlin shows the hour from two to three twice: two hours, not one."""
+    first = datetime(2026, 10, 25, 0, 30, tzinfo=UTC)
+    sent = [
+        (first, 3),
+        (first + timedelta(minutes=20), 4),
+        (first + timedelta(hours=1), 5),
+        (first - timedelta(days=1), 6),
+    ]
+    with transaction(met) as session:
+        receive(session, [Event("s", str(no), "berlin", "job", at, {"n": n}) for no, (at, n) in enumerate(sent)])
+        totals = totals_of(session, ["berlin"])["berlin"]
+    night = Period(date(2026, 10, 25), date(2026, 10, 26))
+    assert measure(totals, "peak_rate-0", night).quantity == 7
+    assert measure(totals, "peak_rate-0", Period(date(2026, 10, 24), date(2026, 10, 25))).quantity == 6
+
+
+def test_what_is_measured_is_billed(met: Engine) -> None:
+    """The calls of the busiest hour, 12, of which ten are included, at 2.50; and the eighth of the latencies, 6.05."""
+    with transaction(met) as session:
+        hours = (START, START + timedelta(hours=1), START + timedelta(hours=1, minutes=59))
+        receive(session, [Event("s", str(no), "berlin", "job", at, {"n": 6}) for no, at in enumerate(hours)])
+        totals = totals_of(session, ["berlin"])["berlin"]
+    items = (
+        PlanItem("calls", "Calls", PerUnit(Decimal("2.50")), "meter", "peak_rate-0", free=Decimal(10)),
+        PlanItem("latency", "Latency", PerUnit(Decimal(2)), "meter", "percentile-0"),
+    )
+    plan = Plan("pro", 1, "Pro", "EUR", items)
+    books = Books({"sub_1": signed(Agreement(date(2026, 3, 1), plan, buyer="US", seller="US"))})
+    books.totals = dict(totals)
+    invoice = books.bill(midnight(books.standing, date(2026, 4, 1)))
+    assert invoice is not None
+    assert {line.item: str(line.net) for line in invoice.lines} == {"calls": "5.00 EUR", "latency": "12.10 EUR"}
