@@ -13,6 +13,7 @@ import msgspec
 from sqlmodel import Session
 
 from billing import usage as measured
+from billing.aggregation import APART
 from billing.catalog import Meter
 from billing.errors import Fault, Refused
 from billing.folding import Clocks, Folding, Totals
@@ -110,8 +111,8 @@ def _events(
 def _changes(before: measured.Totals, after: Totals, meter: Meter, between: tuple[date, date]) -> list[Recounted]:
     found: dict[date, list[Portion]] = {}
     for (_, _, day, kept, each), total in after.items():
-        apart = each if meter.per_event or meter.aggregation == "unique" else None
-        portion = Portion(total.quantity, total.events, kept, apart, aggregation=meter.aggregation)
+        apart = each if meter.per_event or meter.aggregation in APART else None
+        portion = Portion(total.quantity, total.events, kept, apart, "", meter.aggregation, meter.percent)
         found.setdefault(day, []).append(portion)
     had = {
         day: some for (name, day), some in before.items() if name == meter.meter_id and between[0] <= day < between[1]

@@ -89,7 +89,9 @@ def expected(one: Meter, taken: Sequence[tuple[datetime, Decimal]]) -> Decimal:
         case "peak_rate":
             sums: dict[datetime, Decimal] = {}
             for moment, value in taken:
-                start = moment.replace(second=0, minute=moment.minute if one.rate_window == "minute" else 0)
+                start = moment.replace(
+                    microsecond=0, second=0, minute=moment.minute if one.rate_window == "minute" else 0
+                )
                 sums[start] = sums.get(start, Decimal(0)) + value
             return max(sums.values())
         case _:
