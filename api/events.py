@@ -111,15 +111,21 @@ async def _take_batch(pieces: AsyncIterator[bytes], intake: Intake, taken: _Take
 
 
 async def _take_stream(pieces: AsyncIterator[bytes], intake: Intake, taken: _Taken) -> None:
-    """Chunk by chunk; the next is read from the network when the last is committed."""
+    """Chunk by chunk; the next is read from the network when the last is committed.
+
+    What is wrong further on does not take back what was stored, so the refusal says how much that is.
+    """
     try:
         async for lines in _chunks(pieces):
             await taken.take(read_lines(lines), intake, patient=True)
     except Unavailable as error:
-        raise Unavailable(f"{error.reason} {taken.words}", after=error.after) from error
+        raise Unavailable(f"{error.reason}{taken.so_far}", after=error.after) from error
     except Refused as error:
-        reason = f"{error.reason} {taken.words}"
-        raise Refused(reason, code=error.code, faults=error.faults, remedy=error.remedy) from error
+        if not taken.total:
+            raise
+        raise Refused(
+            f"{error.reason}{taken.so_far}", code=error.code, faults=error.faults, remedy=error.remedy
+        ) from error
     if not taken.total:
         raise invalid([Fault("body", "holds no events")])
 
@@ -159,9 +165,10 @@ class _Taken:
         return self.counts.total()
 
     @property
-    def words(self) -> str:
-        """How far a stream came before it failed; sending all of it again is safe."""
-        return f"The {self.total:,} events before that were answered for: {self.counts['accepted']:,} were accepted."
+    def so_far(self) -> str:
+        """What a refusal adds to its reason."""
+        what = ", ".join(f"{many} {outcome}" for outcome, many in sorted(self.counts.items()))
+        return f" {self.total} events were answered for before: {what or 'none'}."
 
     async def take(self, found: Sequence[Read], intake: Intake, *, patient: bool = False) -> None:
         """Those that can be read, stored; then all of them, counted. A stream waits where others are sent away."""

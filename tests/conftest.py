@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 import pytest
 import structlog
+from fastapi import FastAPI
 from sqlalchemy import Engine
 from temporalio.client import Client
 
@@ -115,6 +116,7 @@ class House:
 
     engine: Engine
     client: Client
+    app: FastAPI
     api: httpx.AsyncClient
     hands: Hands
     gateway: PretendGateway
@@ -180,7 +182,7 @@ async def opened(engine: Engine, temporal: Temporal) -> AsyncIterator[House]:
             )
         )
         stack.callback(app.state.doors.close)
-        yield House(engine, client, api, hands, gateway, crm, erp, key)
+        yield House(engine, client, app, api, hands, gateway, crm, erp, key)
 
 
 @pytest.fixture

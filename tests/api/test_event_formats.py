@@ -99,7 +99,6 @@ async def test_a_stream_of_lines_is_taken_in_as_it_comes(front: Front) -> None:
     assert [one["outcome"] for one in told] == ["invalid"] * 3
     assert await total(front, customer) in range(sum(range(12_000)) - 12_000, sum(range(12_000)))
     long = b"".join(json.dumps(e).encode() + b"\n" for e in events[:6000]) + b"x" * (2 << 20)
-    refusal = problem(await front.api.post("/v1/events", content=long, headers=LINES), 413, "too_large")
-    assert "0 were accepted" in refusal["detail"]
+    problem(await front.api.post("/v1/events", content=long, headers=LINES), 413, "too_large")
     for nothing in (b"", b"\n\n"):
         problem(await front.api.post("/v1/events", content=nothing, headers=LINES), 422, "invalid_events")
