@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any, TypeVar
 
 import msgspec
 import prometheus_client
 from fastapi import APIRouter, Request, Response
+from fastapi.concurrency import run_in_threadpool
 
 from api.access import held, ingester
 from api.bodies import MEBIBYTE
@@ -22,7 +23,10 @@ from models.intake import Outcome
 
 router = APIRouter(prefix="/v1", tags=["Usage"])
 
-MOST_BYTES_OF_BATCH = 64 * MEBIBYTE
+T = TypeVar("T")
+
+MOST_BYTES_OF_BATCH = 16 * MEBIBYTE
+MUCH = MEBIBYTE
 MOST_BYTES_OF_LINE = MEBIBYTE
 MOST_BYTES_OF_CHUNK = 4 * MEBIBYTE
 LINES_AT_ONCE = 5_000
@@ -82,7 +86,7 @@ async def send_events(request: Request) -> Response:
     """Take in usage events. The answer comes after they are stored, attributed and in the totals.
 
     As JSON (`{"events": [...]}`, a list, or one event), as CloudEvents 1.0 (one or a batch), up to 10,000 events and
-    64 MiB; or as a stream of lines (`application/x-ndjson`), which has no end and is taken in as it comes. Packed with
+    16 MiB; or as a stream of lines (`application/x-ndjson`), which has no end and is taken in as it comes. Packed with
     gzip or zstd if you like. Each event is answered by itself, and one that is wrong does not hold back the others:
     with status 207 some were not taken in (invalid, or in conflict), with 422 none was. A duplicate is the same
     (source, id). With 429 come back after a while.
@@ -107,7 +111,7 @@ async def _take_batch(pieces: AsyncIterator[bytes], intake: Intake, taken: _Take
             body += piece
             if len(body) > MOST_BYTES_OF_BATCH:
                 raise _too_large(f"The body is larger than {MOST_BYTES_OF_BATCH // MEBIBYTE} MiB.")
-        await taken.take(read_batch(bytes(body)), intake)
+        await taken.take(await _read(read_batch, bytes(body), len(body)), intake)
 
 
 async def _take_stream(pieces: AsyncIterator[bytes], intake: Intake, taken: _Taken) -> None:
@@ -117,7 +121,7 @@ async def _take_stream(pieces: AsyncIterator[bytes], intake: Intake, taken: _Tak
     """
     try:
         async for lines in _chunks(pieces):
-            await taken.take(read_lines(lines), intake, patient=True)
+            await taken.take(await _read(read_lines, lines, sum(map(len, lines))), intake, patient=True)
     except Unavailable as error:
         raise Unavailable(f"{error.reason}{taken.so_far}", after=error.after) from error
     except Refused as error:
@@ -128,6 +132,11 @@ async def _take_stream(pieces: AsyncIterator[bytes], intake: Intake, taken: _Tak
         ) from error
     if not taken.total:
         raise invalid([Fault("body", "holds no events")])
+
+
+async def _read(read: Callable[[T], list[Read]], what: T, size: int) -> list[Read]:
+    """Much is read beside the loop, so that other requests go on."""
+    return read(what) if size < MUCH else await run_in_threadpool(read, what)
 
 
 async def _chunks(pieces: AsyncIterator[bytes]) -> AsyncIterator[list[bytes]]:

@@ -114,8 +114,10 @@ class Intake:
             some: list[Waiting] = []
             events = 0
             while self._waiting and (not some or events + len(self._waiting[0][0]) <= MOST_AT_ONCE):
-                events += len(self._waiting[0][0])
-                some.append(self._waiting.popleft())
+                request = self._waiting.popleft()
+                events += len(request[0])
+                if request[1].set_running_or_notify_cancel():  # From now on nobody can give it up any more.
+                    some.append(request)
             self._events -= events
             return some
 

@@ -42,6 +42,7 @@ class StoredEvent(BaseModel):
     day: date
     data: dict[str, Any]
     meters: list[str]
+    void: bool
 
 
 class EventPage(BaseModel):
@@ -116,7 +117,7 @@ def _table(pages: Iterator[list[Stored]]) -> Iterator[bytes]:
     for rows in pages:
         for row in rows:
             times = (row.occurred_at.isoformat(), row.received_at.isoformat(), row.day.isoformat())
-            writer.writerow((row.source, row.id, row.type, *times, row.data, " ".join(row.meters)))
+            writer.writerow((row.source, row.id, row.type, *times, row.data, " ".join(row.meters), row.void))
         yield out.getvalue().encode()
         out.seek(0)
         out.truncate()
@@ -146,6 +147,7 @@ _COLUMNS = pyarrow.schema(
         ("day", pyarrow.date32()),
         ("data", pyarrow.string()),
         ("meters", pyarrow.list_(pyarrow.string())),
+        ("void", pyarrow.bool_()),
     ]
 )
 _FORMATS = {
@@ -166,6 +168,7 @@ def _written(row: Stored) -> dict[str, object]:
         "day": row.day,
         "data": msgspec.Raw(row.data.encode()),
         "meters": row.meters,
+        "void": row.void,
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from asyncio import sleep
 from collections.abc import AsyncIterator, Iterator
 
 from backports import zstd
@@ -10,6 +11,7 @@ from backports import zstd
 from billing.errors import Refused
 
 PIECE = 256 * 1024
+MOST_TIMES = 200
 
 
 async def unpacked(pieces: AsyncIterator[bytes], encoding: str) -> AsyncIterator[bytes]:
@@ -25,10 +27,20 @@ async def unpacked(pieces: AsyncIterator[bytes], encoding: str) -> AsyncIterator
             remedy="Use gzip or zstd, or send it as it is.",
         )
     packed = _Gzip() if encoding == "gzip" else _Zstd()
+    came = went = 0
     try:
         async for piece in pieces:
+            came += len(piece)
             for part in packed.parts(piece) if piece else ():
+                went += len(part)
+                if went > MOST_TIMES * came + PIECE:
+                    raise Refused(
+                        f"The body is more than {MOST_TIMES} times as large when unpacked.",
+                        code="too_large",
+                        remedy="Send it less packed.",
+                    )
                 yield part
+                await sleep(0)  # Others have their turn, however much a small piece becomes.
     except (zlib.error, zstd.ZstdError, EOFError) as error:
         raise _broken(encoding) from error
     if not packed.complete:

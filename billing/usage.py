@@ -78,8 +78,13 @@ Totals = Mapping[tuple[str, date], tuple[Portion, ...]]
 
 
 def quantity_of(portions: Iterable[Portion]) -> Decimal:
-    """What portions of one meter, in order of day, make together."""
-    return brought_together(portions)
+    """What portions of one meter, in order of day, make together: each combination of properties by itself, then their
+    sum, as they are billed.
+    """
+    found: dict[tuple[tuple[str, str], ...], list[Portion]] = {}
+    for portion in portions:
+        found.setdefault(portion.properties, []).append(portion)
+    return added_up(brought_together(group) for group in found.values())
 
 
 def provable(portions: Iterable[Portion]) -> Decimal:

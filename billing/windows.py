@@ -9,9 +9,8 @@ from decimal import Decimal
 from typing import Literal, get_args
 from zoneinfo import ZoneInfo
 
-from billing.aggregation import brought_together
 from billing.period import instant, local_window
-from billing.usage import Portion
+from billing.usage import Portion, quantity_of
 
 WindowSize = Literal["minute", "hour", "day", "week", "month"]
 SIZES: tuple[WindowSize, ...] = get_args(WindowSize)
@@ -44,7 +43,7 @@ def by_window(
         kept = tuple((name, portion.value(name)) for name in names)
         found.setdefault((_start(starts_at, size, where), kept), []).append(portion)
     return [
-        UsageWindow(start, _end(start, size, where), kept, brought_together(some), sum(p.events for p in some))
+        UsageWindow(start, _end(start, size, where), kept, quantity_of(some), sum(p.events for p in some))
         for (start, kept), some in sorted(found.items())
     ]
 

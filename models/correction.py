@@ -17,10 +17,13 @@ from models import intake, usage
 from models.catalog import live_meters
 from models.database import columns, cursor
 from models.event import Event, Named
+from models.event_month import refuse_taken
 from models.subscription import forget_seen
 from models.values import moment
 
 ONE_DAY = timedelta(days=1)
+MOST_EVENTS = 500_000
+"""Of one customer and day."""
 
 
 class UsageVoid(SQLModel, table=True):
@@ -69,7 +72,11 @@ def correct(session: Session, corrections: Sequence[Correction], by_key: str) ->
     found = _find(session, corrections)
     instead = [c.instead for c in corrections if c.instead]
     others = {customer.id for customer in intake.customers_of(session, {e.subject for e in instead}).values()}
-    intake.hold_usage(session, others | {counted.customer_id for counted in found.values()})
+    mine = {counted.customer_id for counted in found.values()}
+    intake.hold_usage(session, others | mine)
+    if found:
+        days = [counted.day for counted in found.values()]
+        refuse_taken(session, mine, min(days), max(days))
     known = _voids(session, list(found))
     _refuse(_faults(corrections, found, known))
     new = [(n, c) for n, c in enumerate(corrections) if (c.source, c.id) not in known]
@@ -187,9 +194,18 @@ def _count_afresh(session: Session, customer_id: str, day: date) -> None:
         " where e.customer_id = %(customer)s and e.day = %(day)s"
         " and e.occurred_at >= %(since)s and e.occurred_at < %(until)s"
         " and not exists (select from usage_void v where v.source = e.source and v.id = e.id)"
-        " order by e.occurred_at, e.received_at, e.source, e.id",
-        {"customer": customer_id, "day": day, "since": instant(day, where), "until": instant(day + ONE_DAY, where)},
+        " order by e.occurred_at, e.received_at, e.source, e.id limit %(limit)s",
+        {
+            "limit": MOST_EVENTS + 1,
+            "customer": customer_id,
+            "day": day,
+            "since": instant(day, where),
+            "until": instant(day + ONE_DAY, where),
+        },
     ).fetchall()
+    if len(events) > MOST_EVENTS:
+        reason = f"{customer_id} has more than {MOST_EVENTS:,} events on {day}: too many to be counted anew at once."
+        raise Refused(reason, code="too_much_to_recount", remedy="Credit the difference on an invoice.")
     usage.clear_days(session, customer_id, (day, day + ONE_DAY), where)
     clocks = Clocks()
     for meter in live_meters(session):

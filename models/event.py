@@ -170,6 +170,7 @@ class Stored:
     day: date
     data: str
     meters: tuple[str, ...]
+    void: bool
 
 
 Place = tuple[datetime, str, str]
@@ -186,15 +187,17 @@ def events_of(
 ) -> list[Stored]:
     """A page of a customer's events of local days, the second not included, in order of time, source and id.
 
-    With a meter, only those that it counted when they came.
+    With a meter, only those that it counts: the events behind its total. Without, void ones are among them.
     """
     first, last = between
     rows = cursor(session).execute(
-        "select source, id, type, occurred_at, received_at, day, data::text, meters from usage_event"
+        "select source, id, type, occurred_at, received_at, day, data::text, meters,"
+        " exists (select from usage_void v where v.source = e.source and v.id = e.id) as void from usage_event e"
         " where customer_id = %(customer)s and day >= %(first)s and day < %(last)s"
         # Local days lie within a day of the same days in UTC, by which events are found.
         " and occurred_at >= %(first)s::date - 1 and occurred_at < %(last)s::date + 1"
-        " and (%(meter)s::text is null or %(meter)s = any(meters))"
+        " and (%(meter)s::text is null or %(meter)s = any(meters)"
+        " and not exists (select from usage_void v where v.source = e.source and v.id = e.id))"
         " and (%(time)s::timestamptz is null or (occurred_at, source, id) > (%(time)s, %(source)s, %(id)s))"
         " order by occurred_at, source, id limit %(limit)s",
         {
@@ -209,8 +212,8 @@ def events_of(
         },
     )
     return [
-        Stored(source, key, kind, at, received_at, day, data, tuple(meters))
-        for source, key, kind, at, received_at, day, data, meters in rows
+        Stored(source, key, kind, at, received_at, day, data, tuple(meters), void)
+        for source, key, kind, at, received_at, day, data, meters, void in rows
     ]
 
 

@@ -5,11 +5,13 @@ What events are is in event.py; how a month is made and taken away, in the migra
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import date
 from decimal import Decimal
 
 from sqlmodel import Field, Session, SQLModel
 
+from billing.errors import Refused
 from models.database import cursor
 
 
@@ -39,3 +41,22 @@ def crowded(session: Session, most: int) -> list[date]:
         (most,),
     )
     return [month for (month,) in rows]
+
+
+def refuse_taken(session: Session, customer_ids: Collection[str], first: date, last: date) -> None:
+    """Refuse to count local days anew of which events lie, or may lie, in a month that was taken away."""
+    row = (
+        cursor(session)
+        .execute(
+            "select min(month) from usage_taken where customer_id = any(%s)"
+            " and month >= date_trunc('month', %s::date - 1) and month <= %s::date + 1",
+            (list(customer_ids), first, last),
+        )
+        .fetchone()
+    )
+    if row and row[0]:
+        raise Refused(
+            f"Events of {row[0]:%Y-%m} were taken away, so these days cannot be counted anew.",
+            code="month_taken_away",
+            remedy="Credit the difference on an invoice, or choose other days.",
+        )

@@ -66,9 +66,10 @@ def receive(session: Session, events: Sequence[Event]) -> list[Outcome]:
     if the event has its quantity, and only from the meter's making on: what a stored event was counted by is written on
     it. If the event has something else in the quantity's place, it is invalid, so that the sender hears of it.
     """
-    meters = live_meters(session)
-    looking = by_type(meters)
     customers = customers_of(session, {e.subject for e in events})
+    lock_stripes(session, {customer.id for customer in customers.values()})
+    meters = live_meters(session)  # Under the lock: a meter that is made and counts anew leaves nothing between.
+    looking = by_type(meters)
     outcomes = {n: wrong for n, e in enumerate(events) if (wrong := _wrong(e, looking.get(e.type, ())))}
     strangers = {n: e for n, e in enumerate(events) if n not in outcomes and e.subject not in customers}
     outcomes |= zip(strangers, _quarantine(session, list(strangers.values())), strict=True)
@@ -85,6 +86,7 @@ def replay(session: Session, subject: str | None, limit: int) -> list[Outcome]:
     """
     events = quarantine.waiting(session, subject, limit)
     customers = customers_of(session, {e.subject for e in events})
+    lock_stripes(session, {customer.id for customer in customers.values()})
     known = [e for e in events if e.subject in customers]
     outcomes = _take_in(session, known, customers, live_meters(session))
     quarantine.release(session, known)
@@ -98,7 +100,6 @@ def _take_in(
     once; totals come last, so that their rows are locked for little more than the commit.
     """
     clocks = Clocks()
-    lock_stripes(session, {customers[e.subject].id for e in events})
     named = [Named.of(e) for e in events]
     outcomes = _known_or_new(session, named)
     folding = Folding(meters, clocks)
@@ -124,7 +125,10 @@ def _take_in(
 
 
 def hold_usage(session: Session, customer_ids: set[str]) -> None:
-    """Until the commit nobody else bills these customers, and then nobody takes in events of theirs."""
+    """Until the commit nobody else bills these customers, nobody takes in events of theirs, nor of others that share a
+    stripe with them, and no month of events is made or taken away.
+    """
+    cursor(session).execute("select pg_advisory_xact_lock_shared(hashtext('usage months'))")
     rows = cursor(session).execute("select distinct root_id from customer where id = any(%s)", (sorted(customer_ids),))
     lock_roots(session, [root_id for (root_id,) in rows])
     lock_stripes(session, customer_ids, alone=True)
@@ -154,7 +158,7 @@ def customers_of(session: Session, subjects: set[str]) -> dict[str, Customer]:
 def _wrong(e: Event, meters: Sequence[Meter]) -> Outcome | None:
     """What a meter counts must be a number of sane size, and its dimensions short words; so the sender hears of it."""
     for meter in meters:
-        value = e.data.get(meter.quantity_field)
+        value = e.data.get(meter.quantity_field) if meter.quantity_field else None
         wrong = _wrong_dimension if meter.aggregation == "unique" else _wrong_quantity
         if value is not None and (reason := wrong(value)):
             return Outcome("invalid", reason, f"data.{meter.quantity_field}")

@@ -21,11 +21,12 @@ from billing.period import instant
 from billing.usage import Portion, quantity_of
 from models import usage
 from models.database import columns, cursor
+from models.event_month import refuse_taken
 from models.intake import hold_usage
 from models.subscription import forget_seen
 
 MOST_DAYS, MOST_EVENTS = 400, 500_000
-"""Of one customer, at once: the transaction holds up whoever sends events of that customer."""
+"""Of one customer, at once: unless it is a dry run, senders wait meanwhile (models/intake.py says who)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,9 @@ def recount(
     since, until = between
     if not 0 < (until - since).days <= MOST_DAYS:
         raise _refused("until", f"must lie 1 to {MOST_DAYS} days after `since`")
-    hold_usage(session, {customer_id})
+    if store:
+        hold_usage(session, {customer_id})
+    refuse_taken(session, {customer_id}, since, until)
     events = _events(session, meter, customer_id, where, between)
     folding = Folding([meter], Clocks())
     counts = [
@@ -118,12 +121,15 @@ def _changes(before: measured.Totals, after: Totals, meter: Meter, between: tupl
         day: some for (name, day), some in before.items() if name == meter.meter_id and between[0] <= day < between[1]
     }
     days = sorted(found.keys() | had.keys())
-    both = [Recounted(day, _quantity(had.get(day, ())), _quantity(found.get(day, ()))) for day in days]
-    return [one for one in both if one.before != one.after]
+    return [
+        Recounted(day, quantity_of(had.get(day, ())), quantity_of(found.get(day, ())))
+        for day in days
+        if _kept(had.get(day, ())) != _kept(found.get(day, ()))
+    ]
 
 
-def _quantity(portions: Sequence[Portion]) -> Decimal:
-    return quantity_of(sorted(portions, key=lambda p: p.properties))
+def _kept(portions: Sequence[Portion]) -> set[tuple[object, ...]]:
+    return {(p.properties, p.each, p.quantity, p.events) for p in portions}
 
 
 def _say(session: Session, meter: Meter, events: Sequence[_Stored], *, counted: bool) -> None:

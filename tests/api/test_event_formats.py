@@ -17,7 +17,7 @@ pytestmark = pytest.mark.anyio
 
 
 async def test_sizes(front: Front) -> None:
-    too_much = b" " * (64 * 1024 * 1024) + batch()
+    too_much = b" " * (16 * 1024 * 1024) + batch()
 
     async def in_parts() -> AsyncIterator[bytes]:
         for start in range(0, len(too_much), 1 << 20):

@@ -138,7 +138,16 @@ async def test_publishing_at_once_gives_each_content_one_version(front: Front) -
 
 async def test_a_meter_is_made_once(front: Front) -> None:
     meter = {"id": f"m-{secrets.token_hex(3)}", "name": "M", "event_type": "t", "quantity_field": "q", "unit": "q"}
-    made = {**meter, "dimensions": [], "per_event": False, "resolution": "hour", "aggregation": "sum", "filters": []}
+    made = {
+        **meter,
+        "dimensions": [],
+        "per_event": False,
+        "resolution": "hour",
+        "aggregation": "sum",
+        "filters": [],
+        "percent": None,
+        "rate_window": None,
+    }
     assert await front.post("/v1/meters", meter) == await front.post("/v1/meters", made) == made
     await front.refused("POST", "/v1/meters", {**meter, "quantity_field": "other"}, status=409, code="conflict")
     for other in ({"dimensions": ["region"]}, {"per_event": True}, {"resolution": "day"}):

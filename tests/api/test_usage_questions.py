@@ -111,6 +111,10 @@ async def test_the_events_behind_a_total_in_pages_and_as_files(front: Front) -> 
     [shown] = [e for e in found if e["id"] == precise["id"]]
     assert str(shown["data"]["n"]) == "0.10000000000000000000000000010"
     assert len((await front.get(f"/v1/customers/{customer}/events?{MARCH}"))["events"]) == 9
+    wrong = {"source": march[0]["source"], "id": march[0]["id"], "reason": "a test"}
+    await front.post("/v1/events/corrections", {"corrections": [wrong]})
+    assert [e["void"] for e in (await front.get(f"/v1/customers/{customer}/events?{MARCH}"))["events"]].count(True) == 1
+    march = march[1:]
     export = f"/v1/customers/{customer}/events/export?{MARCH}&meter={made['id']}&format="
     lines = (await front.api.get(export + "ndjson")).text.splitlines()
     assert [json.loads(line)["id"] for line in lines] == [e["id"] for e in march]

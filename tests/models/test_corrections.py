@@ -13,12 +13,14 @@ import pytest
 from sqlalchemy import Engine
 
 from billing.errors import Refused
+from billing.period import zone
 from models.audit import audit
 from models.catalog import live_meters, put_meter
 from models.correction import Correction, correct
 from models.database import transaction
 from models.event import Event
 from models.intake import receive
+from models.recount import recount
 from tests.models.test_aggregations import DAYS, METERS, START, compare, drawn
 from tests.models.test_usage import send, total
 
@@ -125,3 +127,21 @@ def test_what_comes_while_events_are_corrected_is_not_lost(met: Engine, threads:
         one.result(60)
     with transaction(met) as session:
         compare(session, sorted(events[300:], key=lambda e: e.occurred_at))
+
+
+def test_days_of_a_month_that_was_taken_away_are_not_counted_anew(engine: Engine, sql: Sql) -> None:
+    """They would be counted from what came late alone."""
+    sql("select make_usage_month('2026-03-01'), make_usage_month('2026-04-01')")
+    events = [Event("s", str(no), "berlin", "llm", START + timedelta(days=no), {"n": 1}) for no in range(4)]
+    send(engine, *events)
+    assert sql("select take_usage_month('2026-03-01')") == [(True,)]
+    late = Event("s", "late", "berlin", "llm", START, {"n": 5})
+    send(engine, late)
+    for one in (late, replace(events[3], id="edge", occurred_at=START + timedelta(days=4, hours=1))):
+        send(engine, one)
+        with pytest.raises(Refused, match="taken away"):
+            void(engine, one)
+    with transaction(engine) as session, pytest.raises(Refused, match="taken away"):
+        [tokens] = [m for m in live_meters(session) if m.meter_id == "tokens"]
+        recount(session, tokens, "berlin", zone("Europe/Berlin"), (DAYS.start, DAYS.end), store=True)
+    assert total(engine) == 10

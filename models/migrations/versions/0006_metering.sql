@@ -54,10 +54,6 @@ begin
 end $$;
 create trigger as_it_came before update on usage_event for each row execute function refuse_other_event();
 
-insert into usage_event select source, id, customer_id, type, occurred_at, received_at, day, data, meters, batch
-  from usage_event_before;
-drop table usage_event_before;
-
 -- Makes the partition of a month (in UTC), and moves there what came before it was made. Says whether it is new. Who
 -- stores events has looked up beforehand where they go, so all of them wait while the partition is put in its place: what
 -- can be done before is done before, and this gives up rather than let them wait for others.
@@ -70,6 +66,7 @@ declare
   move constant text := format('insert into %I select * from usage_event_other where occurred_at >= $1'
                                ' and occurred_at < $2 and pg_visible_in_snapshot(batch, $3) = $4', name);
 begin
+  perform pg_advisory_xact_lock(hashtext('usage months'));
   if to_regclass(name) is not null then
     return false;
   end if;
@@ -89,6 +86,12 @@ begin
   execute format('create trigger append_only before delete or truncate on %I execute function refuse_change()', name);
   return true;
 end $$;
+
+select make_usage_month(month) from (
+  select distinct date_trunc('month', occurred_at at time zone 'UTC')::date as month from usage_event_before) m;
+insert into usage_event select source, id, customer_id, type, occurred_at, received_at, day, data, meters, batch
+  from usage_event_before;
+drop table usage_event_before;
 
 create table usage_taken (
   month date not null,
@@ -114,6 +117,7 @@ declare
     ' on conflict on constraint usage_taken_pkey do update'
     ' set quantity = t.quantity + excluded.quantity, events = t.events + excluded.events', name);
 begin
+  perform pg_advisory_xact_lock(hashtext('usage months'));
   if not exists (select from pg_inherits where inhparent = 'usage_event'::regclass and inhrelid = to_regclass(name)) then
     return false;
   end if;
