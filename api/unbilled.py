@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime
+from datetime import datetime
 from decimal import Decimal
 from typing import Annotated
 
@@ -13,6 +13,7 @@ from api.access import Database, Reader
 from api.bodies import ExactRoute
 from api.fields import Day
 from models import unbilled
+from models.unbilled import ByNoMeter
 
 router = APIRouter(prefix="/v1/usage", tags=["Usage"], route_class=ExactRoute)
 
@@ -35,17 +36,8 @@ class OfNobodyOut(BaseModel):
     events: int
     first_received_at: datetime
     last_received_at: datetime
+    estimated_events: int
     estimates: list[WorthOut]
-
-
-class ByNoMeterOut(BaseModel):
-    """Stored events of a customer whose type no meter looks at."""
-
-    customer_id: str
-    type: str
-    events: int
-    first_day: date
-    last_day: date
 
 
 @router.get("/of-nobody")
@@ -64,6 +56,7 @@ def list_usage_of_nobody(
             events=one.events,
             first_received_at=one.first_received_at,
             last_received_at=one.last_received_at,
+            estimated_events=one.estimated_events,
             estimates=[
                 WorthOut(meter=e.meter, quantity=e.quantity, amount_minor=e.amount.minor, currency=e.amount.currency)
                 for e in one.estimates
@@ -82,16 +75,6 @@ def list_usage_by_no_meter(
     after_customer: str = "",
     after_type: str = "",
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-) -> list[ByNoMeterOut]:
+) -> list[ByNoMeter]:
     """A page of events that no meter looks at, by customer and type, of days from `since` to before `until`."""
-    rows = unbilled.by_no_meter(session, since, until, (after_customer, after_type), limit)
-    return [
-        ByNoMeterOut(
-            customer_id=row.customer_id,
-            type=row.type,
-            events=row.events,
-            first_day=row.first_day,
-            last_day=row.last_day,
-        )
-        for row in rows
-    ]
+    return unbilled.by_no_meter(session, since, until, (after_customer, after_type), limit)

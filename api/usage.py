@@ -26,6 +26,7 @@ from models import audit, catalog, intake, quarantine, recount, usage
 from models.audit import Audit
 from models.customer import customer
 from models.intake import OutcomeKind
+from models.recount import Recounted
 
 router = APIRouter(prefix="/v1", tags=["Usage"], route_class=ExactRoute)
 
@@ -168,16 +169,8 @@ class RecountIn(BaseModel):
     dry_run: bool = True
 
 
-class RecountedOut(BaseModel):
-    """A day whose quantity changes."""
-
-    day: date
-    before: Decimal
-    after: Decimal
-
-
 @router.post("/meters/{meter_id}/recounts")
-def recount_usage(meter_id: str, body: RecountIn, session: Database, key: Writer) -> list[RecountedOut]:
+def recount_usage(meter_id: str, body: RecountIn, session: Database, key: Writer) -> list[Recounted]:
     """Count a customer's stored events of some days anew, by the meter as it is: for a meter that was made after them.
 
     Says which days change, by how much; unless it is a dry run, the totals are replaced at once. What was billed
@@ -185,8 +178,7 @@ def recount_usage(meter_id: str, body: RecountIn, session: Database, key: Writer
     """
     where = zone(customer(session, body.customer_id).time_zone)
     found, between = _meter(session, meter_id), (body.since, body.until)
-    changes = recount.recount(session, found, body.customer_id, where, between, store=not body.dry_run)
-    return [RecountedOut(day=one.day, before=one.before, after=one.after) for one in changes]
+    return recount.recount(session, found, body.customer_id, where, between, store=not body.dry_run)
 
 
 class Quarantined(BaseModel):

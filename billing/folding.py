@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from functools import lru_cache
@@ -200,9 +200,15 @@ class Folding:
         self._latest: dict[tuple[str, str, date, datetime | None, Properties, Decimal | None], datetime] = {}
 
     def add(
-        self, customer_id: str, where: ZoneInfo, event_type: str, moment: datetime, data: Mapping[str, object]
+        self,
+        customer_id: str,
+        where: ZoneInfo,
+        event_type: str,
+        moment: datetime,
+        data: Mapping[str, object],
+        by: Collection[str] | None = None,
     ) -> tuple[date, list[str]]:
-        """The event's local day, and the meters that count it."""
+        """The event's local day, and the meters that count it; with `by`, only those of them that are named there."""
         day, hour = self._clocks.day_and_hour(where, moment)
         counted: list[str] = []
         for meter_id, resolution, take in self._meters.get(event_type, ()):

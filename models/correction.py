@@ -207,14 +207,11 @@ def _count_afresh(session: Session, customer_id: str, day: date) -> None:
         reason = f"{customer_id} has more than {MOST_EVENTS:,} events on {day}: too many to be counted anew at once."
         raise Refused(reason, code="too_much_to_recount", remedy="Credit the difference on an invoice.")
     usage.clear_days(session, customer_id, (day, day + ONE_DAY), where)
-    clocks = Clocks()
-    for meter in live_meters(session):
-        folding = Folding([meter], clocks)
-        for kind, at, data, meters in events:
-            if meter.meter_id in meters:
-                folding.add(customer_id, where, kind, at, _DECODER.decode(data))
-        usage.add_windows(session, folding.windows())
-        usage.add_days(session, folding.days())
+    folding = Folding(live_meters(session), Clocks())
+    for kind, at, data, meters in events:
+        folding.add(customer_id, where, kind, at, _DECODER.decode(data), by=meters)
+    usage.add_windows(session, folding.windows())
+    usage.add_days(session, folding.days())
 
 
 _DECODER = msgspec.json.Decoder(dict[str, object], float_hook=Decimal)

@@ -84,7 +84,7 @@ def replay(session: Session, subject: str | None, limit: int) -> list[Outcome]:
     Up to `limit`, those of subjects that are known by now first. Of what was sent before its meter was made, what the
     meter cannot count is stored and not counted.
     """
-    events = quarantine.waiting(session, subject, limit)
+    events = quarantine.waiting(session, None if subject is None else [subject], limit)
     customers = customers_of(session, {e.subject for e in events})
     lock_stripes(session, {customer.id for customer in customers.values()})
     known = [e for e in events if e.subject in customers]

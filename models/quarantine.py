@@ -49,16 +49,16 @@ def keep(session: Session, strangers: Sequence[Event]) -> set[tuple[str, str]]:
     return set(kept.fetchall())
 
 
-def waiting(session: Session, subject: str | None, limit: int, *, hold: bool = True) -> list[Event]:
+def waiting(session: Session, subjects: Sequence[str] | None, limit: int, *, hold: bool = True) -> list[Event]:
     """Events that wait, those of known subjects first; with `hold`, nobody else may send them again meanwhile."""
     rows = cursor(session).execute(
         "select source, id, subject, event ->> 'type', (event ->> 'time')::timestamptz, event ->> 'data'"
         " from usage_quarantine q where replayed_at is null"
-        " and (%(subject)s::text is null or subject = %(subject)s)"
+        " and (%(subjects)s::text[] is null or subject = any(%(subjects)s))"
         " order by exists (select from customer c where c.id = q.subject)"
         " or exists (select from customer_alias a where a.alias = q.subject) desc, source, id"
         " limit %(limit)s" + (" for update" if hold else ""),
-        {"subject": subject, "limit": limit},
+        {"subjects": subjects, "limit": limit},
     )
     return [
         Event(source, key, subject, kind, at, _DECODER.decode(data)) for source, key, subject, kind, at, data in rows

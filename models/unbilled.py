@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
-from fractions import Fraction
 
 from sqlmodel import Session
 
+from billing.estimate import MeanPrice
 from billing.folding import fold
-from billing.money import Amount, Money
-from billing.usage import quantity_of
+from billing.money import Money
+from billing.usage import Portion, quantity_of
 from models import quarantine
 from models.catalog import live_meters
 from models.database import cursor
+from models.event import Event
 
 MOST_ESTIMATED = 10_000
-"""Of a subject, so many of the events that wait are looked at for the estimate, the first by source and id."""
+"""So many of the events of a page are looked at for the estimates, the first by source and id."""
 DAYS_OF_PRICES = 90
 
 
@@ -33,7 +34,8 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class OfNobody:
-    """Events of a subject that wait in quarantine. There is an estimate for each meter and currency billed lately."""
+    """Events of a subject that wait in quarantine. There is an estimate for each meter and currency billed
+    lately, of the first `estimated_events` of them."""
 
     subject: str
     types: tuple[str, ...]
@@ -41,6 +43,7 @@ class OfNobody:
     events: int
     first_received_at: datetime
     last_received_at: datetime
+    estimated_events: int
     estimates: tuple[Estimate, ...]
 
 
@@ -67,15 +70,21 @@ def of_nobody(session: Session, after: str, limit: int) -> list[OfNobody]:
         )
         .fetchall()
     )
-    prices = _mean_prices(session)
-    return [
-        OfNobody(subject, tuple(types), reason, events, first, last, _estimates(session, subject, prices))
-        for subject, types, reason, events, first, last in rows
-    ]
+    meters, prices = live_meters(session), _mean_prices(session)
+    waiting: dict[str, list[Event]] = {}
+    for e in quarantine.waiting(session, [subject for subject, *_ in rows], MOST_ESTIMATED, hold=False):
+        waiting.setdefault(e.subject, []).append(e)
+    found: list[OfNobody] = []
+    for subject, types, reason, many, first, last in rows:
+        events = sorted(waiting.get(subject, ()), key=lambda e: e.occurred_at)
+        folded = fold(meters, ((e.type, e.data) for e in events))
+        worth = _estimates(folded, prices)
+        found.append(OfNobody(subject, tuple(types), reason, many, first, last, len(events), worth))
+    return found
 
 
-def _mean_prices(session: Session) -> dict[str, list[tuple[str, Fraction]]]:
-    """By meter: currency, and net amount of a unit in units of the currency."""
+def _mean_prices(session: Session) -> dict[str, list[MeanPrice]]:
+    """By meter, one for each currency."""
     rows = cursor(session).execute(
         "select l.meter_id, l.currency, sum(l.net_minor)::bigint, sum(l.quantity)"
         " from invoice_line l join invoice i on i.id = l.invoice_id"
@@ -83,20 +92,20 @@ def _mean_prices(session: Session) -> dict[str, list[tuple[str, Fraction]]]:
         " group by 1, 2 having sum(l.quantity) > 0 order by 1, 2",
         (DAYS_OF_PRICES,),
     )
-    found: dict[str, list[tuple[str, Fraction]]] = defaultdict(list)
+    found: dict[str, list[MeanPrice]] = {}
     for meter, currency, net, quantity in rows:
-        found[meter].append((currency, Money(net, currency).amount.value / Fraction(quantity)))
+        found.setdefault(meter, []).append(MeanPrice(Money(net, currency), quantity))
     return found
 
 
-def _estimates(session: Session, subject: str, prices: dict[str, list[tuple[str, Fraction]]]) -> tuple[Estimate, ...]:
-    events = quarantine.waiting(session, subject, MOST_ESTIMATED, hold=False)
-    folded = fold(live_meters(session), ((e.type, e.data) for e in sorted(events, key=lambda e: e.occurred_at)))
+def _estimates(
+    folded: Mapping[str, Sequence[Portion]], prices: Mapping[str, Sequence[MeanPrice]]
+) -> tuple[Estimate, ...]:
+    quantities = {meter: quantity_of(portions) for meter, portions in sorted(folded.items())}
     return tuple(
-        Estimate(meter, quantity, Amount(Fraction(quantity) * price).rounded(currency))
-        for meter, portions in sorted(folded.items())
-        for quantity in (quantity_of(portions),)
-        for currency, price in prices.get(meter, ())
+        Estimate(meter, quantity, price.of(quantity))
+        for meter, quantity in quantities.items()
+        for price in prices.get(meter, ())
     )
 
 

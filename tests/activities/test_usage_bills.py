@@ -67,6 +67,7 @@ def test_usage_of_nobody_has_an_estimated_worth(company: Company) -> None:
         [mail] = unbilled.by_no_meter(session, date(2026, 1, 1), date(2026, 2, 1), ("", ""), 10)
     assert (other.subject, other.types, other.events, other.estimates) == ("other", ("mail",), 1, ())
     assert (stray.subject, stray.events, stray.reason) == ("stray", 3, "unknown customer")
+    assert stray.estimated_events == 3
     [worth] = stray.estimates
     assert (worth.meter, worth.quantity, worth.amount) == ("tokens", 1_500_000, Money(billed * 3 // 2, "EUR"))
     assert (mail.customer_id, mail.type, mail.events) == ("anna", "mail", 1)
