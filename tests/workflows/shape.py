@@ -21,9 +21,17 @@ def commands(history: WorkflowHistory) -> list[str]:
     """What the workflow asked of the server, each kind once and in order of words, ids taken out.
 
     Messages may come in between at any moment and make it look again, or do one thing before another; that commands
-    come in an order that the code can follow is what replaying the histories shows.
+    come in an order that the code can follow is what replaying the histories shows. A look more or less tells a stage
+    more or less, and only what is new is told: so search attributes are those of the whole life.
     """
-    return sorted({text for event in history.events if (text := _command(event))})
+    attributes = {name for event in history.events for name in _attributes(event)}
+    told = [f"search attributes {', '.join(sorted(attributes))}"] if attributes else []
+    return sorted({text for event in history.events if (text := _command(event))} | set(told))
+
+
+def _attributes(event: Any) -> list[str]:
+    upserted = event.upsert_workflow_search_attributes_event_attributes
+    return list(upserted.search_attributes.indexed_fields)
 
 
 def _command(event: Any) -> str:
@@ -38,9 +46,6 @@ def _command(event: Any) -> str:
             return f"child {asked.workflow_type.name} on {asked.task_queue.name}{said}"
         case "timer_started_event_attributes":
             return f"timer{said}"
-        case "upsert_workflow_search_attributes_event_attributes":
-            names = event.upsert_workflow_search_attributes_event_attributes.search_attributes.indexed_fields
-            return f"search attributes {', '.join(sorted(names))}"
         case "marker_recorded_event_attributes":
             return f"marker {event.marker_recorded_event_attributes.marker_name}"
         case "workflow_execution_completed_event_attributes":
