@@ -9,8 +9,8 @@ from datetime import date, timedelta
 from decimal import Decimal
 
 from billing.aggregation import ADDITIVE
-from billing.biller import late_usage
 from billing.ids import derive
+from billing.late_usage import late_usage
 from billing.line import Line, share_off
 from billing.money import Money, total
 from billing.period import Period
@@ -52,21 +52,20 @@ def promises_of(standing: Standing, lines: Sequence[Line]) -> tuple[Obligation, 
 def delivered_usage(standing: Standing, totals: Totals, through: date) -> Sequence[Obligation]:
     """Every usage window that has begun by `through`, at the price of what was delivered up to that day.
 
-    Billed windows that are over: what was billed, and what came late. Others: rated on the usage up to the day, with
-    the percentage discount of the terms; of a window that goes on, what is due without usage counts by its days.
+    Billed windows that are over: what was billed, and of what came late what is to be billed; what is ignored, asked
+    about or waived is not earned. Others: rated on the usage up to the day, with the percentage discount of the terms;
+    of a window that goes on, what is due without usage counts by its days.
     """
     end = through + timedelta(days=1)
     found: dict[str, Obligation] = {}
-    late = late_usage(standing, totals)
-    for billed in standing.usage:
-        if billed.period.end <= end:
-            mine = [x.net for x in late if x.item == billed.item and x.period == billed.period]
-            promise = _delivered(standing, billed.item, billed.period, billed.net + total(mine, standing.currency))
+    worth: dict[tuple[str, Period], Money] = {(b.item, b.period): b.net for b in standing.usage}
+    for line in late_usage(standing, totals).to_be_billed:
+        window = (line.item, line.period)
+        worth[window] = worth.get(window, Money.zero(standing.currency)) + line.net
+    for (item, period), earned in worth.items():
+        if period.end <= end:
+            promise = _delivered(standing, item, period, earned)
             found[promise.obligation_id] = promise
-    for line in late:
-        if line.kind == "late_usage" and line.period.end <= end:
-            promise = _delivered(standing, line.item, line.period, line.net)
-            found.setdefault(promise.obligation_id, promise)
     for promise in _unbilled(standing, totals, end):
         found.setdefault(promise.obligation_id, promise)
     return tuple(found.values())
@@ -153,12 +152,15 @@ def _provably(totals: Totals, meter: str, period: Period, invoiced: Decimal) -> 
 
 
 def _invoiced(standings: Sequence[Standing], totals: Totals) -> list[tuple[str, Period, Decimal]]:
-    """Meter, window and quantity on lines, with what late lines will add; the longest windows first."""
+    """Meter, window and quantity on lines, with what came late, whatever becomes of it; the longest windows first."""
     found: list[tuple[str, Period, Decimal]] = []
     for standing in standings:
-        lines = [line for line in late_usage(standing, totals) if line.kind == "late_usage"]
-        late = {(line.item, line.period): line.quantity for line in lines}
-        meters = {line.item: line.because.meter or "" for line in lines}
+        late: dict[tuple[str, Period], Decimal] = {}
+        meters: dict[str, str] = {}
+        for line in _came_late(standing, totals):
+            window = (line.item, line.period)
+            late[window] = added_up([late.get(window, Decimal(0)), line.quantity])
+            meters[line.item] = line.because.meter or ""
         for billed in standing.usage:
             [meter] = [
                 item.meter
@@ -169,6 +171,12 @@ def _invoiced(standings: Sequence[Standing], totals: Totals) -> list[tuple[str, 
             found.append((meter or "", billed.period, quantity))
         found += [(meters[item], period, quantity) for (item, period), quantity in late.items()]
     return sorted(found, key=lambda window: (-window[1].days, window[1], window[0]))
+
+
+def _came_late(standing: Standing, totals: Totals) -> tuple[Line, ...]:
+    """All late usage that is on no document: to be billed, ignored, asked about or waived."""
+    late = late_usage(standing, totals)
+    return (*late.to_be_billed, *late.held, *late.ignored, *standing.set_aside)
 
 
 def _should_be_billed(standing: Standing, meter: str, day: date) -> bool:

@@ -166,6 +166,22 @@ def forget_seen(session: Session, customer_ids: set[str]) -> None:
     )
 
 
+def keep_policies(session: Session) -> None:
+    """Until the commit no meter's policy for late usage changes. Whoever bills takes this before it reads them."""
+    cursor(session).execute("select pg_advisory_xact_lock_shared(hashtext('late usage'))")
+
+
+def forget_seen_of(session: Session, meter_id: str) -> None:
+    """Ended subscriptions with usage of the meter are due again: what becomes of it changes, and who bills waits."""
+    cur = cursor(session)
+    cur.execute("select pg_advisory_xact_lock(hashtext('late usage'))")
+    cur.execute(
+        "delete from usage_seen u using subscription s where s.id = u.subscription_id and exists"
+        " (select from usage_total t where t.customer_id = s.customer_id and t.meter_id = %s)",
+        (meter_id,),
+    )
+
+
 # A subscription that has ended has no lane that is due; its usage may still arrive. Whatever arrives is a further
 # event, also what moves usage between properties and adds up to nothing, or what comes for days that have no line.
 _LATE_AFTER_THE_END = """
