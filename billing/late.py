@@ -64,6 +64,19 @@ Late = NextInvoice | CreditAndRebill | IgnoreBelow | Hold
 NEXT_INVOICE = NextInvoice()
 
 
+def in_words(late: Late) -> str:
+    """What becomes of it, as it stands in a sentence."""
+    match late:
+        case NextInvoice():
+            return "billed on the next invoice"
+        case CreditAndRebill():
+            return "credited and billed again"
+        case IgnoreBelow():
+            return "ignored below " + ", ".join(f"{below.amount:,f} {below.currency}" for below in late.amounts)
+        case Hold():
+            return "held for a person"
+
+
 def late_faults(late: Late) -> Iterator[Fault]:
     """Faults of a policy: amounts that are none, or no amounts of their currency."""
     if not isinstance(late, IgnoreBelow):
