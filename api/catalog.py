@@ -57,7 +57,7 @@ class MeterBody(BaseModel):
 
 @router.post("/meters", status_code=201)
 def create_meter(body: MeterBody, session: Database, key: Administrator) -> MeterBody:
-    """Make a meter; the same again changes nothing, but only `late` may become another."""
+    """Make a meter; the same again changes nothing. Of one that exists `late` may change, and nothing else."""
     catalog.put_meter(session, body.as_meter())
     return body
 

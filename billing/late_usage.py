@@ -46,7 +46,8 @@ def late_usage(standing: Standing, totals: Totals) -> LateUsage:
     """The difference of every window already billed, put where its meter's policy wants it.
 
     Of differences that come to no money nobody is asked. What goes against something that was held, such as usage
-    taken back of which a part was waived, is held too, whatever the policy: what was waived must not be paid out.
+    taken back of which a part was waived, is held too, whatever the policy: only a person knows whether that part is
+    what was taken back, and what was waived must not be paid out.
     """
     lines: list[Line] = []
     held: list[Line] = []
@@ -57,7 +58,7 @@ def late_usage(standing: Standing, totals: Totals) -> LateUsage:
         line = _difference(window, window.measured(totals), _together(billed, (*aside, *released)), aside)
         if line is None:
             continue
-        against = any(line.net.minor * other.net.minor < 0 for other in aside)
+        against = line.net.minor * sum(other.net.minor for other in aside) < 0
         match standing.late_of(window.item.meter):
             case policy if against or isinstance(policy, Hold):
                 (held if line.net else ignored).append(line)

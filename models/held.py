@@ -192,5 +192,5 @@ def _question(one: Standing, line: Line) -> str:
     came = f"{line.quantity:+,f} {why.unit}".rstrip()
     return (
         f"Late usage of {one.customer_id}, subscription {one.subscription_id}: {line.description.split(' (')[0]},"
-        f" meter {why.meter}, {line.period}: {came}, net {line.net}."
+        f" meter {why.meter}, {line.period}: {came}, net {line.net}{f' ({why.note})' if why.note else ''}."
     )

@@ -170,13 +170,14 @@ def _billed(session: Session, standings: dict[str, Standing]) -> tuple[dict[str,
     """
     rows = cursor(session).execute(
         "select l.subscription_id, l.kind, l.item, l.description, l.period_start, l.period_end, l.quantity,"
-        " l.gross_minor, l.discount_minor, l.currency, l.revenue, l.because, n.number, l.product_id"
+        " l.gross_minor, l.discount_minor, l.currency, l.revenue, l.because,"
+        " case when m.id is not null then (select n.number from invoice_number n where n.invoice_id = l.invoice_id) end"
+        " as number, l.product_id"
         " from invoice_line l join billing_lane b on b.subscription_id = l.subscription_id and b.lane = 'arrears'"
         " left join meter m on m.id = l.meter_id and m.late ->> 'kind' = 'credit_and_rebill'"
-        " left join invoice_number n on n.invoice_id = l.invoice_id and m.id is not null"
         " where l.subscription_id = any(%s) and l.kind not in ('credit_purchase', 'one_time')"
         " and (l.kind in ('usage', 'late_usage', 'true_up') or l.period_end > b.billed_through - %s)"
-        " order by l.subscription_id, l.period_start, n.number, l.invoice_id, l.no",
+        " order by l.subscription_id, l.period_start, number, l.invoice_id, l.no",
         (list(standings), FEES_REACH.days),
     )
     fees: dict[str, list[BilledFee]] = defaultdict(list)

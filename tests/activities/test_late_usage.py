@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
 
+import psycopg
 import pytest
 
 from activities.billing import BillBatch
@@ -160,6 +161,22 @@ def test_held_usage_is_asked_about_once_and_billed_or_waived(company: Company) -
     assert (who, what) == ("Carla", "Waive it")
 
 
+def test_what_was_shown_and_decided_stays(company: Company) -> None:
+    billed(company, Hold())
+    company.use("anna", "2026-01-11", 300)
+    company.live("2026-03-02")
+    [(asked, _)] = questions(company)
+    answer(company, asked, "waive")
+    for statement in (
+        "delete from held_usage",
+        "update held_usage set net_minor = 1",
+        "update held_usage set decision = null, decided_at = null",
+    ):
+        with pytest.raises(psycopg.Error) as error:
+            company.sql(statement)
+        assert error.value.sqlstate == "PB001"
+
+
 def test_an_unclear_answer_decides_nothing(company: Company) -> None:
     billed(company, Hold())
     company.use("anna", "2026-01-11", 300)
@@ -264,7 +281,7 @@ def test_a_waiver_is_not_paid_out_when_the_usage_is_void(company: Company) -> No
     company.live("2026-04-02")
     assert [x for x in lines(company, sub) if x[0] == "late_usage"] == []
     [(asked, reason)] = questions(company)
-    assert "-300, net -3.00 EUR" in reason
+    assert "-300, net -3.00 EUR (of what counts as billed, 3.00 EUR was held for a person" in reason
     answer(company, asked, "waive")
     company.live("2026-05-02")
     assert company.prove("2026-01").differences == ()

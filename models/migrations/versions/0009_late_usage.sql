@@ -26,3 +26,10 @@ create table held_usage (
 create index on held_usage (subscription_id) where pending_id is null;
 comment on table held_usage is 'Late usage about which a person was asked, each question with the difference that was shown.';
 comment on column held_usage.line is 'The late line that is billed if the answer is so.';
+
+-- What was asked stays as it was shown, and what was decided stays decided.
+create trigger append_only before delete or truncate on held_usage execute function refuse_change();
+create trigger shown before update of id, subscription_id, item, period_start, period_end, quantity, net_minor, currency, line,
+  task_id, asked_at on held_usage execute function refuse_change();
+create trigger decided before update on held_usage
+  for each row when (old.decision is not null) execute function refuse_change();
