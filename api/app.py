@@ -38,7 +38,7 @@ from api.document import document, operation_id
 from api.observed import Observed
 from integrations.payments.registry import open_gateway
 from models.database import open_engine
-from observability import start_logging, start_tracing, stop_tracing
+from observability import figures_of, start_logging, start_tracing, stop_tracing
 from settings import Settings
 from web import console, reference
 from workflows.client import connect
@@ -87,6 +87,7 @@ def create(settings: Settings | None = None) -> FastAPI:
         tracing = start_tracing(chosen, "api")
         client = await connect(chosen.temporal_address, chosen.temporal_namespace, api_key, tracing)
         app.state.doors = Doors.open(engine, client)
+        app.state.figures = figures_of(chosen)
         app.state.gateways = {chosen.payment_gateway: open_gateway(chosen.payment_gateway, chosen)}
         log.info("api ready", port=chosen.api_port)
         yield
