@@ -36,6 +36,7 @@ from api.access import Doors
 from api.bodies import SizeLimit
 from api.document import document, operation_id
 from api.observed import Observed
+from api.short_way import ShortWay
 from integrations.payments.registry import open_gateway
 from models.database import open_engine
 from observability import figures_of, start_logging, start_tracing, stop_tracing
@@ -112,6 +113,7 @@ def create(settings: Settings | None = None) -> FastAPI:
     for page in (console, reference):
         app.include_router(page.router, include_in_schema=False)
     app.add_middleware(SizeLimit)
+    app.add_middleware(ShortWay, handlers=app.exception_handlers)
     app.add_middleware(Observed)
     if chosen.otel_exporter_otlp_endpoint:
         FastAPIInstrumentor.instrument_app(app)

@@ -12,6 +12,7 @@ import random
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import count
@@ -127,17 +128,36 @@ def _cpu_of_tree(pid: int) -> float:
 
 def measure(events: int) -> Iterator[str]:
     """Lines of text for the table of results. `events` is how many each measurement sends, at the least."""
+    with _subject(processes=1) as subject:
+        yield from _by_one_process(subject, events)
+    with _subject(processes=2) as subject:
+        yield from _measured(subject, events)
+
+
+@contextmanager
+def _subject(processes: int) -> Iterator[Subject]:
+    """A stack of its own, whose API is served by so many processes."""
+    os.environ["API_PROCESSES"] = str(processes)
     with tempfile.TemporaryDirectory() as folder:
         os.chmod(folder, 0o711)  # PostgreSQL's own user must pass.
         with Stack(Path(folder) / "stack", keep=False) as stack:
-            yield from _measured(Subject(stack), events)
+            yield Subject(stack)
+
+
+def _by_one_process(subject: Subject, events: int) -> Iterator[str]:
+    subject.send(subject.bodies(events, 1000), 1000, 8)
+    yield _line(
+        "ingest by one API process, 1,000 events a request", subject.send(subject.bodies(2 * events, 1000), 1000, 8)
+    )
+    yield _line("... 100 a request", subject.send(subject.bodies(events, 100), 100, 32))
+    yield _line("... 1 a request", subject.send(subject.bodies(max(500, events // 10), 1), 1, 32))
 
 
 def _measured(subject: Subject, events: int) -> Iterator[str]:
     subject.send(subject.bodies(events, 1000), 1000, 8)
     thousand = subject.bodies(2 * events, 1000)
     even = subject.send(thousand, 1000, 8)
-    yield _line("ingest, 1,000 events a request", even, "25,000/s; goal 45,000/s")
+    yield _line("ingest by two, 1,000 events a request", even, "25,000/s; goal 45,000/s")
     again = subject.send(thousand, 1000, 8)
     yield _line("... all of them again", again, "goal at most 1.2 times the cost")
     hot = subject.send(subject.bodies(2 * events, 1000, hot=0.9), 1000, 8)
@@ -153,7 +173,7 @@ def _measured(subject: Subject, events: int) -> Iterator[str]:
     yield f"| eight indexes, and five queries per event | {usual:,.0f}/s | {times} |"
 
 
-def _line(what: str, found: Figures, goal: str) -> str:
+def _line(what: str, found: Figures, goal: str = "") -> str:
     spent = f"server {found.server_us:.0f} µs, PostgreSQL {found.postgres_us:.0f} µs, WAL {found.wal_bytes:,.0f} bytes"
     return f"| {what} | {found.rate:,.0f}/s ({spent}, {found.commits:.4f} commits an event) | {goal} |"
 
