@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -76,6 +77,14 @@ nothing. Errors are problem documents (RFC 9457) with the field, the reason and 
 """
 
 
+def _collect_rarely() -> None:
+    """What was loaded stays, and is not looked through again. Events come by the thousand and hold no cycles: looking for
+    some among each 700 new objects takes a third of the time they take altogether.
+    """
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 20)
+
+
 def create(settings: Settings | None = None) -> FastAPI:
     """The application; without `settings`, from the environment."""
     chosen = settings or Settings()
@@ -90,6 +99,7 @@ def create(settings: Settings | None = None) -> FastAPI:
         app.state.doors = Doors.open(engine, client)
         app.state.figures = figures_of(chosen)
         app.state.gateways = {chosen.payment_gateway: open_gateway(chosen.payment_gateway, chosen)}
+        _collect_rarely()
         log.info("api ready", port=chosen.api_port)
         yield
         app.state.doors.close()
