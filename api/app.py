@@ -78,8 +78,8 @@ nothing. Errors are problem documents (RFC 9457) with the field, the reason and 
 
 
 def _collect_rarely() -> None:
-    """What was loaded stays, and is not looked through again. Events come by the thousand and hold no cycles: looking for
-    some among each 700 new objects takes a third of the time they take altogether.
+    """What was loaded stays, and is not looked through again. Events come by the thousand and hold no cycles: looking
+    for some among each 700 new objects takes a third of the time they take altogether.
     """
     gc.freeze()
     gc.set_threshold(100_000, 20, 20)

@@ -23,6 +23,7 @@ import httpx
 import psycopg
 
 from benchmarks import load
+from benchmarks.measuring import cpu_of_tree
 from models.api_key import create_key
 from models.database import open_engine, transaction
 from sandbox import running
@@ -107,23 +108,7 @@ class Subject:
             " from pg_stat_database where datname = current_database()"
         ).fetchone()
         assert row is not None
-        return _cpu_of_tree(self._api), _cpu_of_tree(self._postgres), *row
-
-
-def _cpu_of_tree(pid: int) -> float:
-    """CPU seconds of a process and its children, those that have ended included."""
-    ticks = 0
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = stat.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue  # It has ended meanwhile.
-        own, parent = int(stat.parent.name), int(fields[1])
-        if pid in (own, parent):
-            ticks += int(fields[11]) + int(fields[12])
-        if own == pid:
-            ticks += int(fields[13]) + int(fields[14])
-    return ticks / os.sysconf("SC_CLK_TCK")
+        return cpu_of_tree(self._api), cpu_of_tree(self._postgres), *row
 
 
 def measure(events: int) -> Iterator[str]:
@@ -140,7 +125,7 @@ def _subject(processes: int) -> Iterator[Subject]:
     os.environ["API_PROCESSES"] = str(processes)
     with tempfile.TemporaryDirectory() as folder:
         os.chmod(folder, 0o711)  # PostgreSQL's own user must pass.
-        with Stack(Path(folder) / "stack", keep=False) as stack:
+        with Stack(Path(folder) / "stack") as stack:  # Kept, so what is committed is on disk.
             yield Subject(stack)
 
 
