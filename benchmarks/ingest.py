@@ -151,8 +151,10 @@ def _measured(subject: Subject, events: int) -> Iterator[str]:
     yield _line("... 100 a request", hundred, "12,000/s; goal 25,000/s")
     one = subject.send(subject.bodies(max(500, events // 10), 1), 1, 32)
     yield _line("... 1 a request", one, "1,500/s; goal 4,000/s")
-    copied = _raw_copy(subject, events)
-    yield f"| raw COPY of the same bytes | {copied:,.0f}/s | at least 25% of it; it is {even.rate / copied:.0%} |"
+    for name, key in (("bare", ""), ("with a primary key", "source, id")):
+        copied = _raw_copy(subject, events, key)
+        share = f"at least 25% of it; it is {even.rate / copied:.0%}"
+        yield f"| raw COPY of the same bytes into a table, {name} | {copied:,.0f}/s | {share} |"
     usual = _usual_shape(subject, max(500, events // 20))
     times = f"at most a tenth of it; it is {even.rate / usual:.0f} times that"
     yield f"| eight indexes, and five queries per event | {usual:,.0f}/s | {times} |"
@@ -170,11 +172,14 @@ def _rows(events: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
     return [(*(e[name] for name in ("source", "id", "subject", "type", "time")), json.dumps(e["data"])) for e in events]
 
 
-def _raw_copy(subject: Subject, many: int) -> float:
-    """A thousand rows a transaction, into a table without any index."""
+def _raw_copy(subject: Subject, many: int, key: str) -> float:
+    """A thousand rows a transaction, into a table without any index, or with the one that removes duplicates."""
     rows = _rows(subject.events(many))
     with psycopg.connect(subject.url) as connection:
+        connection.execute("drop table if exists bare")
         connection.execute(_BARE.format(name="bare"))
+        if key:
+            connection.execute(f"alter table bare add primary key ({key})")
         connection.commit()
         begun = time.monotonic()
         for start in range(0, many, 1000):
