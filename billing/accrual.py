@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from datetime import date, timedelta
 from decimal import Decimal
@@ -43,8 +43,9 @@ def promises_of(standing: Standing, lines: Sequence[Line]) -> tuple[Obligation, 
         promise = obligation_of(standing.subscription_id, line)
         if promise.pattern == "delivered":
             before = [b.net for b in standing.usage if b.item == line.item and b.period == line.period]
-            so_far = found[promise.obligation_id].total if promise.obligation_id in found else None
-            promise = replace(promise, total=promise.total + (so_far or total(before, standing.currency)))
+            known = found.get(promise.obligation_id)
+            so_far = known.total if known else total(before, standing.currency)
+            promise = replace(promise, total=promise.total + so_far)
         found[promise.obligation_id] = promise
     return tuple(found.values())
 
@@ -123,16 +124,17 @@ def _net(line: Line) -> Money:
     return line.gross - share_off(line.gross, line.because.discount_percent, line.because.ties)
 
 
-def usage_coverage(standings: Sequence[Standing], totals: Totals) -> dict[str, Decimal]:
+def usage_coverage(standings: Sequence[Standing], totals: Totals, settled: Collection[str] = ()) -> dict[str, Decimal]:
     """By meter: what one customer's lines have invoiced, what waits for an invoice, and what no terms price.
 
     `standings` are all subscriptions of the customer, for they share its usage. The sums must equal what was folded;
-    a period skipped or billed wrongly leaves a difference. Usage that several items price counts once. Of a meter whose
-    days do not add up, events are counted instead, where the quantity on the lines is what they make.
+    a period skipped or billed wrongly leaves a difference, and so does late usage of `settled` subscriptions (their
+    ids), at which nobody looks any more, unless it is ignored or held. Usage that several items price counts once. Of a
+    meter whose days do not add up, events are counted instead, where the quantity on the lines is what they make.
     """
     found: dict[str, list[Decimal]] = defaultdict(list)
     covered: dict[str, list[Period]] = defaultdict(list)
-    for meter, period, quantity in _invoiced(standings, totals):
+    for meter, period, quantity in _invoiced(standings, totals, settled):
         if not any(period.overlap(other).days for other in covered[meter]):
             covered[meter].append(period)
             found[meter].append(_provably(totals, meter, period, quantity))
@@ -151,13 +153,15 @@ def _provably(totals: Totals, meter: str, period: Period, invoiced: Decimal) -> 
     return provable(portions) if measure(totals, meter, period).quantity == invoiced else Decimal(0)
 
 
-def _invoiced(standings: Sequence[Standing], totals: Totals) -> list[tuple[str, Period, Decimal]]:
+def _invoiced(
+    standings: Sequence[Standing], totals: Totals, settled: Collection[str]
+) -> list[tuple[str, Period, Decimal]]:
     """Meter, window and quantity on lines, with what came late, whatever becomes of it; the longest windows first."""
     found: list[tuple[str, Period, Decimal]] = []
     for standing in standings:
         late: dict[tuple[str, Period], Decimal] = {}
         meters: dict[str, str] = {}
-        for line in _came_late(standing, totals):
+        for line in _came_late(standing, totals, settled=standing.subscription_id in settled):
             window = (line.item, line.period)
             late[window] = added_up([late.get(window, Decimal(0)), line.quantity])
             meters[line.item] = line.because.meter or ""
@@ -173,10 +177,13 @@ def _invoiced(standings: Sequence[Standing], totals: Totals) -> list[tuple[str, 
     return sorted(found, key=lambda window: (-window[1].days, window[1], window[0]))
 
 
-def _came_late(standing: Standing, totals: Totals) -> tuple[Line, ...]:
-    """All late usage that is on no document: to be billed, ignored, asked about or waived."""
+def _came_late(standing: Standing, totals: Totals, *, settled: bool) -> tuple[Line, ...]:
+    """All late usage that is on no document: ignored, asked about, waived or released; and, if somebody looks at it
+    again, to be billed or asked about.
+    """
     late = late_usage(standing, totals)
-    return (*late.to_be_billed, *late.held, *late.ignored, *standing.set_aside)
+    known = (*late.ignored, *late.released, *standing.set_aside)
+    return known if settled else (*known, *late.held, *(line for line in late.lines if line.kind == "late_usage"))
 
 
 def _should_be_billed(standing: Standing, meter: str, day: date) -> bool:

@@ -267,6 +267,25 @@ def test_the_close_sees_held_usage_that_got_lost(company: Company, name: str) ->
     assert (left * 100, right) == (quantity, 0)
 
 
+@pytest.mark.parametrize("late", [NextInvoice(), CreditAndRebill(), Hold(), FIVE])
+def test_the_close_sees_late_usage_at_which_nobody_looks(company: Company, late: Late) -> None:
+    """However many events somebody has written down as seen: but for what is ignored, it is not billed."""
+    sub = billed(company, late)
+    company.cancel("can", sub, date(2026, 2, 2))
+    company.live("2026-02-06")
+    company.use("anna", "2026-01-11", 300)
+    assert company.prove("2026-01").differences == ()
+    with company.tampering() as do:
+        do("update usage_seen set events = events + 1")
+    assert due(company) == []
+    found = company.differences("2026-01").get("usage billed")
+    assert found == (None if late == FIVE else [("anna tokens", Decimal(1300), Decimal(1000))])
+    with company.tampering() as do:
+        do("delete from usage_seen")
+    company.run()
+    assert company.differences("2026-01") == {}
+
+
 def test_a_waiver_is_not_paid_out_when_the_usage_is_void(company: Company) -> None:
     sub = billed(company, Hold())
     at = datetime(2026, 1, 11, 12, tzinfo=UTC)

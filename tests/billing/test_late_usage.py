@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from billing.accrual import delivered_usage
+from billing.accrual import delivered_usage, promises_of
 from billing.amending import Change
 from billing.biller import Occasion, bill
 from billing.errors import Refused
@@ -207,3 +207,17 @@ def test_an_answer_begins_with_its_word(answer: str, billed: bool) -> None:
 def test_other_answers_are_refused(answer: str) -> None:
     with pytest.raises(Refused):
         to_be_billed(answer)
+
+
+def test_a_window_credited_and_billed_again_is_promised_once() -> None:
+    """The credit brings the promise down to nothing, and the new line to what the window comes to."""
+    one = replace(signed(Agreement(FIRST, plan_of("EUR", CALLS))), late=(("calls", CreditAndRebill()),))
+    books = Books({"sub_1": one}, rates=RATES)
+    books.use("calls", FIRST, D(100))
+    books.bill(instant(date(2026, 2, 1), BERLIN))
+    books.use("calls", FIRST, D(30))
+    before = books.standing
+    document = books.bill(instant(date(2026, 3, 1), BERLIN))
+    assert document is not None
+    january = [p.total.minor for p in promises_of(before, document.lines) if p.period.start == FIRST]
+    assert january == [65_00]
