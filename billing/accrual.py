@@ -19,7 +19,7 @@ from billing.rating import ItemWindow, rate_fixed, rate_usage, usage_windows
 from billing.revenue import Obligation, Pattern
 from billing.standing import Standing
 from billing.terms import in_force, windows
-from billing.usage import Totals, measure, provable
+from billing.usage import Totals, carries_over, measure, provable
 
 
 def obligation_id(subscription_id: str, line: Line) -> str:
@@ -145,8 +145,14 @@ def usage_coverage(standings: Sequence[Standing], totals: Totals) -> dict[str, D
 
 
 def _provably(totals: Totals, meter: str, period: Period, invoiced: Decimal) -> Decimal:
-    """The invoiced quantity, or the events behind it, if they make it."""
+    """The invoiced quantity, or the events behind it, if they make it.
+
+    Of a meter that carries over, a period may have no events at all; one too few then says that it is wrong.
+    """
     portions = [p for (name, day), some in totals.items() if name == meter and day in period for p in some]
+    if carries_over(totals, meter):
+        wrong = measure(totals, meter, period).quantity != invoiced
+        return provable(portions) - int(wrong)
     if all(p.aggregation in ADDITIVE for p in portions):
         return invoiced
     return provable(portions) if measure(totals, meter, period).quantity == invoiced else Decimal(0)

@@ -18,7 +18,7 @@ from billing.rating import ItemWindow, rate_fixed, rate_late_usage, rated_usage,
 from billing.spend import PLAN, amounts_off, asks_of_periods, invoice_true_ups, late_true_ups, true_ups
 from billing.standing import FEES_REACH, BilledUsage, Lane, Standing
 from billing.taxes import TaxRate, decide
-from billing.usage import Measured, Totals
+from billing.usage import Measured, Totals, carries_over
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +89,17 @@ def bill(standing: Standing, facts: Facts, occasion: Occasion) -> Bill:
 
 
 def _usage_seen(standing: Standing, lanes: Sequence[Lane], totals: Totals) -> int | None:
-    """How many events there are of the subscription's days, once all of its days are billed."""
+    """How many events there are of the subscription's days, once all of its days are billed; and of the days before, of
+    meters that carry over.
+    """
     through = next((lane.billed_through for lane in lanes if lane.name == "arrears"), None)
     if standing.ends_on is None or through is None or through < standing.ends_on:
         return None
-    days = (portions for (_, day), portions in totals.items() if standing.anchor <= day < through)
+    days = (
+        portions
+        for (meter, day), portions in totals.items()
+        if day < through and (day >= standing.anchor or carries_over(totals, meter))
+    )
     return sum(portion.events for portions in days for portion in portions)
 
 
@@ -224,15 +230,31 @@ def _first_usage(standing: Standing, totals: Totals) -> Iterator[Line]:
     mute = {item.key for t in standing.history for item in t.plan.items if item.meter and not item.zero_line}
     if not mute:
         return
-    days = sorted({day for _, day in totals if standing.anchor <= day < standing.billed_through("arrears")})
     known = {(billed.item, billed.period) for billed in standing.usage}
-    for start in sorted({standing.period_at(day).start for day in days}):
+    for start in _billed_periods(standing, totals):
         part = standing.part_at(start)
         for window in usage_windows(standing.history, part, standing.period_at(start)):
             if window.item.key in mute and (window.item.key, window.period) not in known:
                 nothing = Money.zero(standing.currency)
                 none = BilledUsage(window.item.key, window.period, Decimal(0), nothing, nothing, 0)
                 yield from _late_line(window, window.measured(totals), none)
+
+
+def _billed_periods(standing: Standing, totals: Totals) -> list[date]:
+    """The starts of the billed periods in which there may be usage: those with events, or, where the plan has a meter
+    that carries over, all.
+    """
+    through = standing.billed_through("arrears")
+    days = {day for _, day in totals if standing.anchor <= day < through}
+    found = {standing.period_at(day).start for day in days}
+    meters = {meter for terms in standing.history for item in terms.plan.items for meter in item.meters}
+    if any(carries_over(totals, meter) for meter in meters):
+        day = standing.anchor
+        while day < through:
+            whole = standing.period_at(day)
+            found.add(whole.start)
+            day = whole.end
+    return sorted(found)
 
 
 def _late_true_ups(standing: Standing, late: Sequence[Line]) -> Iterator[Line]:

@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 from sqlmodel import Session
 
 from billing.catalog import Meter
-from billing.folding import Clocks, Folding, by_type
+from billing.folding import OPERATIONS, Clocks, Folding, by_type
 from billing.meter_check import LONGEST_VALUE
 from billing.period import zone
 from models import audit, event, quarantine, usage
@@ -162,6 +162,8 @@ def _wrong(e: Event, meters: Sequence[Meter]) -> Outcome | None:
         wrong = _wrong_dimension if meter.aggregation == "unique" else _wrong_quantity
         if value is not None and (reason := wrong(value)):
             return Outcome("invalid", reason, f"data.{meter.quantity_field}")
+        if meter.operation_field and e.data.get(meter.operation_field) not in (None, *OPERATIONS):
+            return Outcome("invalid", "must be add or remove", f"data.{meter.operation_field}")
         for name in meter.dimensions:
             if reason := _wrong_dimension(e.data.get(name)):
                 return Outcome("invalid", reason, f"data.{name}")
