@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 
 from billing.aggregation import RATE_MINUTES, Kept, bucket
 from billing.catalog import Meter
+from billing.field_formula import Unfit, formula
 from billing.meter_check import LONGEST_VALUE
 from billing.period import instant, local_day, local_window
 from billing.quantity import added_up, product
@@ -46,6 +47,8 @@ def taker(meter: Meter) -> Take:
 
 
 def _number(meter: Meter) -> Take:
+    if meter.expression:
+        return _worked_out(meter.expression)
     field = meter.quantity_field
 
     def take(data: Mapping[str, object]) -> Taken | None:
@@ -53,6 +56,20 @@ def _number(meter: Meter) -> Take:
         if quantity.__class__ is int or quantity.__class__ is Decimal:
             return quantity, NO_PROPERTIES, None
         return None
+
+    return take
+
+
+def _worked_out(expression: str) -> Take:
+    """By a formula; what it has no result for is not counted (who sends it hears of it before)."""
+    result = formula(expression)
+
+    def take(data: Mapping[str, object]) -> Taken | None:
+        try:
+            quantity = result(data)
+        except Unfit:
+            return None
+        return None if quantity is None else (quantity, NO_PROPERTIES, None)
 
     return take
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from billing.aggregation import MAY_CARRY_OVER
 from billing.catalog import Filter, Meter
 from billing.errors import Fault
+from billing.field_formula import formula_faults
 
 MOST_DIMENSIONS, MOST_FILTERS, MOST_VALUES = 5, 10, 100
 LONGEST_TYPE = 200
@@ -23,7 +24,9 @@ def counting_faults(meter: Meter) -> Iterator[Fault]:
     """Faults of what a meter counts."""
     if not 1 <= len(meter.event_type) <= LONGEST_TYPE:
         yield Fault("event_type", f"must have 1 to {LONGEST_TYPE} letters")
-    if meter.aggregation == "count":
+    if meter.expression:
+        yield from expression_faults(meter)
+    elif meter.aggregation == "count":
         if meter.quantity_field:
             yield Fault("quantity_field", "must be left out: events are counted, whatever they hold")
     elif not 1 <= len(meter.quantity_field) <= LONGEST_NAME:
@@ -57,6 +60,15 @@ def window_faults(meter: Meter) -> Iterator[Fault]:
         yield Fault("rate_window", "is needed: minute or hour")
     elif meter.rate_window == "hour" and meter.resolution == "minute":
         yield Fault("rate_window", "must not be longer than the resolution: a minute holds a part of an hour only")
+
+
+def expression_faults(meter: Meter) -> Iterator[Fault]:
+    """Faults of a formula in place of a field."""
+    if meter.quantity_field:
+        yield Fault("quantity_field", "must be left out where there is an `expression`")
+    if meter.aggregation in ("count", "unique"):
+        yield Fault("expression", f"gives a quantity; {meter.aggregation!r} does not look at any")
+    yield from formula_faults(meter.expression)
 
 
 def level_faults(meter: Meter) -> Iterator[Fault]:
