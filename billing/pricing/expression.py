@@ -132,7 +132,7 @@ class _Reader:
         if not parts:
             return first
 
-        def chained(values: Values) -> Fraction:
+        def chained(values: Values) -> Number:
             found: Number = first(values)
             for combine, following in parts:
                 found = combine(found, following(values))
