@@ -231,7 +231,7 @@ def _first_usage(standing: Standing, totals: Totals) -> Iterator[Line]:
     if not mute:
         return
     known = {(billed.item, billed.period) for billed in standing.usage}
-    for start in _billed_periods(standing, totals):
+    for start in billed_periods(standing, totals):
         part = standing.part_at(start)
         for window in usage_windows(standing.history, part, standing.period_at(start)):
             if window.item.key in mute and (window.item.key, window.period) not in known:
@@ -240,7 +240,7 @@ def _first_usage(standing: Standing, totals: Totals) -> Iterator[Line]:
                 yield from _late_line(window, window.measured(totals), none)
 
 
-def _billed_periods(standing: Standing, totals: Totals) -> list[date]:
+def billed_periods(standing: Standing, totals: Totals) -> list[date]:
     """The starts of the billed periods in which there may be usage: those with events, or, where the plan has a meter
     that carries over, all.
     """
