@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from decimal import Decimal
 from itertools import chain
 from typing import Annotated, get_args
@@ -20,7 +20,7 @@ from api.fields import Day
 from billing.catalog import Meter
 from billing.errors import Fault, NotFound, Refused
 from billing.period import Period, zone
-from billing.usage import BEFORE, Portion, Totals, carries_over, measure, quantity_of
+from billing.usage import BEFORE, Portion, Totals, carries_over, levels_by_day, measure, quantity_of
 from billing.windows import WindowSize, by_window, level_by_window
 from models import audit, catalog, intake, quarantine, recount, usage
 from models.audit import Audit
@@ -30,7 +30,6 @@ from models.recount import Recounted
 
 router = APIRouter(prefix="/v1", tags=["Usage"], route_class=ExactRoute)
 
-ONE_DAY = timedelta(days=1)
 LONGEST_DAYS: dict[WindowSize, int] = {"minute": 2, "hour": 62, "day": 800, "week": 3700, "month": 3700}
 """How many days one answer covers, by size of windows."""
 
@@ -68,7 +67,7 @@ def read_usage(customer_id: str, session: Database, key: Reader, since: Day, unt
         if day > BEFORE:
             days[day] = portions
     return [
-        _carried(totals, meter, Period(since, max(since, until)), days, meter in split)
+        _carried(totals, meter, Period(since, max(since, until)), meter in split)
         if carries_over(totals, meter)
         else Total(
             meter=meter,
@@ -80,7 +79,7 @@ def read_usage(customer_id: str, session: Database, key: Reader, since: Day, unt
     ]
 
 
-def _carried(totals: Totals, meter: str, period: Period, days: Iterable[date], split: bool) -> Total:
+def _carried(totals: Totals, meter: str, period: Period, split: bool) -> Total:
     """The totals of a meter that carries over."""
     found = measure(totals, meter, period)
     by_properties = [
@@ -90,7 +89,7 @@ def _carried(totals: Totals, meter: str, period: Period, days: Iterable[date], s
     return Total(
         meter=meter,
         quantity=found.quantity,
-        days={day: measure(totals, meter, Period(day, day + ONE_DAY)).quantity for day in days},
+        days=levels_by_day(totals, meter, period),
         by_properties=by_properties if split else [],
     )
 

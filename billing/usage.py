@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import date
+from datetime import date, timedelta
 from decimal import Decimal
-from functools import lru_cache
+from functools import lru_cache, partial
 
 from billing.aggregation import ADDITIVE, Aggregation, Course, brought_together
-from billing.level import Carried, carried, in_words, stood_for_days
+from billing.level import Carried, Changes, brought_forward, carried, in_words, stood_for_days
 from billing.period import Period
 from billing.quantity import added_up
 
@@ -132,12 +132,30 @@ def _of_levels(levels: Iterable[Carried]) -> tuple[Portion, ...]:
     return tuple(Portion(one.quantity, one.events, one.properties) for one in levels)
 
 
+def levels_by_day(totals: Totals, meter: str, period: Period) -> dict[date, Decimal]:
+    """Of a meter that carries over: the quantity of each day of the period that has events."""
+    mine = sorted((day, portions) for (name, day), portions in totals.items() if name == meter and day < period.end)
+    level = brought_forward(portion for day, portions in mine if day < period.start for portion in portions)
+    found: dict[date, Decimal] = {}
+    for day, portions in mine:
+        if day >= period.start:
+            only = Period(day, day + timedelta(days=1))
+            made = carried(level, [(day, portion) for portion in portions], partial(_stood, only))
+            found[day] = added_up(one.quantity for one in made)
+            level = brought_forward([*level, *portions])
+    return found
+
+
+def _stood(period: Period, level: Decimal, changes: Changes[date], course: Course) -> Decimal:
+    return stood_for_days(level, changes, period, course)
+
+
 def levels_of(totals: Totals, meter: str, period: Period) -> tuple[Carried, ...]:
     """Of a meter that carries over: what it makes of the period, each combination of properties by itself."""
     mine = sorted((day, portions) for (name, day), portions in totals.items() if name == meter and day < period.end)
     before = [portion for day, portions in mine if day < period.start for portion in portions]
     during = [(day, portion) for day, portions in mine if day >= period.start for portion in portions]
-    return carried(before, during, lambda level, changes, course: stood_for_days(level, changes, period, course))
+    return carried(before, during, partial(_stood, period))
 
 
 def _merged(totals: Totals, meter: str, period: Period) -> tuple[Portion, ...]:

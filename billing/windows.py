@@ -69,14 +69,17 @@ def level_by_window(
         inside.setdefault(_start(starts_at, size, where), []).append((starts_at, portion))
     found: list[UsageWindow] = []
     level, moment, end = brought_forward(before), instant(days.start, where), instant(days.end, where)
+    quiet: tuple[Carried, ...] | None = None  # What windows without events have, unless the time counts.
     while moment < end:
         start = _start(moment, size, where)
         until = _end(start, size, where)
         new = inside.get(start, [])
-        if level or new:
+        some = quiet
+        if new or some is None:
             some = _carried_in(level, new, size, where, (moment, min(until, end)))
-            found += _kept_apart(some, names, start, until)
-            level = brought_forward([*level, *(portion for _, portion in new)])
+            quiet = None if new or any(one.course.time_unit for one in some) else some
+            level = brought_forward([*level, *(portion for _, portion in new)]) if new else level
+        found += _kept_apart(some, names, start, until)
         moment = until
     return found
 

@@ -133,8 +133,7 @@ def totals_of(
     rows = cursor(session).execute(
         _TOTALS
         + " and (%(since)s::date is null or t.day >= %(since)s) and (%(until)s::date is null or t.day < %(until)s)"
-        + (_EARLIER if since else "")
-        + " order by 3",
+        + (_EARLIER if since else ""),
         {"apart": list(APART), "customers": list(customer_ids), "since": since, "until": until, "before": BEFORE},
     )
     found: dict[str, dict[tuple[str, date], list[Portion]]] = {customer_id: {} for customer_id in customer_ids}
