@@ -266,3 +266,15 @@ def test_a_level_made_after_its_events_counts_them_anew(levels: Company) -> None
         quantity = measure(totals_of(session, ["anna"])["anna"], "late", Period(*between)).quantity
         assert quantity == 5 + Decimal("8.5") + 7 * 25
         assert [p.quantity for p in level_before(session, "anna", other, between[1])] == [7]
+
+
+def test_operations_count_by_their_time_whenever_they_come(levels: Company) -> None:
+    def inside() -> Decimal:
+        with transaction(levels.engine) as session:
+            return measure(totals_of(session, ["anna"])["anna"], "seats", Period(day, date(2026, 2, 1))).quantity
+
+    day, found = date(2026, 1, 5), []
+    for at, what in (("08:00", "add"), ("07:59", "remove"), ("08:01", "remove"), ("08:00", "add"), ("08:01", "add")):
+        send(levels, "seats", (f"{day}T{at}", {"who": "ben", "what": what}))
+        found.append(inside())
+    assert found == [1, 1, 0, 0, 1]
