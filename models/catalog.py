@@ -78,6 +78,10 @@ class Meter(SQLModel, table=True):
     filters: Any = Field(default_factory=list, sa_column=Column(JSONB, nullable=False))
     percent: Decimal | None = None
     rate_window: str | None = None
+    time_unit: str | None = None
+    operation_field: str = ""
+    carries_over: bool = False
+    expression: str = ""
     late: Any = Field(default_factory=lambda: to_json(NEXT_INVOICE), sa_column=Column(JSONB, nullable=False))
 
 
@@ -193,7 +197,7 @@ def live_meters(session: Session) -> tuple[catalog.Meter, ...]:
     """Every meter as the engine knows it, in order of id."""
     rows = cursor(session).execute(
         "select id, name, event_type, quantity_field, unit, dimensions, per_event, resolution, aggregation, filters,"
-        " percent, rate_window, late from meter"
+        " percent, rate_window, time_unit, operation_field, carries_over, expression, late from meter"
     )
     return tuple(
         catalog.Meter(key, name, kind, field, unit, tuple(dimensions), apart, shortest, way, _filters(kept), *more)
