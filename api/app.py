@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 
 import structlog
 from fastapi import FastAPI
@@ -36,6 +37,7 @@ from api.access import Doors
 from api.bodies import SizeLimit
 from api.document import document, operation_id
 from api.observed import Observed
+from billing.time_bounds import TimeBounds
 from integrations.payments.registry import open_gateway
 from models.database import open_engine
 from observability import start_logging, start_tracing, stop_tracing
@@ -86,7 +88,8 @@ def create(settings: Settings | None = None) -> FastAPI:
         api_key = chosen.temporal_api_key.get_secret_value() if chosen.temporal_api_key else None
         tracing = start_tracing(chosen, "api")
         client = await connect(chosen.temporal_address, chosen.temporal_namespace, api_key, tracing)
-        app.state.doors = Doors.open(engine, client)
+        bounds = TimeBounds(timedelta(days=chosen.events_oldest_days), timedelta(hours=chosen.events_newest_hours))
+        app.state.doors = Doors.open(engine, client, bounds)
         app.state.gateways = {chosen.payment_gateway: open_gateway(chosen.payment_gateway, chosen)}
         log.info("api ready", port=chosen.api_port)
         yield

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from types import FunctionType
 from typing import Any
 
@@ -21,6 +21,7 @@ from temporalio.client import Client
 
 from api.access import Doors
 from api.app import create
+from billing.time_bounds import TimeBounds
 from integrations.crm.pretend import PretendCrm
 from integrations.erp.pretend import PretendErp
 from integrations.payments.pretend import PretendGateway
@@ -56,6 +57,9 @@ TEAM = {
     ],
 }
 CUSTOMER = {"id": "cus", "name": "Kunde AG", "email": "k@k.example", "country": "DE", "time_zone": "Europe/Berlin"}
+
+ANY_TIME = TimeBounds(timedelta(days=100_000), timedelta(days=100_000))
+"""Most tests live in years of their own."""
 
 structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
 
@@ -165,7 +169,7 @@ async def opened(engine: Engine, temporal: Temporal) -> AsyncIterator[House]:
     gateway, crm, erp = PretendGateway(), PretendCrm(), PretendErp()
     hands = Hands(engine, client, ("pretend", gateway), ("pretend", crm), ("pretend", erp))
     app = create()
-    app.state.doors = Doors.open(engine, client)
+    app.state.doors = Doors.open(engine, client, ANY_TIME)
     app.state.gateways = {"pretend": gateway}
     with transaction(engine) as session:
         key = create_key(session, "tests", ["admin"])
