@@ -164,6 +164,9 @@ class Total(NamedTuple):
 
 Totals = dict[Place, Total]
 
+Latest = tuple[datetime, int | Decimal]
+"""Time and quantity of the latest event; of two at one moment the larger, so that it does not matter who came when."""
+
 _EPOCH, _QUARTER = datetime(1970, 1, 1, tzinfo=UTC), timedelta(minutes=15)
 
 
@@ -186,7 +189,7 @@ class Clocks:
 
 
 class Folding:
-    """Counts the events of many customers, by the days and windows of their own clocks. They come in order of time."""
+    """Counts the events of many customers, by the days and windows of their own clocks; in whatever order they come."""
 
     def __init__(self, meters: Iterable[Meter], clocks: Clocks) -> None:
         some = tuple(meters)
@@ -194,10 +197,11 @@ class Folding:
         self._meters = {
             kind: [(m.meter_id, m.resolution, taker(m)) for m in looking] for kind, looking in by_type(some).items()
         }
+        self._lasting = {meter.meter_id for meter in some if KEPT[meter.aggregation] == "latest"}
         self._rates = {m.meter_id: RATE_MINUTES[m.rate_window] for m in some if m.rate_window}
         self._clocks = clocks
         self._found: dict[tuple[str, str, date, datetime | None, Properties, Decimal | None], list[int | Decimal]] = {}
-        self._latest: dict[tuple[str, str, date, datetime | None, Properties, Decimal | None], datetime] = {}
+        self._latest: dict[tuple[str, str, date, datetime | None, Properties, Decimal | None], Latest] = {}
 
     def add(
         self,
@@ -221,33 +225,37 @@ class Folding:
                     each = Decimal(_minutes(local_window(moment, where, self._rates[meter_id])))
                 key = (customer_id, meter_id, day, window, kept, each)
                 self._found.setdefault(key, []).append(quantity)
-                self._latest[key] = moment
+                if meter_id in self._lasting:
+                    self._latest[key] = max(self._latest.get(key, (moment, quantity)), (moment, quantity))
                 counted.append(meter_id)
         return day, counted
 
     def days(self) -> Totals:
         """What was counted, by local day."""
         found: dict[Place, list[int | Decimal]] = {}
-        latest: dict[Place, datetime] = {}
+        latest: dict[Place, Latest] = {}
         for key, quantities in self._found.items():
             customer_id, meter_id, day, _, kept, each = key
             place = (customer_id, meter_id, day, kept, each)
             found.setdefault(place, []).extend(quantities)
-            latest[place] = self._latest[key]
-        return {place: self._total(place[1], quantities, latest[place]) for place, quantities in found.items()}
+            if key in self._latest:
+                latest[place] = max(latest.get(place, self._latest[key]), self._latest[key])
+        return {place: self._total(place[1], quantities, latest.get(place)) for place, quantities in found.items()}
 
     def windows(self) -> Totals:
         """What was counted, by hour or minute, of meters that are kept by it."""
         return {
             (customer_id, meter_id, window, kept, each): self._total(
-                meter_id, quantities, self._latest[customer_id, meter_id, day, window, kept, each]
+                meter_id, quantities, self._latest.get((customer_id, meter_id, day, window, kept, each))
             )
             for (customer_id, meter_id, day, window, kept, each), quantities in self._found.items()
             if window is not None
         }
 
-    def _total(self, meter_id: str, quantities: Sequence[int | Decimal], latest: datetime) -> Total:
+    def _total(self, meter_id: str, quantities: Sequence[int | Decimal], latest: Latest | None) -> Total:
         aggregation = self._aggregations[meter_id]
-        kept = KEPT[aggregation]
+        if latest:
+            at, last = latest
+            return Total(Decimal(last), len(quantities), "latest", at)
         quantity = kept_of(aggregation, [Decimal(quantity) for quantity in quantities])
-        return Total(quantity, len(quantities), kept, latest if kept == "latest" else None)
+        return Total(quantity, len(quantities), KEPT[aggregation], None)

@@ -207,7 +207,7 @@ def _count_afresh(session: Session, customer_id: str, day: date) -> None:
         " where e.customer_id = %(customer)s and e.day = %(day)s"
         " and e.occurred_at >= %(since)s and e.occurred_at < %(until)s"
         " and not exists (select from usage_void v where v.source = e.source and v.id = e.id)"
-        " order by e.occurred_at, e.received_at, e.source, e.id limit %(limit)s",
+        " limit %(limit)s",
         {
             "limit": MOST_EVENTS + 1,
             "customer": customer_id,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date
 from decimal import Decimal
 from typing import Literal, NamedTuple
 from zlib import crc32
@@ -53,10 +53,6 @@ ACCEPTED, DUPLICATE = Outcome("accepted"), Outcome("duplicate")
 CONFLICT = Outcome("conflict", "another content came under this source and id before; that one counts")
 WAITS_OTHERWISE = Outcome("conflict", "another content came under this source and id before; that one stands")
 UNKNOWN = Outcome("quarantined", quarantine.UNKNOWN, "subject")
-
-
-def _time(answered: tuple[Named, Outcome]) -> datetime:
-    return answered[0].event.occurred_at
 
 
 class Customer(NamedTuple):
@@ -177,7 +173,7 @@ def _take_in(
     outcomes = _known_or_new(session, named)
     folding = Folding(meters, books.clocks)
     fresh: list[tuple[Event, str, date, Sequence[str]]] = []
-    for one, outcome in sorted(zip(named, outcomes, strict=True), key=_time):
+    for one, outcome in zip(named, outcomes, strict=True):
         e, customer = one.event, customers[one.event.subject]
         if outcome is ACCEPTED:
             day, counted_by = folding.add(customer.id, customer.zone, e.type, e.occurred_at, e.data)
