@@ -61,7 +61,11 @@ CUSTOMER = {"id": "cus", "name": "Kunde AG", "email": "k@k.example", "country": 
 ANY_TIME = TimeBounds(timedelta(days=100_000), timedelta(days=100_000))
 """Most tests live in years of their own."""
 
-structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
+structlog.configure(
+    # Plain tracebacks: those that show every variable take minutes over what a test holds.
+    processors=[structlog.processors.format_exc_info, structlog.processors.KeyValueRenderer()],
+    wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR),
+)
 
 
 def pytest_make_parametrize_id(config: pytest.Config, val: object) -> str | None:
