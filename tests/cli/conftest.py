@@ -142,6 +142,7 @@ def api(postgres: Postgres, template: str) -> Iterator[Api]:
             "TEMPORAL_ADDRESS": temporal.address,
             "API_PORT": str(port),
             "EVENTS_OLDEST_DAYS": "20000",
+            "API_PROCESSES": "2",
             "PERENNIAL_URL": url,
             "PERENNIAL_API_KEY": key,
             "NO_PROXY": "127.0.0.1",
