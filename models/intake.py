@@ -90,10 +90,10 @@ def receive(
     outcomes = {n: wrong for n, e in enumerate(events) if (wrong := _wrong(e, looking.get(e.type, ())))}
     held = {n: UNKNOWN for n, e in enumerate(events) if n not in outcomes and e.subject not in customers}
     good = {n: e for n, e in enumerate(events) if n not in outcomes and n not in held}
-    for n, late in _outside(session, good, customers, bounds).items():
-        if n not in free:
-            held[n] = late
-            del good[n]
+    bound = {n: e for n, e in good.items() if n not in free} if free else good
+    for n, late in _outside(session, bound, customers, bounds).items():
+        held[n] = late
+        del good[n]
     books = _Books()
     outcomes |= zip(held, _quarantine(session, [(events[n], held[n]) for n in held], customers, books), strict=True)
     outcomes |= zip(good, _take_in(session, list(good.values()), customers, meters, books), strict=True)

@@ -13,6 +13,7 @@ from types import FunctionType
 from typing import Any
 
 import httpx
+import prometheus_client
 import pytest
 import structlog
 from fastapi import FastAPI
@@ -175,6 +176,7 @@ async def opened(engine: Engine, temporal: Temporal) -> AsyncIterator[House]:
     app = create()
     app.state.doors = Doors.open(engine, client, ANY_TIME)
     app.state.gateways = {"pretend": gateway}
+    app.state.figures = prometheus_client.REGISTRY
     with transaction(engine) as session:
         key = create_key(session, "tests", ["admin"])
     async with AsyncExitStack() as stack:
