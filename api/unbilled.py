@@ -13,7 +13,7 @@ from api.access import Database, Reader
 from api.bodies import ExactRoute
 from api.fields import Day
 from models import unbilled
-from models.unbilled import ByNoMeter
+from models.unbilled import ByNoMeter, WhyWaiting
 
 router = APIRouter(prefix="/v1/usage", tags=["Usage"], route_class=ExactRoute)
 
@@ -28,11 +28,12 @@ class WorthOut(BaseModel):
 
 
 class OfNobodyOut(BaseModel):
-    """Events of a subject that wait in quarantine."""
+    """Events of a subject that wait in quarantine: nobody is known by it, or their times are out of bounds."""
 
     subject: str
+    customer_id: str | None
     types: list[str]
-    reason: str
+    reasons: list[WhyWaiting]
     events: int
     first_received_at: datetime
     last_received_at: datetime
@@ -46,13 +47,15 @@ def list_usage_of_nobody(
 ) -> list[OfNobodyOut]:
     """A page of what waits in quarantine, by subject, behind the subject `after`; with what it may be worth.
 
-    Give the subject to a customer as an alias, then replay the quarantine.
+    If nobody is known by the subject, give it to a customer as an alias; then replay the quarantine. What waits for its
+    time, as `reasons` say, is replayed with `whatever_time` if the time is meant.
     """
     return [
         OfNobodyOut(
             subject=one.subject,
+            customer_id=one.customer_id,
             types=list(one.types),
-            reason=one.reason,
+            reasons=list(one.reasons),
             events=one.events,
             first_received_at=one.first_received_at,
             last_received_at=one.last_received_at,

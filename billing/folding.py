@@ -228,6 +228,9 @@ class Total(NamedTuple):
 
 Totals = dict[Place, Total]
 
+Latest = tuple[datetime, int | Decimal]
+"""Time and quantity of the latest event; of two at one moment the larger, so that it does not matter who came when."""
+
 _NOTHING = Decimal(0)
 _EPOCH, _QUARTER = datetime(1970, 1, 1, tzinfo=UTC), timedelta(minutes=15)
 
@@ -264,7 +267,7 @@ class Clocks:
 
 
 class Folding:
-    """Counts the events of many customers, by the days and windows of their own clocks. They come in order of time."""
+    """Counts the events of many customers, by the days and windows of their own clocks; in whatever order they come."""
 
     def __init__(self, meters: Iterable[Meter], clocks: Clocks) -> None:
         some = tuple(meters)
@@ -272,11 +275,12 @@ class Folding:
         self._meters = {
             kind: [(m.meter_id, m.resolution, taker(m)) for m in looking] for kind, looking in by_type(some).items()
         }
+        self._lasting = {meter.meter_id for meter in some if meter.kept == "latest"}
         self._rates = {m.meter_id: RATE_MINUTES[m.rate_window] for m in some if m.rate_window}
         self._clocks = clocks
         self._weighing = {m.meter_id for m in some if needs_times(m)}
         self._found: dict[Key, list[int | Decimal]] = {}
-        self._latest: dict[Key, datetime] = {}
+        self._latest: dict[Key, Latest] = {}
         self._by_day: dict[Key, Decimal] = {}
         self._by_window: dict[Key, Decimal] = {}
 
@@ -302,7 +306,8 @@ class Folding:
                     each = Decimal(_minutes(local_window(moment, where, self._rates[meter_id])))
                 key = (customer_id, meter_id, day, window, kept, each)
                 self._found.setdefault(key, []).append(quantity)
-                self._latest[key] = moment
+                if meter_id in self._lasting:
+                    self._latest[key] = max(self._latest.get(key, (moment, quantity)), (moment, quantity))
                 if meter_id in self._weighing:
                     self._weigh(key, where, moment, quantity)
                 counted.append(meter_id)
@@ -317,17 +322,18 @@ class Folding:
     def days(self) -> Totals:
         """What was counted, by local day."""
         found: dict[Place, list[int | Decimal]] = {}
-        latest: dict[Place, datetime] = {}
+        latest: dict[Place, Latest] = {}
         weighted: dict[Place, Decimal] = {}
         for key, quantities in self._found.items():
             customer_id, meter_id, day, _, kept, each = key
             place = (customer_id, meter_id, day, kept, each)
             found.setdefault(place, []).extend(quantities)
-            latest[place] = self._latest[key]
+            if key in self._latest:
+                latest[place] = max(latest.get(place, self._latest[key]), self._latest[key])
             if key in self._by_day:
                 weighted[place] = added_up((weighted.get(place, _NOTHING), self._by_day[key]))
         return {
-            place: self._total(place[1], quantities, latest[place], weighted.get(place, _NOTHING))
+            place: self._total(place[1], quantities, latest.get(place), weighted.get(place, _NOTHING))
             for place, quantities in found.items()
         }
 
@@ -337,11 +343,18 @@ class Folding:
         for key, quantities in self._found.items():
             customer_id, meter_id, _, window, kept, each = key
             if window is not None:
-                total = self._total(meter_id, quantities, self._latest[key], self._by_window.get(key, _NOTHING))
+                weighted = self._by_window.get(key, _NOTHING)
+                total = self._total(meter_id, quantities, self._latest.get(key), weighted)
                 found[customer_id, meter_id, window, kept, each] = total
         return found
 
-    def _total(self, meter_id: str, quantities: Sequence[int | Decimal], latest: datetime, weighted: Decimal) -> Total:
+    def _total(
+        self, meter_id: str, quantities: Sequence[int | Decimal], latest: Latest | None, weighted: Decimal
+    ) -> Total:
+        if latest:
+            at, last = latest
+            return Total(Decimal(last), len(quantities), "latest", at, weighted)
         kept = self._kept[meter_id]
-        quantity = kept_of(kept, [Decimal(quantity) for quantity in quantities])
-        return Total(quantity, len(quantities), kept, latest if kept == "latest" else None, weighted)
+        return Total(
+            kept_of(kept, [Decimal(quantity) for quantity in quantities]), len(quantities), kept, None, weighted
+        )

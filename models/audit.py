@@ -13,7 +13,7 @@ from models.database import columns, cursor
 
 
 class UsageAnswered(SQLModel, table=True):
-    """How many events of a customer's day were answered so: accepted, duplicate or conflict."""
+    """How many events of a customer's day were answered so: accepted, duplicate or conflict; and how many wait."""
 
     __tablename__ = "usage_answered"
     customer_id: str = Field(primary_key=True)
@@ -24,21 +24,23 @@ class UsageAnswered(SQLModel, table=True):
 
 
 def count(session: Session, answered: Counter[tuple[str, str, date, str]]) -> None:
-    """Add to the numbers; in order, so that two who do never wait for each other."""
-    if answered:
+    """Add to the numbers, or take from them; in order, so that two who do never wait for each other."""
+    some = [(*key, events) for key, events in answered.items() if events]
+    if some:
         cursor(session).execute(
             "insert into usage_answered as a (customer_id, type, day, outcome, events)"
             " select * from unnest(%s::text[], %s::text[], %s::date[], %s::text[], %s::bigint[]) order by 1, 2, 3, 4"
             " on conflict (customer_id, type, day, outcome) do update set events = a.events + excluded.events",
-            columns([(*key, events) for key, events in answered.items()], 5),
+            columns(some, 5),
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """What became of a customer's events of one type over some days. The first is the sum of the next three.
+    """What became of a customer's events of one type over some days. The first is the sum of the next four.
 
     received: that came. accepted: stored, each once. duplicate: came again. conflict: came under another one's name.
+    quarantined: those that wait, because of their time. Of what came before its customer was known, nothing is said.
     stored: the stored events counted afresh, which must be those accepted, less those of months that were taken away.
     void: those that do not count any more. counted: those in the meter's totals. uncounted: all other accepted ones,
     which the meter did not count for want of a quantity, by its filters, or because it was made later.
@@ -48,6 +50,7 @@ class Audit:
     accepted: int
     duplicate: int
     conflict: int
+    quarantined: int
     stored: int
     void: int
     counted: int
@@ -83,6 +86,7 @@ def audit(session: Session, customer_id: str, meter: Meter, since: date, until: 
         accepted=accepted,
         duplicate=answered.get("duplicate", 0),
         conflict=answered.get("conflict", 0),
+        quarantined=answered.get("quarantined", 0),
         stored=stored,
         void=void,
         counted=counted,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from decimal import Decimal
@@ -16,7 +16,7 @@ from billing.period import instant, zone
 from models import intake, usage
 from models.catalog import live_meters
 from models.database import columns, cursor
-from models.event import Event, Named
+from models.event import ANY_CONTENT, Event, Named, contents_of
 from models.event_month import refuse_taken
 from models.subscription import forget_seen
 from models.values import moment
@@ -78,7 +78,7 @@ def correct(session: Session, corrections: Sequence[Correction], by_key: str) ->
         days = [counted.day for counted in found.values()]
         refuse_taken(session, mine, min(days), max(days))
     known = _voids(session, list(found))
-    _refuse(_faults(corrections, found, known))
+    _refuse(_faults(corrections, found, known) or _other_contents(session, corrections, known))
     new = [(n, c) for n, c in enumerate(corrections) if (c.source, c.id) not in known]
     replacements = {n: c.instead for n, c in new if c.instead}
     _store(session, [(c, found[c.source, c.id]) for _, c in new], by_key)
@@ -154,6 +154,19 @@ def _faults(
     return faults
 
 
+def _other_contents(
+    session: Session, corrections: Sequence[Correction], known: Collection[tuple[str, str]]
+) -> list[Fault]:
+    """Of those that were made before, the ones whose `instead` is not what then came under its name."""
+    again = {n: Named.of(c.instead) for n, c in enumerate(corrections) if c.instead and (c.source, c.id) in known}
+    came = contents_of(session, [one.key for one in again.values()])
+    return [
+        Fault(f"corrections.{n}.instead", "was corrected by an event of this name already, which had another content")
+        for n, one in again.items()
+        if came.get(one.key) not in (one.content, ANY_CONTENT)
+    ]
+
+
 def _store(session: Session, made: Sequence[tuple[Correction, _Counted]], by_key: str) -> None:
     if made:
         cursor(session).execute(
@@ -194,7 +207,7 @@ def _count_afresh(session: Session, customer_id: str, day: date) -> None:
         " where e.customer_id = %(customer)s and e.day = %(day)s"
         " and e.occurred_at >= %(since)s and e.occurred_at < %(until)s"
         " and not exists (select from usage_void v where v.source = e.source and v.id = e.id)"
-        " order by e.occurred_at, e.received_at, e.source, e.id limit %(limit)s",
+        " limit %(limit)s",
         {
             "limit": MOST_EVENTS + 1,
             "customer": customer_id,

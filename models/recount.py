@@ -92,13 +92,13 @@ def _refused(field: str, reason: str) -> Refused:
 def _events(
     session: Session, meter: Meter, customer_id: str, where: ZoneInfo, between: tuple[date, date]
 ) -> list[_Stored]:
-    """In order of time; those that are void do not count."""
+    """Those that are void do not count."""
     rows = cursor(session).execute(
         "select e.source, e.id, e.occurred_at, e.data::text, %(meter)s = any(e.meters) from usage_event e"
         " where e.customer_id = %(customer)s and e.type = %(type)s"
         " and e.occurred_at >= %(since)s and e.occurred_at < %(until)s"
         " and not exists (select from usage_void v where v.source = e.source and v.id = e.id)"
-        " order by e.occurred_at, e.received_at, e.source, e.id limit %(limit)s",
+        " limit %(limit)s",
         {
             "meter": meter.meter_id,
             "customer": customer_id,

@@ -17,6 +17,7 @@ from models import quarantine
 from models.catalog import live_meters
 from models.database import cursor
 from models.event import Event
+from models.quarantine import HeldBy
 
 MOST_ESTIMATED = 10_000
 """So many of the events of a page are looked at for the estimates, the first by source and id."""
@@ -33,13 +34,23 @@ class Estimate:
 
 
 @dataclass(frozen=True, slots=True)
+class WhyWaiting:
+    """For which of their fields so many events wait, and why."""
+
+    field: HeldBy
+    reason: str
+    events: int
+
+
+@dataclass(frozen=True, slots=True)
 class OfNobody:
-    """Events of a subject that wait in quarantine. There is an estimate for each meter and currency billed
-    lately, of the first `estimated_events` of them."""
+    """Events of a subject that wait in quarantine: nobody is known by it, or their times are out of bounds. There is an
+    estimate for each meter and currency billed lately, of the first `estimated_events` of them."""
 
     subject: str
+    customer_id: str | None
     types: tuple[str, ...]
-    reason: str
+    reasons: tuple[WhyWaiting, ...]
     events: int
     first_received_at: datetime
     last_received_at: datetime
@@ -63,23 +74,39 @@ def of_nobody(session: Session, after: str, limit: int) -> list[OfNobody]:
     rows = (
         cursor(session)
         .execute(
-            "select subject, array_agg(distinct event ->> 'type'), min(reason), count(*), min(received_at),"
+            "select subject, max(customer_id), array_agg(distinct event ->> 'type'), count(*), min(received_at),"
             " max(received_at) from usage_quarantine where replayed_at is null and subject > %s"
             " group by 1 order by 1 limit %s",
             (after, limit),
         )
         .fetchall()
     )
+    subjects = [subject for subject, *_ in rows]
+    reasons = _reasons(session, subjects)
     meters, prices = live_meters(session), _mean_prices(session)
     waiting: dict[str, list[Event]] = {}
-    for e in quarantine.waiting(session, [subject for subject, *_ in rows], MOST_ESTIMATED, hold=False):
-        waiting.setdefault(e.subject, []).append(e)
+    for one in quarantine.waiting(session, subjects, MOST_ESTIMATED):
+        waiting.setdefault(one.event.subject, []).append(one.event)
     found: list[OfNobody] = []
-    for subject, types, reason, many, first, last in rows:
+    for subject, customer_id, types, many, first, last in rows:
         events = sorted(waiting.get(subject, ()), key=lambda e: e.occurred_at)
         folded = fold(meters, ((e.type, e.data) for e in events))
         worth = _estimates(folded, prices)
-        found.append(OfNobody(subject, tuple(types), reason, many, first, last, len(events), worth))
+        why = tuple(reasons[subject])
+        found.append(OfNobody(subject, customer_id, tuple(types), why, many, first, last, len(events), worth))
+    return found
+
+
+def _reasons(session: Session, subjects: Sequence[str]) -> dict[str, list[WhyWaiting]]:
+    """By subject, those of most events first."""
+    rows = cursor(session).execute(
+        "select subject, field, reason, count(*) from usage_quarantine where replayed_at is null"
+        " and subject = any(%s) group by 1, 2, 3 order by 1, 4 desc, 2, 3",
+        (list(subjects),),
+    )
+    found: dict[str, list[WhyWaiting]] = {}
+    for subject, field, reason, events in rows:
+        found.setdefault(subject, []).append(WhyWaiting(field, reason, events))
     return found
 
 

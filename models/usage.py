@@ -72,7 +72,8 @@ _QUANTITY: dict[Kept, str] = {
     "added": "t.quantity + excluded.quantity",
     "max": "greatest(t.quantity, excluded.quantity)",
     "min": "least(t.quantity, excluded.quantity)",
-    "latest": "case when excluded.at >= t.at then excluded.quantity else t.quantity end",
+    "latest": "case when (t.at, t.quantity) < (excluded.at, excluded.quantity) then excluded.quantity else t.quantity"
+    " end",
 }
 
 

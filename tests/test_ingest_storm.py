@@ -224,7 +224,8 @@ def round_of(postgres: Postgres, temporal: Temporal, folder: Path, name: str) ->
     apis = []
     for port in free_ports(PROCESSES):
         at = Addresses(api_port=port, database_url=url, temporal_address=temporal.address)
-        apis.append(Api(port, environment(folder, at), folder / f"{name}-{port}.log"))
+        settings = environment(folder, at) | {"EVENTS_OLDEST_DAYS": "20000"}
+        apis.append(Api(port, settings, folder / f"{name}-{port}.log"))
     with ExitStack() as stack:
         for api in apis:
             api.start()

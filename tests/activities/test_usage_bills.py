@@ -11,6 +11,7 @@ from models.correction import Correction, correct
 from models.database import transaction
 from models.event import Event
 from models.intake import receive
+from models.unbilled import WhyWaiting
 from tests.activities.company import Company
 
 
@@ -66,7 +67,7 @@ def test_usage_of_nobody_has_an_estimated_worth(company: Company) -> None:
         assert unbilled.of_nobody(session, "other", 10) == [stray]
         [mail] = unbilled.by_no_meter(session, date(2026, 1, 1), date(2026, 2, 1), ("", ""), 10)
     assert (other.subject, other.types, other.events, other.estimates) == ("other", ("mail",), 1, ())
-    assert (stray.subject, stray.events, stray.reason) == ("stray", 3, "unknown customer")
+    assert (stray.subject, stray.events, stray.reasons) == ("stray", 3, (WhyWaiting("subject", "unknown customer", 3),))
     assert stray.estimated_events == 3
     [worth] = stray.estimates
     assert (worth.meter, worth.quantity, worth.amount) == ("tokens", 1_500_000, Money(billed * 3 // 2, "EUR"))

@@ -136,6 +136,7 @@ async def test_an_audit_adds_up(front: Front) -> None:
         "accepted": 9,
         "duplicate": 7,
         "conflict": 1,
+        "quarantined": 0,
         "stored": 9,
         "void": 0,
         "counted": 7,
