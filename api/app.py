@@ -30,6 +30,7 @@ from api import (
     taxes,
     unbilled,
     usage,
+    usage_proofs,
     webhooks,
 )
 from api.access import Doors
@@ -54,6 +55,7 @@ ROOMS = (
     customers,
     subscriptions,
     invoices,
+    usage_proofs,
     closes,
     catalog,
     plans,

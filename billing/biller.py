@@ -19,15 +19,18 @@ from billing.spend import PLAN, amounts_off, asks_of_periods, invoice_true_ups, 
 from billing.standing import FEES_REACH, BilledUsage, Lane, Standing
 from billing.taxes import TaxRate, decide
 from billing.usage import Measured, Totals
+from billing.usage_proof import Sets, Signature, signed_late, signed_windows
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What else billing needs: folded usage, tax rates and the customer's open credits."""
+    """What else billing needs: folded usage, tax rates, the customer's open credits, and which events are behind the
+    totals, if what is billed is to be signed."""
 
     totals: Totals
     rates: Sequence[TaxRate]
     grants: Sequence[Grant] = ()
+    sets: Sets | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +46,7 @@ class Bill:
     """An invoice (None if nothing was due), the watermarks after it, and the pending lines it took up.
 
     `standing` is what was billed from, with nothing pending any more. `usage_seen` is how many events of its days there
-    were, if all of them are billed; None while it goes on.
+    were, if all of them are billed; None while it goes on. `signed` says which events are behind what was billed.
     """
 
     standing: Standing
@@ -51,6 +54,7 @@ class Bill:
     lanes: tuple[Lane, ...]
     claimed: tuple[str, ...]
     usage_seen: int | None = None
+    signed: tuple[Signature, ...] = ()
 
 
 def bill(standing: Standing, facts: Facts, occasion: Occasion) -> Bill:
@@ -62,10 +66,12 @@ def bill(standing: Standing, facts: Facts, occasion: Occasion) -> Bill:
     due = _due(standing, facts.totals, occasion)
     lanes = tuple(one.moved for one in due)
     fresh = _fresh(standing, due)
-    settled = [*late_usage(standing, facts.totals), *(p.line for p in standing.pending)]
+    late = late_usage(standing, facts.totals)
+    settled = [*late, *(p.line for p in standing.pending)]
+    signed = tuple(_signed(standing, due, [*fresh, *late], facts.sets)) if facts.sets is not None else ()
     seen = _usage_seen(standing, lanes, facts.totals)
     if not fresh and not settled:
-        return Bill(standing, None, lanes, (), seen)
+        return Bill(standing, None, lanes, (), seen, signed)
     lines = [*fresh, *settled]
     if fresh:
         lines += invoice_true_ups(standing, lines, _spanned(fresh))
@@ -85,7 +91,13 @@ def bill(standing: Standing, facts: Facts, occasion: Occasion) -> Bill:
     decision = decide(standing.parties, facts.rates, occasion.issued_on)
     invoice = assemble(heading, lines, decision, facts.grants)
     claimed = tuple(p.pending_id for p in standing.pending)
-    return Bill(replace(standing, pending=()), invoice, lanes, claimed, seen)
+    return Bill(replace(standing, pending=()), invoice, lanes, claimed, seen, signed)
+
+
+def _signed(standing: Standing, due: Sequence[Due], lines: Sequence[Line], sets: Sets) -> Iterator[Signature]:
+    for lane in due:
+        yield from signed_windows(lane.windows, lines, sets)
+    yield from signed_late(standing.history, lines, sets)
 
 
 def _usage_seen(standing: Standing, lanes: Sequence[Lane], totals: Totals) -> int | None:
@@ -99,11 +111,13 @@ def _usage_seen(standing: Standing, lanes: Sequence[Lane], totals: Totals) -> in
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """What one lane has due: its lines by the boundary at which they fall due, the parts billed, its new watermark."""
+    """What one lane has due: its lines by the boundary at which they fall due, the parts billed, its new watermark, and
+    the windows of usage that are billed with it."""
 
     lines: tuple[tuple[date, Line], ...]
     parts: tuple[Period, ...]
     moved: Lane
+    windows: tuple[ItemWindow, ...] = ()
 
 
 def _due(standing: Standing, totals: Totals, occasion: Occasion) -> list[Due]:
@@ -129,20 +143,20 @@ def _arrears(standing: Standing, lane: Lane, totals: Totals, occasion: Occasion)
     """Every period that has ended by the cut-off and is not billed: usage, and fees agreed in arrears."""
     lines: list[tuple[date, Line]] = []
     parts: list[Period] = []
+    measured: list[ItemWindow] = []
     start = lane.billed_through
     while standing.ends_on is None or start < standing.ends_on:
         whole = standing.period_at(start)
         part = Period(start, min(whole.end, standing.ends_on or whole.end))
         if instant(part.end, standing.zone) > occasion.cutoff:
             break
-        found = [
-            *rate_fixed(standing.history, part, whole, advance=False),
-            *rated_usage(usage_windows(standing.history, part, whole), totals),
-        ]
+        windows = usage_windows(standing.history, part, whole)
+        found = [*rate_fixed(standing.history, part, whole, advance=False), *rated_usage(windows, totals)]
+        measured += windows
         lines += [(whole.end, line) for line in found]
         parts.append(part)
         start = part.end
-    return Due(tuple(lines), tuple(parts), Lane("arrears", start))
+    return Due(tuple(lines), tuple(parts), Lane("arrears", start), tuple(measured))
 
 
 def _fresh(standing: Standing, due: Sequence[Due]) -> list[Line]:

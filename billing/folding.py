@@ -160,6 +160,8 @@ class Total(NamedTuple):
     events: int
     kept: Kept
     at: datetime | None
+    digest: int
+    """The sum of the events' digests, by which their set is known again (billing/usage_proof.py)."""
 
 
 Totals = dict[Place, Total]
@@ -185,6 +187,27 @@ class Clocks:
         return self._known[quarter]
 
 
+_Spot = tuple[str, str, date, datetime | None, Properties, Decimal | None]
+"""Customer, meter, local day, start of the window, properties, each."""
+
+
+class _Gathered:
+    """What came for one spot, in order of time."""
+
+    __slots__ = ("digest", "latest", "quantities")
+
+    def __init__(self) -> None:
+        self.quantities: list[int | Decimal] = []
+        self.digest = 0
+        self.latest = _EPOCH
+
+    def take(self, other: _Gathered) -> None:
+        """What came for another spot of the same place, later."""
+        self.quantities.extend(other.quantities)
+        self.digest += other.digest
+        self.latest = other.latest
+
+
 class Folding:
     """Counts the events of many customers, by the days and windows of their own clocks. They come in order of time."""
 
@@ -196,8 +219,7 @@ class Folding:
         }
         self._rates = {m.meter_id: RATE_MINUTES[m.rate_window] for m in some if m.rate_window}
         self._clocks = clocks
-        self._found: dict[tuple[str, str, date, datetime | None, Properties, Decimal | None], list[int | Decimal]] = {}
-        self._latest: dict[tuple[str, str, date, datetime | None, Properties, Decimal | None], datetime] = {}
+        self._found: dict[_Spot, _Gathered] = {}
 
     def add(
         self,
@@ -207,12 +229,16 @@ class Folding:
         moment: datetime,
         data: Mapping[str, object],
         by: Collection[str] | None = None,
+        digest: int = 0,
     ) -> tuple[date, list[str]]:
-        """The event's local day, and the meters that count it; with `by`, only those of them that are named there."""
+        """The event's local day, and the meters that count it; with `by`, only those of them that are named there.
+
+        `digest` is that of its name and content, where sets of events are to be known again (billing/usage_proof.py).
+        """
         day, hour = self._clocks.day_and_hour(where, moment)
         counted: list[str] = []
         for meter_id, resolution, take in self._meters.get(event_type, ()):
-            if taken := take(data):
+            if (by is None or meter_id in by) and (taken := take(data)):
                 quantity, kept, each = taken
                 window = hour if resolution == "hour" else None
                 if resolution == "minute":
@@ -220,34 +246,32 @@ class Folding:
                 if meter_id in self._rates:
                     each = Decimal(_minutes(local_window(moment, where, self._rates[meter_id])))
                 key = (customer_id, meter_id, day, window, kept, each)
-                self._found.setdefault(key, []).append(quantity)
-                self._latest[key] = moment
+                if (gathered := self._found.get(key)) is None:
+                    gathered = self._found[key] = _Gathered()
+                gathered.quantities.append(quantity)
+                gathered.digest += digest
+                gathered.latest = moment
                 counted.append(meter_id)
         return day, counted
 
     def days(self) -> Totals:
         """What was counted, by local day."""
-        found: dict[Place, list[int | Decimal]] = {}
-        latest: dict[Place, datetime] = {}
-        for key, quantities in self._found.items():
-            customer_id, meter_id, day, _, kept, each = key
-            place = (customer_id, meter_id, day, kept, each)
-            found.setdefault(place, []).extend(quantities)
-            latest[place] = self._latest[key]
-        return {place: self._total(place[1], quantities, latest[place]) for place, quantities in found.items()}
+        found: dict[Place, _Gathered] = {}
+        for (customer_id, meter_id, day, _, kept, each), gathered in self._found.items():
+            found.setdefault((customer_id, meter_id, day, kept, each), _Gathered()).take(gathered)
+        return {place: self._total(place[1], gathered) for place, gathered in found.items()}
 
     def windows(self) -> Totals:
         """What was counted, by hour or minute, of meters that are kept by it."""
         return {
-            (customer_id, meter_id, window, kept, each): self._total(
-                meter_id, quantities, self._latest[customer_id, meter_id, day, window, kept, each]
-            )
-            for (customer_id, meter_id, day, window, kept, each), quantities in self._found.items()
+            (customer_id, meter_id, window, kept, each): self._total(meter_id, gathered)
+            for (customer_id, meter_id, _, window, kept, each), gathered in self._found.items()
             if window is not None
         }
 
-    def _total(self, meter_id: str, quantities: Sequence[int | Decimal], latest: datetime) -> Total:
+    def _total(self, meter_id: str, gathered: _Gathered) -> Total:
         aggregation = self._aggregations[meter_id]
         kept = KEPT[aggregation]
-        quantity = kept_of(aggregation, [Decimal(quantity) for quantity in quantities])
-        return Total(quantity, len(quantities), kept, latest if kept == "latest" else None)
+        quantity = kept_of(aggregation, [Decimal(quantity) for quantity in gathered.quantities])
+        latest = gathered.latest if kept == "latest" else None
+        return Total(quantity, len(gathered.quantities), kept, latest, gathered.digest)

@@ -21,7 +21,7 @@ from models import audit, event, quarantine, usage
 from models.catalog import live_meters
 from models.customer import lock_roots
 from models.database import columns, cursor
-from models.event import Event, Named
+from models.event import Event, Named, digest_of
 
 OutcomeKind = Literal["accepted", "duplicate", "conflict", "quarantined", "invalid"]
 
@@ -109,7 +109,8 @@ def _take_in(
     for one, outcome in sorted(zip(named, outcomes, strict=True), key=_time):
         e, customer = one.event, customers[one.event.subject]
         if outcome is ACCEPTED:
-            day, counted_by = folding.add(customer.id, customer.zone, e.type, e.occurred_at, e.data)
+            digest = digest_of(one.key, one.content)
+            day, counted_by = folding.add(customer.id, customer.zone, e.type, e.occurred_at, e.data, digest=digest)
             fresh.append((e, customer.id, day, counted_by))
         else:
             day, _ = clocks.day_and_hour(customer.zone, e.occurred_at)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
@@ -18,6 +19,7 @@ from billing.catalog import Meter
 from billing.folding import Properties, Totals
 from billing.period import instant
 from billing.usage import NO_PROPERTIES, Portion
+from billing.usage_proof import EventSet, Sets
 from models.database import columns, cursor
 from models.values import moment
 
@@ -28,7 +30,7 @@ class UsageTotal(SQLModel, table=True):
     `properties` are the values of the meter's dimensions; `each` is the quantity of every one of these events, if the
     meter keeps events apart, or a digest of the value that is counted once, or the bucket of a percentile, or the
     minute since 1970 at which the window of a rate begins, else 0. `at` is the time of the latest event where the
-    latest is kept, else before all time.
+    latest is kept, else before all time. `digest` is the sum of the digests of the events (billing/usage_proof.py).
     """
 
     __tablename__ = "usage_total"
@@ -40,6 +42,7 @@ class UsageTotal(SQLModel, table=True):
     quantity: Decimal
     events: int
     at: datetime = moment()
+    digest: Decimal = Decimal(0)
 
 
 class UsageWindow(SQLModel, table=True):
@@ -56,12 +59,21 @@ class UsageWindow(SQLModel, table=True):
     at: datetime = moment()
 
 
-_STATEMENT = """
-insert into {table} as t (customer_id, meter_id, {when}, properties, each, quantity, events, at)
-select * from unnest(%s::text[], %s::text[], %s::{type}[], %s::jsonb[], %s::numeric[], %s::numeric[], %s::bigint[],
-                     %s::timestamptz[])
+_DAYS = """
+insert into usage_total as t (customer_id, meter_id, day, properties, each, quantity, events, at, digest)
+select * from unnest(%s::text[], %s::text[], %s::date[], %s::jsonb[], %s::numeric[], %s::numeric[], %s::bigint[],
+                     %s::timestamptz[], %s::numeric[])
 order by 1, 2, 3, 4, 5
-on conflict (customer_id, meter_id, {when}, properties, each) do update
+on conflict (customer_id, meter_id, day, properties, each) do update
+  set quantity = {quantity}, events = t.events + excluded.events, at = greatest(t.at, excluded.at),
+      digest = t.digest + excluded.digest
+"""
+_WINDOWS = """
+insert into usage_window as t (customer_id, meter_id, starts_at, properties, each, quantity, events, at)
+select * from unnest(%s::text[], %s::text[], %s::timestamptz[], %s::jsonb[], %s::numeric[], %s::numeric[],
+                     %s::bigint[], %s::timestamptz[])
+order by 1, 2, 3, 4, 5
+on conflict (customer_id, meter_id, starts_at, properties, each) do update
   set quantity = {quantity}, events = t.events + excluded.events, at = greatest(t.at, excluded.at)
 """
 _QUANTITY: dict[Kept, str] = {
@@ -74,24 +86,23 @@ _QUANTITY: dict[Kept, str] = {
 
 def add_days(session: Session, totals: Totals) -> None:
     """Add to the totals of days. Their rows are locked until the commit, in order, so that there is no dead-lock."""
-    _add(session, "usage_total", "day", "date", totals)
+    for kept, rows in _rows(totals, digests=True).items():
+        cursor(session).execute(_DAYS.format(quantity=_QUANTITY[kept]), columns(rows, 9))
 
 
 def add_windows(session: Session, totals: Totals) -> None:
     """Add to the totals of shorter windows, likewise."""
-    _add(session, "usage_window", "starts_at", "timestamptz", totals)
+    for kept, rows in _rows(totals, digests=False).items():
+        cursor(session).execute(_WINDOWS.format(quantity=_QUANTITY[kept]), columns(rows, 8))
 
 
-def _add(session: Session, table: str, when: str, type_: str, totals: Totals) -> None:
-    for kept, quantity in _QUANTITY.items():
-        rows = [
-            (*who, start, _json(properties), each or Decimal(0), t.quantity, t.events, t.at or "-infinity")
-            for (*who, start, properties, each), t in totals.items()
-            if t.kept == kept
-        ]
-        if rows:
-            statement = _STATEMENT.format(table=table, when=when, type=type_, quantity=quantity)
-            cursor(session).execute(statement, columns(rows, 8))
+def _rows(totals: Totals, *, digests: bool) -> dict[Kept, list[tuple[object, ...]]]:
+    """By how a further event changes them, in one order for everybody."""
+    found: dict[Kept, list[tuple[object, ...]]] = {}
+    for (*who, start, properties, each), t in totals.items():
+        row = (*who, start, _json(properties), each or Decimal(0), t.quantity, t.events, t.at or "-infinity")
+        found.setdefault(t.kept, []).append((*row, t.digest) if digests else row)
+    return {kept: found[kept] for kept in _QUANTITY if kept in found}
 
 
 def _json(kept: Properties) -> str:
@@ -121,19 +132,54 @@ def clear_days(
 
 def totals_of(session: Session, customer_ids: Sequence[str], since: date | None = None) -> dict[str, usage.Totals]:
     """Folded usage of many customers: customer to (meter, day) to portions."""
+    return {customer_id: mine.totals for customer_id, mine in folded(session, customer_ids, since).items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Folded:
+    """One customer's usage: totals, and which set of events is behind those of each day.
+
+    `snapshot` is PostgreSQL's word for the moment: a transaction's events are in these totals exactly if it sees the
+    transaction.
+    """
+
+    totals: usage.Totals
+    sets: Sets
+    snapshot: str
+
+
+def folded(session: Session, customer_ids: Sequence[str], since: date | None = None) -> dict[str, Folded]:
+    """Folded usage of many customers, all of one moment."""
     rows = cursor(session).execute(
         "select t.customer_id, t.meter_id, t.day, t.quantity, t.events, nullif(t.properties, '{}'),"
-        " case when m.per_event or m.aggregation = any(%s) then t.each end, m.aggregation, m.percent"
+        " case when m.per_event or m.aggregation = any(%s) then t.each end, m.aggregation, m.percent, t.digest, null"
         " from usage_total t join meter m on m.id = t.meter_id"
-        " where t.customer_id = any(%s) and (%s::date is null or t.day >= %s)",
+        " where t.customer_id = any(%s) and (%s::date is null or t.day >= %s)"
+        # In the same statement, so that it is the moment of these totals.
+        " union all select '', '', null, null, null, null, null, '', null, null, pg_current_snapshot()::text",
         (list(APART), list(customer_ids), since, since),
     )
-    found: dict[str, dict[tuple[str, date], list[Portion]]] = {customer_id: {} for customer_id in customer_ids}
-    for customer_id, meter, day, quantity, events, properties, each, aggregation, percent in rows:
+    totals: dict[str, dict[tuple[str, date], list[Portion]]] = {customer_id: {} for customer_id in customer_ids}
+    sets: dict[str, dict[tuple[str, date], EventSet]] = {customer_id: {} for customer_id in customer_ids}
+    snapshot = ""
+    for customer_id, meter, day, quantity, events, properties, each, aggregation, percent, digest, moment_ in rows:
+        if moment_:
+            snapshot = moment_
+            continue
         named = tuple(sorted(properties.items())) if properties else NO_PROPERTIES
         portion = Portion(quantity, events, named, each, "", aggregation, percent)
-        found[customer_id].setdefault((meter, day), []).append(portion)
-    return {customer_id: {key: tuple(some) for key, some in mine.items()} for customer_id, mine in found.items()}
+        key = (meter, day)
+        mine, its = totals[customer_id], sets[customer_id]
+        if key in mine:
+            mine[key].append(portion)
+            its[key] = its[key] + EventSet(events, int(digest))
+        else:
+            mine[key] = [portion]
+            its[key] = EventSet(events, int(digest))
+    return {
+        customer_id: Folded({key: tuple(some) for key, some in mine.items()}, sets[customer_id], snapshot)
+        for customer_id, mine in totals.items()
+    }
 
 
 def windows_of(
