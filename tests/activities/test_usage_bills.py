@@ -84,37 +84,42 @@ def without_price(company: Company, asked: Period = JANUARY) -> list[tuple[str, 
 
 
 def test_usage_without_a_price_is_told_and_billed_once_there_is_one(company: Company) -> None:
-    """Anna's plan lacks the meter until she is amended, Bert has no plan, Cora is billed by her plan."""
-    for name in ("anna", "bert", "cora"):
+    """Anna's plan lacks the meter until she is amended, Bert has no plan, Cora is billed by her plan. Dora's plan lacks
+    it too, and she gets a second subscription."""
+    for name in ("anna", "bert", "cora", "dora"):
         company.customer(name)
         company.use(name, "2026-01-10", 1_000_000, f"{name}-early")
         company.use(name, "2026-01-25", 500_000, f"{name}-late")
     company.sign("anna", "fee")
     company.sign("cora", "usage")
-    both = [
-        ("anna", "tokens", Decimal(1_500_000), "not in the plan"),
-        ("bert", "tokens", Decimal(1_500_000), "no subscription"),
-    ]
-    assert without_price(company) == both
+    company.sign("dora", "fee")
+    whole = Decimal(1_500_000)
+    bert = ("bert", "tokens", whole, "no subscription")
+    dora = ("dora", "tokens", whole, "not in the plan")
+    assert without_price(company) == [("anna", "tokens", whole, "not in the plan"), bert, dora]
     company.live("2026-01-20")
     company.amend("amd", "sub-anna", date(2026, 1, 20), "team")
     early = ("anna", "tokens", Decimal(1_000_000), "not in the plan")
-    assert without_price(company) == [early, both[1]]
+    assert without_price(company) == [early, bert, dora]
     company.live("2026-02-02")
     with transaction(company.engine) as session:
         page = unbilled.without_price(session, JANUARY, "", 1)
         [anna], behind = page.found, page.after
         assert behind == "anna"
         assert unbilled.without_price(session, JANUARY, "anna", 2).after == "cora"
-        assert unbilled.without_price(session, JANUARY, "cora", 2) == unbilled.WithoutPricePage((), None)
+        assert unbilled.without_price(session, JANUARY, "dora", 2) == unbilled.WithoutPricePage((), None)
     # What others paid for a unit: Cora's 1.5 million and Anna's 0.5 million, at 0.01 each.
     [worth] = anna.estimates
     assert (worth.quantity, worth.amount) == (Decimal(1_000_000), Money(1_000_000, "EUR"))
     company.sign("bert", "usage", starts_on=date(2026, 1, 1))
+    company.sign("dora", "usage", subscription_id="sub-dora-too", starts_on=date(2026, 1, 1))
     company.live("2026-02-03")
-    assert company.sql("select quantity, net_minor from invoice_line where subscription_id = 'sub-bert'") == [
-        (Decimal(1_500_000), 1_500_000)
-    ]
+    assert (
+        company.sql(
+            "select quantity, net_minor from invoice_line where subscription_id in ('sub-bert', 'sub-dora-too')"
+        )
+        == [(whole, 1_500_000)] * 2
+    )
     assert without_price(company) == [early]
     company.live("2026-02-10")
     assert company.prove("2026-01").differences == ()
