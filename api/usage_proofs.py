@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from api.access import Database, Reader
 from api.bodies import ExactRoute
+from billing.errors import NotFound
 from billing.usage_proof import EventSet
 from models import invoice, usage_check
 from models.usage_check import Checked, SetDifference, Verdict
@@ -73,6 +74,8 @@ def prove_usage(
     """
     seen = invoice.summary(session, invoice_id)
     found = usage_check.check(session, seen.id, line)
+    if line is not None and not found:
+        raise NotFound("line of usage", f"{seen.number}/{line}")
     return UsageProved(
         number=seen.number, holds=all(one.verdict == "holds" for one in found), lines=[_line(one) for one in found]
     )

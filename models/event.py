@@ -115,7 +115,7 @@ class Named(NamedTuple):
 
 def digest_of(key: str, content: int) -> int:
     """What an event adds to the digest of a set of events: 128 bits, the same as `usage_digest` in SQL."""
-    return int.from_bytes(hashlib.sha256(bytes.fromhex(key) + content.to_bytes(8, signed=True)).digest()[:16])
+    return int.from_bytes(hashlib.sha256(f"{key}{content}".encode()).digest()[:16])
 
 
 ANY_CONTENT = 0

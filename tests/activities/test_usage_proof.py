@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime
 from decimal import Decimal
 
@@ -176,3 +177,33 @@ def test_a_window_without_a_line_is_signed_too(company: Company) -> None:
     company.live("2026-03-02")
     [late] = proofs(company)
     assert said(late) == ("holds", 1, 1, {})
+
+
+def test_what_is_billed_while_events_come_is_what_was_signed(company: Company, threads: ThreadPoolExecutor) -> None:
+    """Events of January come in many transactions while it is billed again and again as late usage; some are made void
+    meanwhile. Each event is on one side of each bill, for its quantity as for its signature."""
+    company.customer("anna", card=False)
+    company.cancel("can", company.sign("anna", "usage"), date(2026, 2, 1))  # So that it is due whenever usage comes.
+    company.live("2026-02-01")
+
+    def send(who: int) -> int:
+        for no in range(60):
+            company.use("anna", f"2026-01-{1 + no % 31:02}", 1 + who, f"{who}-{no}")
+            if no % 20 == 19:
+                with transaction(company.engine) as session:
+                    correct(session, [Correction("s", f"{who}-{no - 10}", "wrong")], "key")
+        return 60
+
+    sending = [threads.submit(send, who) for who in range(3)]
+    while not all(one.done() for one in sending):
+        company.bill()
+    assert sum(one.result() for one in sending) == 180
+    company.bill()
+    found = proofs(company)
+    assert {one.verdict for one in found} == {"holds"}
+    assert len(found) > 2
+    sets = [one.signed.behind for one in found]
+    assert sets[-1] == found[-1].now
+    assert sets[-1] is not None and sets[-1].events == 180 - 9
+    lines = company.sql("select quantity from invoice_line where meter_id = 'tokens'")
+    assert sum(quantity for (quantity,) in lines) == 57 * (1 + 2 + 3)

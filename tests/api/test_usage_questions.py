@@ -179,6 +179,10 @@ async def test_the_events_behind_an_invoice_are_proved(front: Front) -> None:
     assert {d["what"] for d in line["differences"]} == {"came", "void"}
     told = await front.get(f"/v1/customers/{customer}/usage/audit?meter=tokens&since=2026-01-01&until=2026-02-01")
     assert (told["accepted"], told["late"], told["voided"], told["counted"]) == (3, 1, 1, 2)
+    [bill] = [one for one in found if one["lines"]]
+    at = f"/v1/invoices/{bill['number']}/usage-proof?line="
+    assert (await front.get(f"{at}{line['line_no']}"))["lines"] == [line]
+    await front.refused("GET", f"{at}99", status=404)
     await front.refused("GET", "/v1/invoices/nothing/usage-proof", status=404)
     await front.refused("GET", "/v1/subscriptions/nothing/usage", status=404)
 

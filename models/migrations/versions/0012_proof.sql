@@ -6,7 +6,8 @@ $$;
 comment on function usage_key_of is 'The key of usage_key for an event of that name.';
 
 create function usage_digest(key uuid, content bigint) returns numeric language sql immutable parallel safe as $$
-  select ('0x' || encode(substring(sha256(uuid_send(key) || int8send(content)) for 16), 'hex'))::numeric
+  select ('0x' || encode(substring(sha256(convert_to(replace(key::text, '-', '') || content, 'UTF8')) for 16),
+                         'hex'))::numeric
 $$;
 comment on function usage_digest is 'What an event adds to the digest of a set: 128 bits of a digest of name and content.';
 
