@@ -43,13 +43,14 @@ Sets = Mapping[tuple[str, date], EventSet]
 class Signature:
     """The set of a meter's events in a window that was billed; `line` is the key of the line that bills it.
 
-    A window may have none: it was billed, and there was nothing to charge.
+    A window may have none: it was billed, and there was nothing to charge. A line may be without a set: its quantity
+    was held for a person, and is of an earlier moment than that at which it is billed.
     """
 
     item: str
     meter: str
     period: Period
-    behind: EventSet
+    behind: EventSet | None
     line: str | None
 
 
@@ -64,15 +65,16 @@ def signed_windows(windows: Sequence[ItemWindow], lines: Sequence[Line], sets: S
             )
 
 
-def signed_late(history: Sequence[Terms], lines: Sequence[Line], sets: Sets) -> Iterator[Signature]:
-    """Of late usage: the whole set of its window as it is by now."""
+def signed_late(history: Sequence[Terms], lines: Sequence[Line], sets: Sets | None) -> Iterator[Signature]:
+    """Of late usage: the whole set of its window as it is by now; none, if its quantity is not of now."""
     for line in lines:
         if line.kind != "late_usage":
             continue
         [terms] = [terms for terms in history if terms.version == line.because.terms_version]
         [item] = [item for item in terms.plan.items if item.key == line.item]
         for meter in item.meters:
-            yield Signature(line.item, meter, line.period, set_of(sets, meter, line.period), line.key)
+            behind = set_of(sets, meter, line.period) if sets is not None else None
+            yield Signature(line.item, meter, line.period, behind, line.key)
 
 
 def set_of(sets: Sets, meter: str, period: Period) -> EventSet:

@@ -48,7 +48,7 @@ class SetDifference:
 @dataclass(frozen=True, slots=True)
 class Signed:
     """What was signed: the set of a meter's events behind one line of an invoice. `behind` is None if it was billed
-    before signatures were kept.
+    before signatures were kept, or as it had been shown to a person some time before.
     """
 
     line_no: int
@@ -68,7 +68,7 @@ class Checked:
     """A signature and what the stored events say. `then` is its set made again, `now` the set as it is; None where they
     were not looked at. `missing` names the months that were taken away.
 
-    holds: the same set. broken: another one. unsigned: billed before signatures were kept. taken_away: some of the
+    holds: the same set. broken: another one. unsigned: no set was signed. taken_away: some of the
     events are not here any more. too_many: more than one answer covers.
     """
 

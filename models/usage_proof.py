@@ -20,7 +20,8 @@ from models.values import moment
 
 
 class UsageProof(SQLModel, table=True):
-    """The set of a meter's events in a window when it was billed; `digest` is None if digests were not kept then.
+    """The set of a meter's events in a window when it was billed; `digest` is None if digests were not kept then, or
+    if its quantity is of an earlier moment, at which a person was asked about it.
 
     `snapshot` tells which events were there. A window without a line has no invoice.
     """
@@ -81,8 +82,8 @@ def _rows(one: Bill, snapshot: str) -> list[tuple[object, ...]]:
                 signed.meter,
                 signed.period.start,
                 signed.period.end,
-                signed.behind.events,
-                signed.behind.digest,
+                signed.behind and signed.behind.events,
+                signed.behind and signed.behind.digest,
                 snapshot,
                 head if line else None,
                 line,

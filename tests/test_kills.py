@@ -52,6 +52,7 @@ ROWS = {
     "usage_total": "to_jsonb(t)",
     "usage_seen": "to_jsonb(t)",
     "usage_proof": "to_jsonb(t) - 'snapshot' - 'signed_at'",
+    "held_usage": "to_jsonb(t)",
     "month_close": "to_jsonb(t) - 'approved_with'",
     "tie_out": "to_jsonb(t)",
     "outbox": "jsonb_build_array(id, door, payload, delivered_at is not null)",

@@ -9,6 +9,7 @@ from decimal import Decimal
 import pytest
 
 from billing.catalog import Meter
+from billing.late import CreditAndRebill, Hold
 from billing.period import zone
 from billing.plan import Plan
 from billing.usage_proof import EventSet
@@ -22,6 +23,7 @@ from models.recount import recount
 from models.usage_check import Checked
 from models.values import read
 from tests.activities.company import TEAM, Company
+from tests.activities.test_late_usage import answer, decide, questions
 
 
 @pytest.fixture
@@ -207,3 +209,23 @@ def test_what_is_billed_while_events_come_is_what_was_signed(company: Company, t
     assert sets[-1] is not None and sets[-1].events == 180 - 9
     lines = company.sql("select quantity from invoice_line where meter_id = 'tokens'")
     assert sum(quantity for (quantity,) in lines) == 57 * (1 + 2 + 3)
+
+
+def test_every_policy_for_late_usage_signs_what_it_bills(billed: Company) -> None:
+    """Credited and billed again: both lines with the set of then. Held: it is billed as it was shown, and unsigned."""
+    decide(billed, CreditAndRebill())
+    billed.use("anna", "2026-01-20", 500, "late")
+    billed.live("2026-03-02")
+    decide(billed, Hold())
+    billed.use("anna", "2026-01-21", 300, "held")
+    billed.live("2026-04-02")
+    [(task_id, _)] = questions(billed)
+    answer(billed, task_id, "bill")
+    billed.live("2026-05-02")
+    found = [said(one) for one in proofs(billed) if one.signed.first_day == date(2026, 1, 1)]
+    assert sorted(found, key=lambda one: (one[1] or 0, one[0])) == [
+        ("holds", 3, 5, {"came": 2}),
+        ("holds", 4, 5, {"came": 1}),
+        ("holds", 4, 5, {"came": 1}),
+        ("unsigned", 5, 5, {}),
+    ]
