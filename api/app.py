@@ -29,10 +29,12 @@ from api import (
     rollouts,
     schemas,
     stored_events,
+    subscription_usage,
     subscriptions,
     taxes,
     unbilled,
     usage,
+    usage_proofs,
     webhooks,
 )
 from api.access import Doors
@@ -58,8 +60,10 @@ ROOMS = (
     unbilled,
     customers,
     subscriptions,
+    subscription_usage,
     invoices,
     late_usage,
+    usage_proofs,
     closes,
     catalog,
     plans,

@@ -16,7 +16,7 @@ from billing.period import instant, zone
 from models import intake, usage
 from models.catalog import live_meters
 from models.database import columns, cursor
-from models.event import ANY_CONTENT, Event, Named, contents_of
+from models.event import ANY_CONTENT, Event, Named, contents_of, digest_of
 from models.event_month import refuse_taken
 from models.subscription import forget_seen
 from models.values import moment
@@ -203,7 +203,8 @@ def _count_afresh(session: Session, customer_id: str, day: date) -> None:
     assert row is not None
     where = zone(row[0])
     events = cur.execute(
-        "select e.type, e.occurred_at, e.data::text, e.meters from usage_event e"
+        "select e.type, e.occurred_at, e.data::text, e.meters, k.key, k.content from usage_event e"
+        " join usage_key k on k.key = usage_key_of(e.source, e.id)"
         " where e.customer_id = %(customer)s and e.day = %(day)s"
         " and e.occurred_at >= %(since)s and e.occurred_at < %(until)s"
         " and not exists (select from usage_void v where v.source = e.source and v.id = e.id)"
@@ -221,8 +222,9 @@ def _count_afresh(session: Session, customer_id: str, day: date) -> None:
         raise Refused(reason, code="too_much_to_recount", remedy="Credit the difference on an invoice.")
     usage.clear_days(session, customer_id, (day, day + ONE_DAY), where)
     folding = Folding(live_meters(session), Clocks())
-    for kind, at, data, meters in events:
-        folding.add(customer_id, where, kind, at, _DECODER.decode(data), by=meters)
+    for kind, at, data, meters, key, content in events:
+        digest = digest_of(key.hex, content)
+        folding.add(customer_id, where, kind, at, _DECODER.decode(data), by=meters, digest=digest)
     usage.add_windows(session, folding.windows())
     usage.add_days(session, folding.days())
 

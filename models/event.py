@@ -69,6 +69,14 @@ class Event:
         return _AS_SENT.encode(self.data).decode()
 
     @property
+    def content(self) -> int:
+        """A digest of all but its name. Another order of fields is no other content, other digits are."""
+        at = self.occurred_at if self.occurred_at.tzinfo is UTC else self.occurred_at.astimezone(UTC)
+        said = _SORTED.encode((self.subject, self.type, at, self.data))
+        content = int.from_bytes(hashlib.sha256(said).digest()[:8], signed=True)
+        return content if content != ANY_CONTENT else 1
+
+    @property
     def as_sent(self) -> str:
         """The whole event as JSON, its numbers digit by digit."""
         return _AS_SENT.encode(
@@ -94,7 +102,6 @@ class Named(NamedTuple):
     key: str
     """16 bytes of a digest of its name, as hexadecimal digits."""
     content: int
-    """A digest of all but its name. Another order of fields is no other content, other digits are."""
 
     @staticmethod
     def key_of(source: str, id: str) -> str:
@@ -103,11 +110,12 @@ class Named(NamedTuple):
 
     @classmethod
     def of(cls, event: Event) -> Named:
-        key = cls.key_of(event.source, event.id)
-        at = event.occurred_at if event.occurred_at.tzinfo is UTC else event.occurred_at.astimezone(UTC)
-        said = _SORTED.encode((event.subject, event.type, at, event.data))
-        content = int.from_bytes(hashlib.sha256(said).digest()[:8], signed=True)
-        return cls(event, key, content if content != ANY_CONTENT else 1)
+        return cls(event, cls.key_of(event.source, event.id), event.content)
+
+
+def digest_of(key: str, content: int) -> int:
+    """What an event adds to the digest of a set of events: 128 bits, the same as `usage_digest` in SQL."""
+    return int.from_bytes(hashlib.sha256(f"{key}{content}".encode()).digest()[:16])
 
 
 ANY_CONTENT = 0

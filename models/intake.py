@@ -23,7 +23,7 @@ from models import audit, event, quarantine, usage
 from models.catalog import live_meters
 from models.customer import lock_roots
 from models.database import columns, cursor
-from models.event import Event, Named
+from models.event import Event, Named, digest_of
 from models.event_time import outside
 from models.quarantine import Held
 
@@ -116,7 +116,6 @@ def replay(session: Session, subject: str | None, limit: int, bounds: TimeBounds
     good = {n: e for n, e in known.items() if n not in late}
     for n, e in known.items():
         customer, one = customers[e.subject], waiting[n]
-        books.count(e, customer, "quarantined", (n in late) - (one.customer_id is not None))
         books.count(e, customer, "duplicate", one.duplicates)
         books.count(e, customer, "conflict", one.conflicts)
     outcomes = late | dict(zip(good, _take_in(session, list(good.values()), customers, meters, books), strict=True))
@@ -147,7 +146,7 @@ def _quarantine(
     ]
     outcomes: list[Outcome] = []
     for one, (e, why), kind in zip(held, some, quarantine.keep(session, held), strict=True):
-        if customer := customers.get(e.subject):
+        if kind != "quarantined" and (customer := customers.get(e.subject)):
             books.count(e, customer, kind)
         if kind == "conflict":
             books.conflicts.append((one.named, one.customer_id))
@@ -176,7 +175,8 @@ def _take_in(
     for one, outcome in zip(named, outcomes, strict=True):
         e, customer = one.event, customers[one.event.subject]
         if outcome is ACCEPTED:
-            day, counted_by = folding.add(customer.id, customer.zone, e.type, e.occurred_at, e.data)
+            digest = digest_of(one.key, one.content)
+            day, counted_by = folding.add(customer.id, customer.zone, e.type, e.occurred_at, e.data, digest=digest)
             fresh.append((e, customer.id, day, counted_by))
             books.answered[customer.id, e.type, day, "accepted"] += 1
         else:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
 from typing import NamedTuple
+from uuid import UUID
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -21,6 +22,7 @@ from billing.period import instant
 from billing.usage import Portion, quantity_of
 from models import usage
 from models.database import columns, cursor
+from models.event import digest_of
 from models.event_month import refuse_taken
 from models.intake import hold_usage
 from models.subscription import forget_seen
@@ -47,6 +49,12 @@ class _Stored(NamedTuple):
     occurred_at: datetime
     data: str
     counted: bool
+    key: UUID
+    content: int
+
+    @property
+    def digest(self) -> int:
+        return digest_of(self.key.hex, self.content)
 
 
 def recount(
@@ -65,7 +73,11 @@ def recount(
     events = _events(session, meter, customer_id, where, between)
     folding = Folding([meter], Clocks())
     counts = [
-        bool(folding.add(customer_id, where, meter.event_type, e.occurred_at, _DECODER.decode(e.data))[1])
+        bool(
+            folding.add(customer_id, where, meter.event_type, e.occurred_at, _DECODER.decode(e.data), digest=e.digest)[
+                1
+            ]
+        )
         for e in events
     ]
     days = folding.days()
@@ -94,7 +106,8 @@ def _events(
 ) -> list[_Stored]:
     """Those that are void do not count."""
     rows = cursor(session).execute(
-        "select e.source, e.id, e.occurred_at, e.data::text, %(meter)s = any(e.meters) from usage_event e"
+        "select e.source, e.id, e.occurred_at, e.data::text, %(meter)s = any(e.meters), k.key, k.content"
+        " from usage_event e join usage_key k on k.key = usage_key_of(e.source, e.id)"
         " where e.customer_id = %(customer)s and e.type = %(type)s"
         " and e.occurred_at >= %(since)s and e.occurred_at < %(until)s"
         " and not exists (select from usage_void v where v.source = e.source and v.id = e.id)"

@@ -1,4 +1,6 @@
-"""Usage that came and is not billed: of nobody who is known, or counted by no meter; and what it may be worth."""
+"""Usage that came and is not billed: of nobody who is known, counted by no meter, or priced by nothing that was sold;
+and what it may be worth.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +14,16 @@ from sqlmodel import Session
 from billing.estimate import MeanPrice
 from billing.folding import fold
 from billing.money import Money
+from billing.period import Period
+from billing.unpriced import Agreed, Unpriced, unpriced
 from billing.usage import Portion, quantity_of
 from models import quarantine
 from models.catalog import live_meters
 from models.database import cursor
 from models.event import Event
 from models.quarantine import HeldBy
+from models.standing import histories
+from models.usage import totals_of
 
 MOST_ESTIMATED = 10_000
 """So many of the events of a page are looked at for the estimates, the first by source and id."""
@@ -67,6 +73,24 @@ class ByNoMeter:
     events: int
     first_day: date
     last_day: date
+
+
+@dataclass(frozen=True, slots=True)
+class WithoutPrice:
+    """A customer's usage that a meter counts and no price looks at. There is an estimate for each currency billed
+    lately."""
+
+    customer_id: str
+    usage: Unpriced
+    estimates: tuple[Estimate, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class WithoutPricePage:
+    """In order of customer and meter; `after` is where the next page begins, None if this is the last."""
+
+    found: tuple[WithoutPrice, ...]
+    after: str | None
 
 
 def of_nobody(session: Session, after: str, limit: int) -> list[OfNobody]:
@@ -145,3 +169,49 @@ def by_no_meter(session: Session, since: date, until: date, after: tuple[str, st
         (since, until, *after, limit),
     )
     return [ByNoMeter(*row) for row in rows]
+
+
+def without_price(session: Session, asked: Period, after: str, limit: int) -> WithoutPricePage:
+    """A page over customers behind `after` that have usage on the days asked for, so many of them looked at."""
+    customers = _customers_with_usage(session, asked, after, limit)
+    totals = totals_of(session, customers, asked.start)
+    agreed = _agreed(session, customers)
+    prices = _mean_prices(session)
+    found = [
+        WithoutPrice(customer_id, one, _worth(one, prices.get(one.meter, ())))
+        for customer_id in customers
+        for one in unpriced(agreed.get(customer_id, ()), totals[customer_id], asked)
+    ]
+    return WithoutPricePage(tuple(found), customers[-1] if len(customers) == limit else None)
+
+
+def _customers_with_usage(session: Session, asked: Period, after: str, limit: int) -> list[str]:
+    rows = cursor(session).execute(
+        "select id from customer c where id > %(after)s and exists (select from usage_total t"
+        " where t.customer_id = c.id and t.day >= %(start)s and t.day < %(end)s) order by id limit %(limit)s",
+        {"after": after, "start": asked.start, "end": asked.end, "limit": limit},
+    )
+    return [customer_id for (customer_id,) in rows]
+
+
+def _agreed(session: Session, customer_ids: Sequence[str]) -> dict[str, list[Agreed]]:
+    """Every subscription of these customers, whatever has become of it."""
+    rows = (
+        cursor(session)
+        .execute(
+            "select s.customer_id, s.id, s.currency, s.anchor, k.effective_on from subscription s"
+            " left join cancellation k on k.subscription_id = s.id and k.scheduled_at is not null"
+            " and k.withdrawn_at is null where s.customer_id = any(%s) order by s.id",
+            (list(customer_ids),),
+        )
+        .fetchall()
+    )
+    terms = histories(session, {key: currency for _, key, currency, *_ in rows})
+    found: dict[str, list[Agreed]] = {}
+    for customer_id, key, _, anchor, ends_on in rows:
+        found.setdefault(customer_id, []).append(Agreed(tuple(terms[key]), anchor, ends_on))
+    return found
+
+
+def _worth(one: Unpriced, prices: Sequence[MeanPrice]) -> tuple[Estimate, ...]:
+    return tuple(Estimate(one.meter, one.quantity, price.of(one.quantity)) for price in prices)

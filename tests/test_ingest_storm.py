@@ -316,6 +316,12 @@ TOTALS = {
 KEYS = (
     "select encode(substring(sha256(convert_to('1:s' || id, 'UTF8')) for 16), 'hex')::uuid from usage_event order by 1"
 )
+DIGESTS = "select customer_id, meter_id, day, sum(digest) from usage_total group by 1, 2, 3 order by 1, 2, 3"
+DIGESTS_OF_EVENTS = (
+    "select e.customer_id, meter_id, e.day, sum(usage_digest(k.key, k.content)) from usage_event e"
+    " join usage_key k on k.key = usage_key_of(e.source, e.id), unnest(e.meters) as meter_id"
+    " group by 1, 2, 3 order by 1, 2, 3"
+)
 
 
 def judge(storm: Storm) -> int:
@@ -337,6 +343,7 @@ def judge(storm: Storm) -> int:
         found = {(c, m, day): (quantity, events) for c, m, day, quantity, events in storm.rows(question)}
         assert found == expected, what
     assert storm.rows("select key from usage_key order by 1") == storm.rows(KEYS)
+    assert storm.rows(DIGESTS) == storm.rows(DIGESTS_OF_EVENTS)
 
     by_day = Counter((sent.customer, drawn(no)[1], sent.day) for no, sent in taken.items())
     answered = storm.rows("select customer_id, type, day, events from usage_answered where outcome = 'accepted'")

@@ -17,8 +17,3 @@ comment on column usage_quarantine.conflicts is 'How often another content came 
 alter table usage_conflict alter column customer_id drop not null;
 comment on column usage_conflict.customer_id is 'Null while an event waits under this name and its customer is not known.';
 comment on table usage_conflict is 'Other contents that came under the source and id of an event that counts or waits.';
-
-alter table usage_answered drop constraint usage_answered_outcome_check;
-alter table usage_answered add constraint usage_answered_outcome_check
-  check (outcome in ('accepted', 'duplicate', 'conflict', 'quarantined'));
-comment on column usage_answered.events is 'How many; of those quarantined, how many wait still.';
