@@ -16,7 +16,7 @@ from billing import usage as measured
 from billing.aggregation import APART
 from billing.catalog import Meter
 from billing.errors import Fault, Refused
-from billing.folding import Clocks, Folding, Totals
+from billing.folding import Clocks, Folding, Totals, portion_of
 from billing.period import instant
 from billing.usage import Portion, quantity_of
 from models import usage
@@ -31,7 +31,10 @@ MOST_DAYS, MOST_EVENTS = 400, 500_000
 
 @dataclass(frozen=True, slots=True)
 class Recounted:
-    """A day whose quantity changes: what the meter had, and what the stored events make."""
+    """A day whose quantity changes: what the meter had, and what the stored events make.
+
+    Of a level that is weighted by time: by how much the day's events change it.
+    """
 
     day: date
     before: Decimal
@@ -66,7 +69,7 @@ def recount(
         for e in events
     ]
     days = folding.days()
-    changes = _changes(usage.totals_of(session, [customer_id], since)[customer_id], days, meter, between)
+    changes = _changes(usage.totals_of(session, [customer_id], since, until)[customer_id], days, meter, between)
     if store:
         usage.clear_days(session, customer_id, between, where, meter.meter_id)
         usage.add_windows(session, folding.windows())
@@ -115,8 +118,7 @@ def _changes(before: measured.Totals, after: Totals, meter: Meter, between: tupl
     found: dict[date, list[Portion]] = {}
     for (_, _, day, kept, each), total in after.items():
         apart = each if meter.per_event or meter.aggregation in APART else None
-        portion = Portion(total.quantity, total.events, kept, apart, "", meter.aggregation, meter.percent)
-        found.setdefault(day, []).append(portion)
+        found.setdefault(day, []).append(portion_of(meter, "UTC", kept, apart, total))
     had = {
         day: some for (name, day), some in before.items() if name == meter.meter_id and between[0] <= day < between[1]
     }
@@ -129,7 +131,7 @@ def _changes(before: measured.Totals, after: Totals, meter: Meter, between: tupl
 
 
 def _kept(portions: Sequence[Portion]) -> set[tuple[object, ...]]:
-    return {(p.properties, p.each, p.quantity, p.events) for p in portions}
+    return {(p.properties, p.each, p.quantity, p.events, p.weighted) for p in portions}
 
 
 def _say(session: Session, meter: Meter, events: Sequence[_Stored], *, counted: bool) -> None:
