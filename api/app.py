@@ -102,7 +102,6 @@ def create(settings: Settings | None = None) -> FastAPI:
         client = await connect(chosen.temporal_address, chosen.temporal_namespace, api_key, tracing)
         bounds = TimeBounds(timedelta(days=chosen.events_oldest_days), timedelta(hours=chosen.events_newest_hours))
         app.state.doors = Doors.open(engine, client, bounds)
-        app.state.figures = figures_of(chosen)
         app.state.gateways = {chosen.payment_gateway: open_gateway(chosen.payment_gateway, chosen)}
         _collect_rarely()
         log.info("api ready", port=chosen.api_port)
@@ -121,6 +120,7 @@ def create(settings: Settings | None = None) -> FastAPI:
         generate_unique_id_function=operation_id,
         separate_input_output_schemas=False,
     )
+    app.state.figures = figures_of(chosen)
     problems.install(app)
     for room in ROOMS:
         app.include_router(room.router, responses={"default": {"model": problems.Problem}})

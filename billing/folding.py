@@ -343,7 +343,8 @@ class Folding:
         for key, quantities in self._found.items():
             customer_id, meter_id, _, window, kept, each = key
             if window is not None:
-                total = self._total(meter_id, quantities, self._latest.get(key), self._by_window.get(key, _NOTHING))
+                weighted = self._by_window.get(key, _NOTHING)
+                total = self._total(meter_id, quantities, self._latest.get(key), weighted)
                 found[customer_id, meter_id, window, kept, each] = total
         return found
 
@@ -354,5 +355,6 @@ class Folding:
             at, last = latest
             return Total(Decimal(last), len(quantities), "latest", at, weighted)
         kept = self._kept[meter_id]
-        quantity = kept_of(kept, [Decimal(quantity) for quantity in quantities])
-        return Total(quantity, len(quantities), kept, None, weighted)
+        return Total(
+            kept_of(kept, [Decimal(quantity) for quantity in quantities]), len(quantities), kept, None, weighted
+        )
