@@ -227,6 +227,22 @@ def test_of_two_at_one_moment_the_larger_is_the_latest(met: Engine, sql: Sql) ->
     assert sql(latest) == [(9, 2), (7, 1)]
 
 
+def test_of_two_operations_at_one_moment_the_adding_counts(met: Engine, sql: Sql) -> None:
+    """In one batch or in several, in either order; and so when they are counted anew."""
+    seats = Meter("seats", "Seats", "seat", "who", aggregation="unique", operation_field="what")
+    said = [("anna", "add"), ("anna", "remove"), ("bert", "remove"), ("bert", "add"), ("carla", "remove")]
+    events = [Event("s", who + what, "berlin", "seat", START, {"who": who, "what": what}) for who, what in said]
+    with transaction(met) as session:
+        put_meter(session, seats)
+    for some in (events[:2], events[2:3], events[3:]):
+        with transaction(met) as session:
+            receive(session, some)
+    with transaction(met) as session:
+        assert not recount(session, seats, "berlin", zone("Europe/Berlin"), (DAYS.start, DAYS.end), store=True)
+        totals = totals_of(session, ["berlin"])["berlin"]
+    assert measure(totals, "seats", Period(DAYS.start, date(2026, 3, 29))).quantity == 2
+
+
 def test_a_bucket_is_within_one_percent_and_buckets_keep_the_order() -> None:
     dice = random.Random(2)
     drawn_ones = [Decimal(dice.randint(1, 10**6)).scaleb(dice.randint(-30, 24)) for _ in range(5000)]
