@@ -138,7 +138,11 @@ def fold(meters: Iterable[Meter], events: Iterable[tuple[str, Mapping[str, objec
 
 def kept_of(aggregation: Aggregation, quantities: Sequence[Decimal]) -> Decimal:
     """What is kept of a day's quantities, in order of time."""
-    match KEPT[aggregation]:
+    return _kept(KEPT[aggregation], quantities)
+
+
+def _kept(kept: Kept, quantities: Sequence[Decimal]) -> Decimal:
+    match kept:
         case "max":
             return max(quantities)
         case "min":
@@ -164,6 +168,23 @@ class Total(NamedTuple):
 
 Totals = dict[Place, Total]
 
+
+def together(earlier: Totals, later: Totals) -> Totals:
+    """The totals of both, as if the later ones were added to the earlier ones."""
+    found = dict(earlier)
+    for place, new in later.items():
+        old = found.get(place)
+        found[place] = _added(old, new) if old else new
+    return found
+
+
+def _added(old: Total, new: Total) -> Total:
+    events = old.events + new.events
+    if old.at is not None and new.at is not None and new.at < old.at:
+        return old._replace(events=events)
+    return new._replace(quantity=_kept(new.kept, (old.quantity, new.quantity)), events=events)
+
+
 _EPOCH, _QUARTER = datetime(1970, 1, 1, tzinfo=UTC), timedelta(minutes=15)
 
 
@@ -186,13 +207,19 @@ class Clocks:
 
 
 class Folding:
-    """Counts the events of many customers, by the days and windows of their own clocks. They come in order of time."""
+    """Counts the events of many customers, by the days and windows of their own clocks. They come in order of time.
 
-    def __init__(self, meters: Iterable[Meter], clocks: Clocks) -> None:
-        some = tuple(meters)
+    `days` are the stretches of days of those meters that count only some, each up to before its second day.
+    """
+
+    def __init__(
+        self, meters: Iterable[Meter], clocks: Clocks, days: Mapping[str, Sequence[tuple[date, date]]] | None = None
+    ) -> None:
+        some, only = tuple(meters), days or {}
         self._aggregations = {meter.meter_id: meter.aggregation for meter in some}
         self._meters = {
-            kind: [(m.meter_id, m.resolution, taker(m)) for m in looking] for kind, looking in by_type(some).items()
+            kind: [(m.meter_id, m.resolution, taker(m), only.get(m.meter_id)) for m in looking]
+            for kind, looking in by_type(some).items()
         }
         self._rates = {m.meter_id: RATE_MINUTES[m.rate_window] for m in some if m.rate_window}
         self._clocks = clocks
@@ -211,7 +238,11 @@ class Folding:
         """The event's local day, and the meters that count it; with `by`, only those of them that are named there."""
         day, hour = self._clocks.day_and_hour(where, moment)
         counted: list[str] = []
-        for meter_id, resolution, take in self._meters.get(event_type, ()):
+        for meter_id, resolution, take, only in self._meters.get(event_type, ()):
+            if only is not None and not any(since <= day < until for since, until in only):
+                continue
+            if by is not None and meter_id not in by:
+                continue
             if taken := take(data):
                 quantity, kept, each = taken
                 window = hour if resolution == "hour" else None

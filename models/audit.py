@@ -71,8 +71,10 @@ def audit(session: Session, customer_id: str, meter: Meter, since: date, until: 
         " and occurred_at >= %(since)s::date - 1 and occurred_at < %(until)s::date + 1),"
         " (select count(*) from usage_void where customer_id = %(customer)s and type = %(type)s"
         " and day >= %(since)s and day < %(until)s),"
-        " (select coalesce(sum(events), 0)::bigint from usage_total where customer_id = %(customer)s"
-        " and meter_id = %(meter)s and day >= %(since)s and day < %(until)s)",
+        " (select coalesce(sum(t.events), 0)::bigint from usage_total t"
+        " join meter_span m on m.series = t.meter_id and t.day >= m.since and t.day < m.until"
+        " where t.customer_id = %(customer)s"
+        " and m.meter_id = %(meter)s and t.day >= %(since)s and t.day < %(until)s)",
         asked,
     ).fetchone()
     assert row is not None

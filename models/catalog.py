@@ -76,6 +76,7 @@ class Meter(SQLModel, table=True):
     filters: Any = Field(default_factory=list, sa_column=Column(JSONB, nullable=False))
     percent: Decimal | None = None
     rate_window: str | None = None
+    version: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,17 +184,22 @@ def live(session: Session) -> Catalog:
 
 def live_meters(session: Session) -> tuple[catalog.Meter, ...]:
     """Every meter as the engine knows it, in order of id."""
-    rows = cursor(session).execute(
-        "select id, name, event_type, quantity_field, unit, dimensions, per_event, resolution, aggregation, filters,"
-        " percent, rate_window from meter"
+    rows = cursor(session).execute(f"select {columns_of('m')} from meter m")
+    return tuple(sorted(map(meter_from, rows), key=lambda meter: meter.meter_id))
+
+
+def columns_of(table: str) -> str:
+    """For SQL: what `meter_from` reads, of a table or of one version's content as such a row."""
+    names = (
+        "id name event_type quantity_field unit dimensions per_event resolution aggregation filters percent rate_window"
     )
-    return tuple(
-        catalog.Meter(
-            key, name, kind, field, unit, tuple(dimensions), per_event, resolution, way, _filters(kept), *more
-        )
-        for key, name, kind, field, unit, dimensions, per_event, resolution, way, kept, *more in sorted(
-            rows, key=lambda row: str(row[0])
-        )
+    return ", ".join(f"{table}.{name}" for name in names.split())
+
+
+def meter_from(row: Sequence[Any]) -> catalog.Meter:
+    key, name, kind, field, unit, dimensions, per_event, resolution, way, kept, *more = row
+    return catalog.Meter(
+        key, name, kind, field, unit, tuple(dimensions), per_event, resolution, way, _filters(kept), *more
     )
 
 

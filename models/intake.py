@@ -14,14 +14,15 @@ from zoneinfo import ZoneInfo
 from sqlmodel import Session
 
 from billing.catalog import Meter
+from billing.counting import Counting
 from billing.folding import Clocks, Folding, by_type
 from billing.meter_check import LONGEST_VALUE
 from billing.period import zone
 from models import audit, event, quarantine, usage
-from models.catalog import live_meters
 from models.customer import lock_roots
 from models.database import columns, cursor
 from models.event import Event, Named
+from models.meter_version import counting
 
 OutcomeKind = Literal["accepted", "duplicate", "conflict", "quarantined", "invalid"]
 
@@ -68,8 +69,8 @@ def receive(session: Session, events: Sequence[Event]) -> list[Outcome]:
     """
     customers = customers_of(session, {e.subject for e in events})
     lock_stripes(session, {customer.id for customer in customers.values()})
-    meters = live_meters(session)  # Under the lock: a meter that is made and counts anew leaves nothing between.
-    looking = by_type(meters)
+    meters = counting(session)  # Under the lock: a meter that is made and counts anew leaves nothing between.
+    looking = by_type(meters.newest)
     outcomes = {n: wrong for n, e in enumerate(events) if (wrong := _wrong(e, looking.get(e.type, ())))}
     strangers = {n: e for n, e in enumerate(events) if n not in outcomes and e.subject not in customers}
     outcomes |= zip(strangers, _quarantine(session, list(strangers.values())), strict=True)
@@ -88,13 +89,13 @@ def replay(session: Session, subject: str | None, limit: int) -> list[Outcome]:
     customers = customers_of(session, {e.subject for e in events})
     lock_stripes(session, {customer.id for customer in customers.values()})
     known = [e for e in events if e.subject in customers]
-    outcomes = _take_in(session, known, customers, live_meters(session))
+    outcomes = _take_in(session, known, customers, counting(session))
     quarantine.release(session, known)
     return outcomes + [UNKNOWN] * (len(events) - len(known))
 
 
 def _take_in(
-    session: Session, events: Sequence[Event], customers: Mapping[str, Customer], meters: Sequence[Meter]
+    session: Session, events: Sequence[Event], customers: Mapping[str, Customer], meters: Counting
 ) -> list[Outcome]:
     """Enter the events that are new, store and fold them. Everybody does it in this order, so that two that meet wait
     once; totals come last, so that their rows are locked for little more than the commit.
@@ -102,7 +103,7 @@ def _take_in(
     clocks = Clocks()
     named = [Named.of(e) for e in events]
     outcomes = _known_or_new(session, named)
-    folding = Folding(meters, clocks)
+    folding = Folding(meters.meters, clocks, meters.days)
     fresh: list[tuple[Event, str, date, Sequence[str]]] = []
     conflicts: list[tuple[Named, str]] = []
     answered: Counter[tuple[str, str, date, str]] = Counter()
@@ -110,7 +111,7 @@ def _take_in(
         e, customer = one.event, customers[one.event.subject]
         if outcome is ACCEPTED:
             day, counted_by = folding.add(customer.id, customer.zone, e.type, e.occurred_at, e.data)
-            fresh.append((e, customer.id, day, counted_by))
+            fresh.append((e, customer.id, day, counted_by if meters.plain else meters.marks(day, counted_by)))
         else:
             day, _ = clocks.day_and_hour(customer.zone, e.occurred_at)
         if outcome is CONFLICT:
@@ -140,8 +141,20 @@ def lock_stripes(session: Session, customer_ids: set[str], *, alone: bool = Fals
     There are 64 such locks, each for a part of all customers, taken in order, however many customers there are.
     """
     statement = "select pg_advisory_xact_lock%s(hashtext('usage'), stripe) from unnest(%%s::int[]) as stripe"
-    stripes = sorted({crc32(customer_id.encode()) % STRIPES for customer_id in customer_ids})
+    stripes = sorted({stripe_of(customer_id) for customer_id in customer_ids})
     cursor(session).execute(statement % ("" if alone else "_shared"), columns([(stripe,) for stripe in stripes], 1))
+
+
+def stripe_of(customer_id: str) -> int:
+    return crc32(customer_id.encode()) % STRIPES
+
+
+def hold_all(session: Session) -> None:
+    """Until the commit nobody takes in any event. It is given up soon, rather than let senders wait for others."""
+    cursor(session).execute("set local lock_timeout = '2s'")
+    cursor(session).execute(
+        "select pg_advisory_xact_lock(hashtext('usage'), stripe) from generate_series(0, %s) as stripe", (STRIPES - 1,)
+    )
 
 
 def customers_of(session: Session, subjects: set[str]) -> dict[str, Customer]:

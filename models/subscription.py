@@ -174,6 +174,7 @@ _LATE_AFTER_THE_END = """
   left join usage_seen u on u.subscription_id = s.id
   where s.entity_id = %(entity)s and s.state = 'ended' and coalesce(u.events, 0) <> coalesce(
     (select sum(t.events) from usage_total t
+      join meter_span m on m.series = t.meter_id and t.day >= m.since and t.day < m.until
       where t.customer_id = s.customer_id and t.day >= s.anchor and t.day < l.billed_through), 0)
 """
 

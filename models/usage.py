@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
@@ -72,18 +72,26 @@ _QUANTITY: dict[Kept, str] = {
 }
 
 
-def add_days(session: Session, totals: Totals) -> None:
-    """Add to the totals of days. Their rows are locked until the commit, in order, so that there is no dead-lock."""
-    _add(session, "usage_total", "day", "date", totals)
+_IF_NONE_IS_AS_LATE = "case when excluded.at > t.at then excluded.quantity else t.quantity end"
 
 
-def add_windows(session: Session, totals: Totals) -> None:
+def add_days(session: Session, totals: Totals, *, before: bool = False) -> None:
+    """Add to the totals of days. Their rows are locked until the commit, in order, so that there is no dead-lock.
+
+    What came `before` the events that are in the totals gives way to them if it is of the same moment.
+    """
+    _add(session, "usage_total", "day", "date", totals, before)
+
+
+def add_windows(session: Session, totals: Totals, *, before: bool = False) -> None:
     """Add to the totals of shorter windows, likewise."""
-    _add(session, "usage_window", "starts_at", "timestamptz", totals)
+    _add(session, "usage_window", "starts_at", "timestamptz", totals, before)
 
 
-def _add(session: Session, table: str, when: str, type_: str, totals: Totals) -> None:
+def _add(session: Session, table: str, when: str, type_: str, totals: Totals, before: bool) -> None:
     for kept, quantity in _QUANTITY.items():
+        if kept == "latest" and before:
+            quantity = _IF_NONE_IS_AS_LATE
         rows = [
             (*who, start, _json(properties), each or Decimal(0), t.quantity, t.events, t.at or "-infinity")
             for (*who, start, properties, each), t in totals.items()
@@ -99,22 +107,26 @@ def _json(kept: Properties) -> str:
 
 
 def clear_days(
-    session: Session, customer_id: str, between: tuple[date, date], where: ZoneInfo, meter_id: str | None = None
+    session: Session,
+    customer_id: str,
+    between: tuple[date, date],
+    where: ZoneInfo,
+    series: Collection[str] | None = None,
 ) -> None:
-    """Take away the totals of a customer's days, the second not included, of one meter or all; to be counted afresh in
-    the same transaction.
+    """Take away the totals of a customer's days, the second not included, of these series or all; to be counted afresh
+    in the same transaction.
     """
     since, until = between
     asked = {
         "customer": customer_id,
-        "meter": meter_id,
+        "series": None if series is None else list(series),
         "first": since,
         "last": until,
         "since": instant(since, where),
         "until": instant(until, where),
     }
     cur = cursor(session)
-    mine = "customer_id = %(customer)s and (%(meter)s::text is null or meter_id = %(meter)s)"
+    mine = "customer_id = %(customer)s and (%(series)s::text[] is null or meter_id = any(%(series)s))"
     cur.execute(f"delete from usage_total where {mine} and day >= %(first)s and day < %(last)s", asked)
     cur.execute(f"delete from usage_window where {mine} and starts_at >= %(since)s and starts_at < %(until)s", asked)
 
@@ -122,9 +134,9 @@ def clear_days(
 def totals_of(session: Session, customer_ids: Sequence[str], since: date | None = None) -> dict[str, usage.Totals]:
     """Folded usage of many customers: customer to (meter, day) to portions."""
     rows = cursor(session).execute(
-        "select t.customer_id, t.meter_id, t.day, t.quantity, t.events, nullif(t.properties, '{}'),"
+        "select t.customer_id, m.meter_id, t.day, t.quantity, t.events, nullif(t.properties, '{}'),"
         " case when m.per_event or m.aggregation = any(%s) then t.each end, m.aggregation, m.percent"
-        " from usage_total t join meter m on m.id = t.meter_id"
+        " from usage_total t join meter_days m on m.series = t.meter_id and t.day >= m.since and t.day < m.until"
         " where t.customer_id = any(%s) and (%s::date is null or t.day >= %s)",
         (list(APART), list(customer_ids), since, since),
     )
@@ -143,28 +155,39 @@ def windows_of(
 
     Each with the start of its window, in UTC.
     """
-    rows = cursor(session).execute(
-        "select starts_at, quantity, events, nullif(properties, '{}'), each from usage_window"
-        " where customer_id = %s and meter_id = %s and starts_at >= %s and starts_at < %s order by 1"
+    table, start, of_day = (
+        ("usage_window", "starts_at", "(t.starts_at at time zone %(zone)s)::date")
         if short
-        else "select day, quantity, events, nullif(properties, '{}'), each from usage_total"
-        " where customer_id = %s and meter_id = %s and day >= %s and day < %s order by 1",
-        (customer_id, meter.meter_id, *((instant(since, where), instant(until, where)) if short else (since, until))),
+        else ("usage_total", "day", "t.day")
     )
-    apart = meter.aggregation in APART
+    rows = cursor(session).execute(
+        f"select t.{start}, t.quantity, t.events, nullif(t.properties, '{{}}'), t.each, m.aggregation, m.percent"
+        f" from {table} t join meter_days m on m.series = t.meter_id and {of_day} >= m.since and {of_day} < m.until"
+        " where t.customer_id = %(customer)s and m.meter_id = %(meter)s"
+        # A customer's rows are found by the names of the series, which the planner cannot know by itself.
+        " and t.meter_id in (select series from meter_span where meter_id = %(meter)s)"
+        f" and t.{start} >= %(since)s and t.{start} < %(until)s order by 1",
+        {
+            "zone": where.key,
+            "customer": customer_id,
+            "meter": meter.meter_id,
+            "since": instant(since, where) if short else since,
+            "until": instant(until, where) if short else until,
+        },
+    )
     return [
         (
-            start if short else instant(start, where),
+            begin if short else instant(begin, where),
             Portion(
                 quantity,
                 events,
                 tuple(sorted(properties.items())) if properties else NO_PROPERTIES,
-                each if apart else None,
-                aggregation=meter.aggregation,
-                percent=meter.percent,
+                each if aggregation in APART else None,
+                aggregation=aggregation,
+                percent=percent,
             ),
         )
-        for start, quantity, events, properties, each in rows
+        for begin, quantity, events, properties, each, aggregation, percent in rows
     ]
 
 
@@ -175,9 +198,10 @@ def events_folded(session: Session, customer_ids: Sequence[str]) -> dict[str, De
     """
     rows = cursor(session).execute(
         "select customer_id || ' ' || meter_id, sum(quantity) from ("
-        " select e.customer_id, m.id as meter_id,"
+        " select e.customer_id, m.meter_id,"
         " case when m.aggregation = 'sum' then (e.data ->> m.quantity_field)::numeric else 1 end as quantity"
-        " from usage_event e join meter m on m.id = any(e.meters)"
+        " from usage_event e cross join lateral unnest(counted_by(e.meters)) as c (meter_id)"
+        " join meter_days m on m.meter_id = c.meter_id and e.day >= m.since and e.day < m.until"
         " where not exists (select from usage_void v where v.source = e.source and v.id = e.id)"
         " union all select customer_id, meter_id, quantity from usage_taken"
         ") counted where customer_id = any(%s) group by 1",
