@@ -166,7 +166,10 @@ def put_meter(session: Session, meter: catalog.Meter) -> None:
         session.add(row_of(meter))
     elif standing != meter:
         reason = f"The meter {meter.meter_id!r} exists and differs."
-        raise Refused(reason, code="conflict", remedy="Give the new meter another id.")
+        remedy = (
+            "Change it by POST /v1/meters/{id}/rebuilds, which shows first what it changes; or give this another id."
+        )
+        raise Refused(reason, code="conflict", remedy=remedy)
 
 
 def live(session: Session) -> Catalog:

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from time import sleep
 from typing import Any
 
 import pytest
@@ -17,9 +18,11 @@ from activities.rebuilding import Rebuilds
 from billing.catalog import Filter, Meter
 from billing.errors import Refused
 from billing.period import zone
+from billing.plan import Plan, PlanItem
+from billing.pricing import Cell, Matrix
 from models import rebuild, rebuilding
 from models.audit import audit
-from models.catalog import live_meters, put_meter
+from models.catalog import live_meters, publish, put_meter
 from models.correction import Correction, correct
 from models.database import transaction
 from models.event import Event, events_of
@@ -173,6 +176,12 @@ def test_a_changed_meter_has_the_totals_it_would_have_had(what: str, engine: Eng
     nothing_left(sql)
 
 
+def by_model() -> Plan:
+    cells = (Cell(("large",), Decimal(2)), Cell(("small",), Decimal(1)))
+    price = Matrix(("model",), cells, Decimal(3))
+    return Plan("models", 1, "Models", "EUR", (PlanItem("calls", "Calls", price, basis="meter", meter="calls"),))
+
+
 def fresh_as(engine: Engine, one: Meter, events: Sequence[Event]) -> tuple[dict[date, object], list[object]]:
     other = replace(one, meter_id="former", event_type="former")
     with transaction(engine) as session:
@@ -196,3 +205,202 @@ def nothing_left(sql: Sql) -> None:
             == []
         )
     assert sql("select count(*) from usage_event where array_to_string(meters, ' ') like '%@%'") == [(0,)]
+
+
+@pytest.mark.parametrize("change", [{}, {"aggregation": "max"}, {"filters": (Filter("region", ("eu", "3")),)}])
+def test_events_that_come_all_the_while_are_in_both(
+    change: dict[str, object], engine: Engine, sql: Sql, threads: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Senders go on in threads from before it is opened until after it is settled; corrections are made meanwhile."""
+    monkeypatch.setattr(rebuilding, "EVENTS_AT_ONCE", 15)
+    dice = random.Random(7)
+    events = apart([drawn(dice, no) for no in range(1800)])
+    wrong = dice.sample(events[:300], 40)
+    before = METERS[0]
+    send(
+        engine, events[:300]
+    )  # Of nobody: the meter is made after them, so that they are counted by the rebuild alone.
+    with transaction(engine) as session:
+        put_meter(session, before)
+    left = list(events[300:])
+
+    def sending() -> None:
+        while left:
+            some = [left.pop() for _ in range(min(len(left), 6))]
+            sleep(0.01)
+            with transaction(engine) as session:
+                receive(session, some)
+
+    def correcting() -> None:
+        for no in range(0, len(wrong), 4):
+            with transaction(engine) as session:
+                correct(session, [Correction("s", e.id, "wrong") for e in wrong[no : no + 4]], "key")
+
+    asked(engine, before.meter_id, **change)
+    busy = [threads.submit(sending) for _ in range(4)] + [threads.submit(correcting)]
+    done, waiting = [], []
+    while (what := step(engine, before.meter_id)) or not all(one.done() for one in busy):
+        done.append(what)
+        waiting.append(len(left))
+        sleep(0.1 if what else 0)
+        if what == "compare" or (not what and "apply" not in done and "compare" in done):
+            decided(engine, before.meter_id, apply=True)
+    for one in busy:
+        one.result(60)
+    assert carried_out(engine, before.meter_id) == []
+    assert [one for one in done if one] == ["open", "count", "compare", "apply", "clear"]
+    assert sorted(set(waiting[:4]), reverse=True) == waiting[:4], "nothing came between the steps"
+    after = replace(before, **change)  # type: ignore[arg-type]
+    counting = [e for e in events if e not in wrong]
+    expected, _ = fresh(engine, after, counting)
+    assert held(engine, before.meter_id) == expected
+    nothing_left(sql)
+    with transaction(engine) as session:
+        recounted = recount(session, after, "berlin", BERLIN, (DAYS.start, DAYS.end), store=True)
+    assert recounted == []
+    assert held(engine, before.meter_id) == expected
+
+
+def test_a_correction_in_the_middle_of_counting_is_in_what_is_prepared(engine: Engine, sql: Sql) -> None:
+    """Of a day that is counted, of one that is not yet, and of an event that came after it was opened."""
+    days = [datetime(2026, 3, day, 12, tzinfo=UTC) for day in (28, 29, 30)]
+    events = [Event("s", f"{at.day}-{n}", "berlin", "llm", at, {"n": n}) for at in days for n in (1, 2, 4)]
+    send(engine, events)
+    asked(engine, "tokens", aggregation="max")
+    assert step(engine, "tokens") == "open"
+    late = [Event("s", f"late-{at.day}", "berlin", "llm", at, {"n": 8}) for at in days]
+    send(engine, late)
+    with transaction(engine) as session:
+        session.connection()
+        rebuilding.EVENTS_AT_ONCE, most = 3, rebuilding.EVENTS_AT_ONCE
+        try:
+            assert rebuilding.count_next(session, "tokens")
+        finally:
+            rebuilding.EVENTS_AT_ONCE = most
+    wrong = [*late, *(e for e in events if e.data["n"] == 4)]
+    instead = Event("s", "instead", "berlin", "llm", days[1], {"n": 3})
+    with transaction(engine) as session:
+        correct(session, [Correction("s", e.id, "wrong", instead if e is wrong[0] else None) for e in wrong], "key")
+    assert carried_out(engine, "tokens") == ["count", "compare"]
+    assert sql("select day::text, before::int, after::int from meter_difference order by 1") == [
+        ("2026-03-28", 3, 2),
+        ("2026-03-29", 6, 3),
+        ("2026-03-30", 3, 2),
+    ]
+    decided(engine, "tokens", apply=True)
+    assert carried_out(engine, "tokens") == ["apply", "clear"]
+    nothing_left(sql)
+    assert sql("select sum(quantity)::int, sum(events)::int from usage_total") == [(7, 7)]
+
+
+def test_days_between_others_are_counted_anew_and_then_others_again(engine: Engine, sql: Sql) -> None:
+    """Backfills of ranges that overlap, and a change from the middle of one: each day has one series that holds it."""
+    events = apart([drawn(random.Random(5), no) for no in range(200)])
+    with transaction(engine) as session:
+        put_meter(session, METERS[0])
+    send(engine, events)
+    expected = held(engine, "sum-0")
+    for no, (since, until) in enumerate([(29, 31), (30, 31), (28, 30)]):
+        asked(engine, "sum-0", date(2026, 3, since), date(2026, 3, until), id=f"reb-{no}")
+        assert carried_out(engine, "sum-0") == ["open", "count", "compare"]
+        assert sql("select count(*) from meter_difference") == [(0,)]
+        decided(engine, "sum-0", apply=True, name=f"reb-{no}")
+        assert carried_out(engine, "sum-0") == ["apply", "clear"]
+        assert held(engine, "sum-0") == expected
+        proved(engine, METERS[0], events)
+    with transaction(engine) as session:
+        assert [(s.since.day, s.series) for s in spans(session, "sum-0")] == [
+            (1, "sum-0"),
+            (28, "sum-0@3"),
+            (30, "sum-0@2"),
+            (31, "sum-0"),
+        ]
+    asked(engine, "sum-0", date(2026, 3, 29), id="reb-4", aggregation="max")
+    carried_out(engine, "sum-0")
+    decided(engine, "sum-0", apply=True, name="reb-4")
+    carried_out(engine, "sum-0")
+    nothing_left(sql)
+    with pytest.raises(Refused) as refusal:
+        asked(engine, "sum-0", date(2026, 3, 28), date(2026, 3, 31), id="reb-5")
+    assert [fault.field for fault in refusal.value.faults] == ["until"]
+    more = [replace(e, id=f"more-{e.id}") for e in events]
+    send(engine, more)
+    changed = replace(METERS[0], aggregation="max")
+    both = [*events, *more]
+    expected, _ = fresh(engine, changed, both)
+    former, _ = fresh_as(engine, METERS[0], both)
+    found = held(engine, "sum-0")
+    assert found == {day: (expected if day >= date(2026, 3, 29) else former)[day] for day in former}
+
+
+def test_decisions_are_made_once_and_in_order(engine: Engine, sql: Sql) -> None:
+    asked(engine, "tokens")
+    assert asked(engine, "tokens") == "reb-1"
+    with pytest.raises(Refused, match="taken"):
+        asked(engine, "tokens", date(2026, 1, 1))
+    with pytest.raises(Refused, match="counted anew by 'reb-1'"):
+        asked(engine, "tokens", id="reb-2")
+    with pytest.raises(Refused, match="not compared"):
+        decided(engine, "tokens", apply=True)
+    with transaction(engine) as session, pytest.raises(Refused, match="counted anew for all customers"):
+        [tokens] = [m for m in live_meters(session) if m.meter_id == "tokens"]
+        recount(session, tokens, "berlin", BERLIN, (DAYS.start, DAYS.end), store=True)
+    carried_out(engine, "tokens")
+    for _ in range(2):
+        decided(engine, "tokens", apply=True)
+    with pytest.raises(Refused, match="applied already"):
+        decided(engine, "tokens", apply=False)
+    hands = Rebuilds(engine)
+    for _ in range(2):
+        hands.apply_rebuild("tokens")
+    assert sql("select version from meter where id = 'tokens'") == [(1,)]
+    for _ in range(2):
+        hands.clear_rebuild("tokens")
+    with transaction(engine) as session:
+        row = session.get_one(MeterRebuild, "reb-1")
+        assert row.settled_at and not row.to_do
+
+
+def test_a_dropped_one_leaves_nothing_at_whatever_stage(engine: Engine, sql: Sql) -> None:
+    send(engine, [Event("s", str(n), "berlin", "llm", datetime(2026, 3, 29, tzinfo=UTC), {"n": n}) for n in range(9)])
+    kept = "select t::text from {} t order by 1"
+    before = [sql(kept.format(table)) for table in ("usage_total", "usage_window", "usage_event", "meter_span")]
+    for no in range(4):
+        asked(engine, "tokens", id=f"reb-{no}", filters=(Filter("n", ("3",)),))
+        for _ in range(no):
+            step(engine, "tokens")
+        decided(engine, "tokens", apply=False, name=f"reb-{no}")
+        assert carried_out(engine, "tokens") == ["drop", "clear"]
+        assert before == [
+            sql(kept.format(table)) for table in ("usage_total", "usage_window", "usage_event", "meter_span")
+        ]
+    assert sql("select count(*) from meter_difference") == [(0,)]
+
+
+def test_what_is_sold_goes_on_fitting(engine: Engine, sql: Sql) -> None:
+    with transaction(engine) as session:
+        put_meter(session, Meter("calls", "Calls", "llm", "n", dimensions=("model",)))
+        publish(session, by_model(), NOW)
+    with pytest.raises(Refused) as refusal:
+        asked(engine, "calls", dimensions=())
+    assert [fault.field for fault in refusal.value.faults] == ["change"]
+    assert "version 1 of 'models' would not fit" in refusal.value.faults[0].reason
+    asked(engine, "calls", dimensions=("model", "region"))
+
+
+def test_a_month_is_not_taken_away_while_its_days_are_counted_anew(engine: Engine, sql: Sql) -> None:
+    sql("select make_usage_month('2026-03-01')")
+    send(engine, [Event("s", "1", "berlin", "llm", datetime(2026, 3, 29, tzinfo=UTC), {"n": 3})])
+    asked(engine, "tokens", date(2026, 3, 1), date(2026, 4, 1))
+    with pytest.raises(Exception, match="counted anew"):
+        sql("select take_usage_month('2026-03-01')")
+    carried_out(engine, "tokens")
+    decided(engine, "tokens", apply=True)
+    carried_out(engine, "tokens")
+    assert sql("select take_usage_month('2026-03-01')") == [(True,)]
+    assert sql("select meter_id, quantity::int, events::int from usage_taken") == [("tokens", 3, 1)]
+    with transaction(engine) as session:
+        assert events_folded(session, ["berlin"]) == {"berlin tokens": 3}
+    with pytest.raises(Refused) as refusal:
+        asked(engine, "tokens", date(2026, 3, 1), id="reb-2")
+    assert [fault.field for fault in refusal.value.faults] == ["since"]
