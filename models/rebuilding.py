@@ -88,7 +88,6 @@ class Stretch(NamedTuple):
     customer_id: str
     first: date
     last: date
-    events: int
 
 
 def count_next(session: Session, meter_id: str) -> bool:
@@ -100,12 +99,17 @@ def count_next(session: Session, meter_id: str) -> bool:
     mine = how(session, row)
     stretches = _next(session, row, mine.event_type)
     if not stretches:
-        cursor(session).execute("update meter_rebuild set counted_at = now() where id = %s", (row.id,))
+        # Void ones were not counted, and some may have come between the estimate and the opening.
+        cursor(session).execute(
+            "update meter_rebuild set counted_at = now(), events = counted where id = %s", (row.id,)
+        )
         return False
     folding = Folding([replace(mine, meter_id=row.series)], Clocks())
     differing: list[tuple[str, str, str]] = []
+    events = 0
     for e in _stored(session, row, mine.event_type, stretches):
         _, counted = folding.add(e.customer_id, zone(e.zone), mine.event_type, e.occurred_at, DECODER.decode(e.data))
+        events += 1
         if bool(counted) != e.counted:
             differing.append((e.source, e.id, e.occurred_at.isoformat()))
     _mark(session, row.series, differing)
@@ -113,7 +117,7 @@ def count_next(session: Session, meter_id: str) -> bool:
     usage.add_days(session, folding.days(), before=True)
     cursor(session).execute(
         "update meter_rebuild set counted = counted + %s, through_customer = %s, through_day = %s where id = %s",
-        (sum(one.events for one in stretches), stretches[-1].customer_id, stretches[-1].last, row.id),
+        (events, stretches[-1].customer_id, stretches[-1].last, row.id),
     )
     return True
 
@@ -136,9 +140,9 @@ def _next(session: Session, row: MeterRebuild, event_type: str) -> list[Stretch]
         if found and together > EVENTS_AT_ONCE:
             break
         if found and found[-1].customer_id == customer_id:
-            found[-1] = found[-1]._replace(last=day, events=found[-1].events + events)
+            found[-1] = found[-1]._replace(last=day)
         else:
-            found.append(Stretch(customer_id, day, day, events))
+            found.append(Stretch(customer_id, day, day))
     return found
 
 
@@ -166,7 +170,7 @@ order by c.id, e.occurred_at, e.received_at, e.source, e.id
 
 def _stored(session: Session, row: MeterRebuild, event_type: str, stretches: Sequence[Stretch]) -> Iterator[_Stored]:
     """The events that were stored before the rebuild was opened, piece by piece, each customer's in order of time."""
-    customers, firsts, lasts = columns([one[:3] for one in stretches], 3)
+    customers, firsts, lasts = columns(stretches, 3)
     with connection(session).cursor(name="stored") as cur:
         cur.itersize = ROWS_AT_ONCE
         cur.execute(
