@@ -15,6 +15,8 @@ from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExport
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from prometheus_client import REGISTRY, CollectorRegistry
+from prometheus_client.multiprocess import MultiProcessCollector
 from temporalio.client import Interceptor
 from temporalio.contrib.opentelemetry import TracingInterceptor
 from temporalio.runtime import PrometheusConfig, Runtime, TelemetryConfig
@@ -81,3 +83,12 @@ def worker_runtime(settings: Settings) -> Runtime | None:
         return None
     metrics = PrometheusConfig(bind_address=f"0.0.0.0:{settings.metrics_port}")
     return Runtime(telemetry=TelemetryConfig(metrics=metrics))
+
+
+def figures_of(settings: Settings) -> CollectorRegistry:
+    """The API's own metrics: of this process, or together of all that serve on its port."""
+    if settings.prometheus_multiproc_dir is None:
+        return REGISTRY
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry, str(settings.prometheus_multiproc_dir))  # type: ignore[no-untyped-call]
+    return registry

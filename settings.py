@@ -45,6 +45,10 @@ class Settings(BaseSettings):
 
     api_host: str = "127.0.0.1"
     api_port: int = 8080
+    api_processes: int = Field(default=1, ge=1, le=64, description="Processes that serve the API on one port.")
+    prometheus_multiproc_dir: Path | None = Field(
+        default=None, description="Where these keep their figures; `perennial serve` sets it if there are several."
+    )
     metrics_port: int = Field(default=0, description="Worker's Prometheus port; 0 for none.")
     temporal_ui_url: str | None = Field(default=None, description="Shown in links; the Temporal Web UI.")
     log_format: str = Field(default="json", pattern="^(json|console)$")

@@ -21,7 +21,8 @@ from billing.errors import Fault, Refused, Unavailable
 from models.event import Event
 from models.intake import Outcome
 
-router = APIRouter(prefix="/v1", tags=["Usage"])
+PATH = "/v1/events"
+router = APIRouter(tags=["Usage"])
 
 T = TypeVar("T")
 
@@ -81,7 +82,7 @@ _DOCUMENT: dict[str, Any] = {
 }
 
 
-@router.post("/events", openapi_extra=_DOCUMENT, response_class=Response)
+@router.post(PATH, openapi_extra=_DOCUMENT, response_class=Response)
 async def send_events(request: Request) -> Response:
     """Take in usage events. The answer comes after they are stored, attributed and in the totals.
 

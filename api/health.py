@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from prometheus_client import CONTENT_TYPE_LATEST, Gauge, generate_latest
 from temporalio.service import RPCError
@@ -14,7 +14,7 @@ from models.database import cursor
 
 router = APIRouter(tags=["Operation"])
 
-BACKLOG = Gauge("perennial_backlog", "What waits, by kind.", ["kind"])
+BACKLOG = Gauge("perennial_backlog", "What waits, by kind.", ["kind"], multiprocess_mode="mostrecent")
 
 
 @router.get("/healthz")
@@ -42,11 +42,11 @@ async def ready(open_: Open) -> dict[str, str]:
 
 
 @router.get("/metrics", response_class=Response)
-async def metrics(open_: Open) -> Response:
-    """Prometheus figures of this process, and what waits in the database."""
+async def metrics(request: Request, open_: Open) -> Response:
+    """Prometheus figures of the processes that serve this address, and what waits in the database."""
     for kind, many in (await run_in_threadpool(_backlog, open_)).items():
         BACKLOG.labels(kind).set(many)
-    return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+    return Response(generate_latest(request.app.state.figures), media_type=CONTENT_TYPE_LATEST)
 
 
 def _backlog(open_: Doors) -> dict[str, int]:

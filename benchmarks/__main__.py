@@ -5,12 +5,17 @@ from __future__ import annotations
 import os
 import platform
 import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from itertools import chain
 
-from benchmarks import ingest, previews, rating
+from benchmarks import ingest, keys, previews, rating
 
-SIZES = {"small": (300, 10_000), "full": (3_000, 100_000)}
+SIZES: dict[str, tuple[int, int, Sequence[int]]] = {
+    "small": (300, 10_000, (100_000, 1_000_000)),
+    "full": (3_000, 100_000, (1_000_000, 10_000_000, 50_000_000)),
+}
+"""Previews, events, and how many names of events are known."""
 
 
 def main() -> int:
@@ -21,8 +26,9 @@ def main() -> int:
     cores, python = os.cpu_count(), platform.python_version()
     print(f"{datetime.now(UTC):%Y-%m-%d}, {platform.machine()}, {cores} cores, Python {python}, size {size}\n")
     print("| what | measured | to reach |\n|---|---|---|")
-    previewed, sent = SIZES[size]
-    for line in chain(rating.measure(), previews.measure(previewed), ingest.measure(sent)):
+    previewed, sent, known = SIZES[size]
+    parts = (rating.measure(), previews.measure(previewed), ingest.measure(sent), keys.measure(known, 100))
+    for line in chain.from_iterable(parts):
         print(line, flush=True)
     return 0
 

@@ -12,6 +12,7 @@ import random
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import count
@@ -22,6 +23,7 @@ import httpx
 import psycopg
 
 from benchmarks import load
+from benchmarks.measuring import cpu_of_tree
 from models.api_key import create_key
 from models.database import open_engine, transaction
 from sandbox import running
@@ -106,38 +108,41 @@ class Subject:
             " from pg_stat_database where datname = current_database()"
         ).fetchone()
         assert row is not None
-        return _cpu_of_tree(self._api), _cpu_of_tree(self._postgres), *row
-
-
-def _cpu_of_tree(pid: int) -> float:
-    """CPU seconds of a process and its children, those that have ended included."""
-    ticks = 0
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = stat.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue  # It has ended meanwhile.
-        own, parent = int(stat.parent.name), int(fields[1])
-        if pid in (own, parent):
-            ticks += int(fields[11]) + int(fields[12])
-        if own == pid:
-            ticks += int(fields[13]) + int(fields[14])
-    return ticks / os.sysconf("SC_CLK_TCK")
+        return cpu_of_tree(self._api), cpu_of_tree(self._postgres), *row
 
 
 def measure(events: int) -> Iterator[str]:
     """Lines of text for the table of results. `events` is how many each measurement sends, at the least."""
+    with _subject(processes=1) as subject:
+        yield from _by_one_process(subject, events)
+    with _subject(processes=2) as subject:
+        yield from _measured(subject, events)
+
+
+@contextmanager
+def _subject(processes: int) -> Iterator[Subject]:
+    """A stack of its own, whose API is served by so many processes."""
+    os.environ["API_PROCESSES"] = str(processes)
     with tempfile.TemporaryDirectory() as folder:
         os.chmod(folder, 0o711)  # PostgreSQL's own user must pass.
-        with Stack(Path(folder) / "stack", keep=False) as stack:
-            yield from _measured(Subject(stack), events)
+        with Stack(Path(folder) / "stack") as stack:  # Kept, so what is committed is on disk.
+            yield Subject(stack)
+
+
+def _by_one_process(subject: Subject, events: int) -> Iterator[str]:
+    subject.send(subject.bodies(events, 1000), 1000, 8)
+    yield _line(
+        "ingest by one API process, 1,000 events a request", subject.send(subject.bodies(2 * events, 1000), 1000, 8)
+    )
+    yield _line("... 100 a request", subject.send(subject.bodies(events, 100), 100, 32))
+    yield _line("... 1 a request", subject.send(subject.bodies(max(500, events // 10), 1), 1, 32))
 
 
 def _measured(subject: Subject, events: int) -> Iterator[str]:
     subject.send(subject.bodies(events, 1000), 1000, 8)
     thousand = subject.bodies(2 * events, 1000)
     even = subject.send(thousand, 1000, 8)
-    yield _line("ingest, 1,000 events a request", even, "25,000/s; goal 45,000/s")
+    yield _line("ingest by two, 1,000 events a request", even, "25,000/s; goal 45,000/s")
     again = subject.send(thousand, 1000, 8)
     yield _line("... all of them again", again, "goal at most 1.2 times the cost")
     hot = subject.send(subject.bodies(2 * events, 1000, hot=0.9), 1000, 8)
@@ -146,14 +151,16 @@ def _measured(subject: Subject, events: int) -> Iterator[str]:
     yield _line("... 100 a request", hundred, "12,000/s; goal 25,000/s")
     one = subject.send(subject.bodies(max(500, events // 10), 1), 1, 32)
     yield _line("... 1 a request", one, "1,500/s; goal 4,000/s")
-    copied = _raw_copy(subject, events)
-    yield f"| raw COPY of the same bytes | {copied:,.0f}/s | at least 25% of it; it is {even.rate / copied:.0%} |"
+    for name, key in (("bare", ""), ("with a primary key", "source, id")):
+        copied = _raw_copy(subject, events, key)
+        share = f"at least 25% of it; it is {even.rate / copied:.0%}"
+        yield f"| raw COPY of the same bytes into a table, {name} | {copied:,.0f}/s | {share} |"
     usual = _usual_shape(subject, max(500, events // 20))
     times = f"at most a tenth of it; it is {even.rate / usual:.0f} times that"
     yield f"| eight indexes, and five queries per event | {usual:,.0f}/s | {times} |"
 
 
-def _line(what: str, found: Figures, goal: str) -> str:
+def _line(what: str, found: Figures, goal: str = "") -> str:
     spent = f"server {found.server_us:.0f} µs, PostgreSQL {found.postgres_us:.0f} µs, WAL {found.wal_bytes:,.0f} bytes"
     return f"| {what} | {found.rate:,.0f}/s ({spent}, {found.commits:.4f} commits an event) | {goal} |"
 
@@ -165,11 +172,14 @@ def _rows(events: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
     return [(*(e[name] for name in ("source", "id", "subject", "type", "time")), json.dumps(e["data"])) for e in events]
 
 
-def _raw_copy(subject: Subject, many: int) -> float:
-    """A thousand rows a transaction, into a table without any index."""
+def _raw_copy(subject: Subject, many: int, key: str) -> float:
+    """A thousand rows a transaction, into a table without any index, or with the one that removes duplicates."""
     rows = _rows(subject.events(many))
     with psycopg.connect(subject.url) as connection:
+        connection.execute("drop table if exists bare")
         connection.execute(_BARE.format(name="bare"))
+        if key:
+            connection.execute(f"alter table bare add primary key ({key})")
         connection.commit()
         begun = time.monotonic()
         for start in range(0, many, 1000):

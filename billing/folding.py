@@ -87,12 +87,16 @@ _WAYS: dict[str, Callable[[str], Take]] = {"count": _event, "unique": _value, "p
 
 def properties(names: Iterable[str], data: Mapping[str, object]) -> Properties:
     """The values of the dimensions that the event has, as text, in the order of `names`."""
-    return tuple((name, text) for name in names if (text := as_text(data.get(name))) is not None)
+    found = []
+    for name in names:
+        if (text := as_text(data.get(name))) is not None:
+            found.append((name, text))
+    return tuple(found)
 
 
 def as_text(value: object) -> str | None:
     """As JSON writes it, without quotes; None for what is no text, number or truth, or too long."""
-    if isinstance(value, str):
+    if value.__class__ is str:
         text = value
     elif isinstance(value, bool):
         text = "true" if value else "false"

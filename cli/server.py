@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+from contextlib import ExitStack
+from tempfile import TemporaryDirectory
 
 from cli.terminal import console, database_url, one_transaction
 from models import tax
@@ -27,19 +30,27 @@ async def _register() -> list[str]:
 
 
 def serve() -> None:
-    """Serve the API and the console."""
+    """Serve the API and the console, on one port, by as many processes as API_PROCESSES says."""
     from granian.constants import Interfaces
     from granian.server import Server
 
     settings = Settings()
-    Server(
-        "api.app:create",
-        factory=True,
-        address=settings.api_host,
-        port=settings.api_port,
-        interface=Interfaces.ASGI,
-        log_enabled=False,
-    ).serve()
+    many = settings.api_processes > 1
+    with ExitStack() as stack:
+        if many:  # Said before the processes are made: each writes its figures there, and any of them tells all.
+            os.environ["PROMETHEUS_MULTIPROC_DIR"] = stack.enter_context(
+                TemporaryDirectory(prefix="perennial-figures-")
+            )
+        Server(
+            "api.app:create",
+            factory=True,
+            address=settings.api_host,
+            port=settings.api_port,
+            interface=Interfaces.ASGI,
+            workers=settings.api_processes,
+            respawn_failed_workers=many,
+            log_enabled=False,
+        ).serve()
 
 
 def worker() -> None:

@@ -165,8 +165,11 @@ def settings_are_read_by_roots(file: File) -> Iterator[Fault]:
     """`doors` keeps `settings` to the roots; this keeps everyone else from going round it."""
     if not file.is_product or file.room == "sandbox":
         return
+    written = [n.value for n in file.nodes if isinstance(n, ast.Subscript) and isinstance(n.ctx, ast.Store)]
     for node in file.nodes:
-        if isinstance(node, ast.Attribute) and ast.unparse(node) in {"os.environ", "os.getenv", "os.environb"}:
+        if not isinstance(node, ast.Attribute) or node in written:
+            continue
+        if ast.unparse(node) in {"os.environ", "os.getenv", "os.environb"}:
             yield f"{node.lineno}: reads {ast.unparse(node)}"
     yield from (f"{line}: imports {name}" for line, name in imports(file) if name in {"os.environ", "os.getenv"})
 

@@ -141,6 +141,7 @@ def api(postgres: Postgres, template: str) -> Iterator[Api]:
             "DATABASE_URL": database_url,
             "TEMPORAL_ADDRESS": temporal.address,
             "API_PORT": str(port),
+            "API_PROCESSES": "2",
             "PERENNIAL_URL": url,
             "PERENNIAL_API_KEY": key,
             "NO_PROXY": "127.0.0.1",
