@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 
-from billing.catalog import Meter
+from billing.catalog import Meter, Resolution
 
 ALL_DAYS = (date.min, date.max)
 
@@ -48,7 +48,8 @@ class Counting:
     @property
     def meters(self) -> tuple[Meter, ...]:
         """For folding: how each series counts, under the name of the series."""
-        return tuple({one.name: replace(one.meter, meter_id=one.name) for one in self.series}.values())
+        named = {one.name: one.meter for one in self.series}
+        return tuple(m if m.meter_id == name else replace(m, meter_id=name) for name, m in named.items())
 
     @property
     def days(self) -> dict[str, list[tuple[date, date]]]:
@@ -63,6 +64,11 @@ class Counting:
         """What holds of one meter."""
         mine = (one for one in self.series if one.meter.meter_id == meter_id and not one.prepared)
         return Counting(tuple(m for m in self.newest if m.meter_id == meter_id), tuple(mine))
+
+    def kept_by(self, since: date, until: date) -> Resolution:
+        """The shortest window that is kept of all these days, the second not included; beside the day."""
+        kept = {one.meter.resolution for one in self.series if one.since < until and since < one.until}
+        return "day" if "day" in kept else "hour" if "hour" in kept else "minute"
 
     def marks(self, day: date, counted: Sequence[str]) -> Sequence[str]:
         """What is written on an event of that day which these series count: the meters of those that hold, and each

@@ -273,9 +273,10 @@ def subjects(session: Session, *, to_do_only: bool) -> list[str]:
 
 
 def decide(session: Session, row: MeterRebuild, *, apply: bool, key: str, at: datetime) -> MeterRebuild:
-    """A person has looked: apply it, or drop it. The same again changes nothing; the other one is refused."""
-    other = row.drop_at if apply else row.apply_at
-    if other or (not apply and row.applied_at):
+    """A person has looked: apply it, or drop it. The same again changes nothing. What is applied cannot be dropped, nor
+    the other way round; what was to be applied and could not be can.
+    """
+    if row.drop_at if apply else row.applied_at:
         done = "dropped" if apply else "applied"
         raise Refused(f"{row.id!r} is {done} already.", code="conflict", remedy="Ask for another rebuild.")
     if apply and not row.compared_at:

@@ -18,17 +18,15 @@ from activities.rebuilding import Rebuilds
 from billing.catalog import Filter, Meter
 from billing.errors import Refused
 from billing.period import zone
-from billing.plan import Plan, PlanItem
-from billing.pricing import Cell, Matrix
 from models import rebuild, rebuilding
 from models.audit import audit
-from models.catalog import live_meters, publish, put_meter
+from models.catalog import live_meters, put_meter
 from models.correction import Correction, correct
 from models.database import transaction
 from models.event import Event, events_of
 from models.intake import receive
-from models.meter_version import spans, versions
-from models.rebuild import Asked, MeterRebuild, ask, decide
+from models.meter_version import counting, spans, versions
+from models.rebuild import Asked, ask, decide
 from models.recount import recount
 from models.usage import events_folded, totals_of, windows_of
 from tests.models.test_aggregations import DAYS, METERS, drawn
@@ -176,12 +174,6 @@ def test_a_changed_meter_has_the_totals_it_would_have_had(what: str, engine: Eng
     nothing_left(sql)
 
 
-def by_model() -> Plan:
-    cells = (Cell(("large",), Decimal(2)), Cell(("small",), Decimal(1)))
-    price = Matrix(("model",), cells, Decimal(3))
-    return Plan("models", 1, "Models", "EUR", (PlanItem("calls", "Calls", price, basis="meter", meter="calls"),))
-
-
 def fresh_as(engine: Engine, one: Meter, events: Sequence[Event]) -> tuple[dict[date, object], list[object]]:
     other = replace(one, meter_id="former", event_type="former")
     with transaction(engine) as session:
@@ -251,8 +243,8 @@ def test_events_that_come_all_the_while_are_in_both(
     assert [one for one in done if one] == ["open", "count", "compare", "apply", "clear"]
     assert sorted(set(waiting[:4]), reverse=True) == waiting[:4], "nothing came between the steps"
     after = replace(before, **change)  # type: ignore[arg-type]
-    counting = [e for e in events if e not in wrong]
-    expected, _ = fresh(engine, after, counting)
+    still = [e for e in events if e not in wrong]
+    expected, _ = fresh(engine, after, still)
     assert held(engine, before.meter_id) == expected
     nothing_left(sql)
     with transaction(engine) as session:
@@ -333,74 +325,13 @@ def test_days_between_others_are_counted_anew_and_then_others_again(engine: Engi
     assert found == {day: (expected if day >= date(2026, 3, 29) else former)[day] for day in former}
 
 
-def test_decisions_are_made_once_and_in_order(engine: Engine, sql: Sql) -> None:
-    asked(engine, "tokens")
-    assert asked(engine, "tokens") == "reb-1"
-    with pytest.raises(Refused, match="taken"):
-        asked(engine, "tokens", date(2026, 1, 1))
-    with pytest.raises(Refused, match="counted anew by 'reb-1'"):
-        asked(engine, "tokens", id="reb-2")
-    with pytest.raises(Refused, match="not compared"):
-        decided(engine, "tokens", apply=True)
-    with transaction(engine) as session, pytest.raises(Refused, match="counted anew for all customers"):
-        [tokens] = [m for m in live_meters(session) if m.meter_id == "tokens"]
-        recount(session, tokens, "berlin", BERLIN, (DAYS.start, DAYS.end), store=True)
-    carried_out(engine, "tokens")
-    for _ in range(2):
-        decided(engine, "tokens", apply=True)
-    with pytest.raises(Refused, match="applied already"):
-        decided(engine, "tokens", apply=False)
-    hands = Rebuilds(engine)
-    for _ in range(2):
-        hands.apply_rebuild("tokens")
-    assert sql("select version from meter where id = 'tokens'") == [(1,)]
-    for _ in range(2):
-        hands.clear_rebuild("tokens")
-    with transaction(engine) as session:
-        row = session.get_one(MeterRebuild, "reb-1")
-        assert row.settled_at and not row.to_do
-
-
-def test_a_dropped_one_leaves_nothing_at_whatever_stage(engine: Engine, sql: Sql) -> None:
-    send(engine, [Event("s", str(n), "berlin", "llm", datetime(2026, 3, 29, tzinfo=UTC), {"n": n}) for n in range(9)])
-    kept = "select t::text from {} t order by 1"
-    before = [sql(kept.format(table)) for table in ("usage_total", "usage_window", "usage_event", "meter_span")]
-    for no in range(4):
-        asked(engine, "tokens", id=f"reb-{no}", filters=(Filter("n", ("3",)),))
-        for _ in range(no):
-            step(engine, "tokens")
-        decided(engine, "tokens", apply=False, name=f"reb-{no}")
-        assert carried_out(engine, "tokens") == ["drop", "clear"]
-        assert before == [
-            sql(kept.format(table)) for table in ("usage_total", "usage_window", "usage_event", "meter_span")
-        ]
-    assert sql("select count(*) from meter_difference") == [(0,)]
-
-
-def test_what_is_sold_goes_on_fitting(engine: Engine, sql: Sql) -> None:
-    with transaction(engine) as session:
-        put_meter(session, Meter("calls", "Calls", "llm", "n", dimensions=("model",)))
-        publish(session, by_model(), NOW)
-    with pytest.raises(Refused) as refusal:
-        asked(engine, "calls", dimensions=())
-    assert [fault.field for fault in refusal.value.faults] == ["change"]
-    assert "version 1 of 'models' would not fit" in refusal.value.faults[0].reason
-    asked(engine, "calls", dimensions=("model", "region"))
-
-
-def test_a_month_is_not_taken_away_while_its_days_are_counted_anew(engine: Engine, sql: Sql) -> None:
-    sql("select make_usage_month('2026-03-01')")
-    send(engine, [Event("s", "1", "berlin", "llm", datetime(2026, 3, 29, tzinfo=UTC), {"n": 3})])
-    asked(engine, "tokens", date(2026, 3, 1), date(2026, 4, 1))
-    with pytest.raises(Exception, match="counted anew"):
-        sql("select take_usage_month('2026-03-01')")
+def test_days_of_a_coarser_version_are_kept_by_its_windows(engine: Engine, sql: Sql) -> None:
+    asked(engine, "tokens", MIDDLE, resolution="minute")
     carried_out(engine, "tokens")
     decided(engine, "tokens", apply=True)
     carried_out(engine, "tokens")
-    assert sql("select take_usage_month('2026-03-01')") == [(True,)]
-    assert sql("select meter_id, quantity::int, events::int from usage_taken") == [("tokens", 3, 1)]
     with transaction(engine) as session:
-        assert events_folded(session, ["berlin"]) == {"berlin tokens": 3}
-    with pytest.raises(Refused) as refusal:
-        asked(engine, "tokens", date(2026, 3, 1), id="reb-2")
-    assert [fault.field for fault in refusal.value.faults] == ["since"]
+        mine = counting(session).holding("tokens")
+    assert mine.kept_by(MIDDLE, DAYS.end) == "minute"
+    assert mine.kept_by(DAYS.start, DAYS.end) == "hour"
+    assert mine.kept_by(DAYS.start, MIDDLE) == "hour"

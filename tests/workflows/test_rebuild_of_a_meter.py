@@ -132,6 +132,39 @@ async def test_lost_at_any_stage_it_is_started_again(stage: Stage) -> None:
     assert (await quantities(stage, "ada"))["2026-01-12"] == "3000"
 
 
+async def test_what_cannot_be_applied_any_more_waits_for_a_person_and_can_be_dropped(stage: Stage) -> None:
+    """A plan that asks for a dimension is published while the rebuild without it is being looked at."""
+    await february(stage)
+    meter = {"id": "calls", "name": "Calls", "event_type": "llm", "quantity_field": "n", "dimensions": ["cached"]}
+    await stage.house.post("/v1/meters", meter)
+    path = "/v1/meters/calls/rebuilds/reb-1"
+    await stage.house.post("/v1/meters/calls/rebuilds", {"id": "reb-1", "since": "2026-01-01", "change": DIMENSIONLESS})
+
+    async def stands(wanted: str) -> bool:
+        return bool((await stage.house.get(path))["stage"] == wanted)
+
+    await stage.until(lambda: stands("compared"), "the comparison")
+    price = {"kind": "matrix", "by": ["cached"], "cells": [], "default": "1"}
+    cells = [{"values": ["yes"], "rate": "1"}]
+    item = {"key": "calls", "name": "Calls", "basis": "meter", "meter": "calls", "price": {**price, "cells": cells}}
+    await stage.house.put("/v1/plans/calls", {"name": "Calls", "currency": "EUR", "items": [item]})
+    await stage.house.post(f"{path}/apply", {})
+
+    async def asked() -> list[Any]:
+        return [task for task in await stage.tasks() if task["subject"] == "rebuild/calls"]
+
+    [task] = await stage.until(asked, "a task")
+    assert "would not fit" in task["reason"]
+    await stage.answer(task, "we keep the dimension")
+    await stage.until(asked, "the next task")
+    await stage.house.post(f"{path}/drop", {})
+    await stage.until(lambda: stands("dropped"), "the rebuild to be dropped")
+    assert [one["version"] for one in await stage.house.get("/v1/meters/calls/versions")] == [1]
+
+
+DIMENSIONLESS = {"dimensions": []}
+
+
 async def test_a_meter_that_was_made_late_is_backfilled_for_everybody(stage: Stage) -> None:
     await february(stage)
     await stage.house.post("/v1/meters", {"id": "calls", "name": "Calls", "event_type": "llm", "aggregation": "count"})
