@@ -24,7 +24,7 @@ from billing.ids import derive
 from billing.invoice import Invoice
 from billing.journal import Entry, credits_drawn, invoice_issued
 from billing.period import local_day, zone
-from models import invoice, ledger, outbox, payment, revenue, task
+from models import held, invoice, ledger, outbox, payment, revenue, task
 from models.billable import rated
 from models.credit import CreditGrant
 from models.customer import lock_roots
@@ -32,7 +32,7 @@ from models.database import cursor, transaction
 from models.entity import entity, now_on
 from models.invoice import BillingBatch, BillingRun, batches_of
 from models.standing import standings
-from models.subscription import due_roots, see_usage, set_lanes
+from models.subscription import due_roots, keep_policies, see_usage, set_lanes
 
 BATCH = 250
 
@@ -219,6 +219,7 @@ def _run(session: Session, run_id: str) -> BillingRun:
 def bill_roots(session: Session, run: BillingRun, root_ids: Sequence[str]) -> Billed:
     """Everything due for whole account trees, in one transaction. Whoever did it before leaves nothing to do."""
     lock_roots(session, root_ids)
+    keep_policies(session)
     seller = entity(session, run.entity_id)
     settle(session, root_ids, run.cutoff, seller.clock_id)
     occasion = Occasion(run.cutoff, ledger.posting_day(session, seller.id, run.posted_on))
@@ -229,6 +230,7 @@ def bill_roots(session: Session, run: BillingRun, root_ids: Sequence[str]) -> Bi
     promises = [(b.standing, p) for b in bills if b.invoice for p in promises_of(b.standing, b.invoice.lines)]
     revenue.promise(session, promises, run.id)
     set_lanes(session, [(b.standing, lane) for b in bills for lane in b.lanes])
+    held.ask(session, [(b.standing, line) for b in bills for line in b.held], run.cutoff)
     see_usage(session, [(b.standing.subscription_id, b.usage_seen) for b in bills if b.usage_seen is not None])
     ledger.post(session, [entry for document in documents for entry in _entries(document)])
     printing = {d.heading.invoice_id: {"invoice_id": d.heading.invoice_id} for d in documents}

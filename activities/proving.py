@@ -7,7 +7,7 @@ the comparisons are in SQL is in models/closing.py.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import date, timedelta
 from decimal import Decimal
 
@@ -26,6 +26,7 @@ from billing.usage import Totals, provable
 from models import closing, revenue
 from models.closing import compare
 from models.revenue import Recognition
+from models.subscription import settled
 from models.usage import events_folded, totals_of
 
 
@@ -46,7 +47,7 @@ def proofs(
         _revenue(revenue.recognised(session, entity_id, last_day), found, last_day, currency),
         _fees(standings),
         _usage_folded(totals, events_folded(session, customers)),
-        _usage_billed(standings, totals),
+        _usage_billed(standings, totals, settled(session, entity_id)),
     ]
 
 
@@ -137,7 +138,7 @@ def _usage_folded(totals: Mapping[str, Totals], events: Mapping[str, Decimal]) -
     return tie_out("usage folded", ("quantities of the stored events", "folded totals"), "units", rows)
 
 
-def _usage_billed(standings: Sequence[Standing], totals: Mapping[str, Totals]) -> TieOut:
+def _usage_billed(standings: Sequence[Standing], totals: Mapping[str, Totals], settled_ones: Collection[str]) -> TieOut:
     folded = _by_meter(totals)
     mine: dict[str, list[Standing]] = defaultdict(list)
     for standing in standings:
@@ -145,7 +146,7 @@ def _usage_billed(standings: Sequence[Standing], totals: Mapping[str, Totals]) -
     covered = {
         f"{customer_id} {meter}": quantity
         for customer_id, some in mine.items()
-        for meter, quantity in usage_coverage(some, totals[customer_id]).items()
+        for meter, quantity in usage_coverage(some, totals[customer_id], settled_ones).items()
     }
     rows = [(key, folded[key], covered.get(key, Decimal(0))) for key in sorted(folded)]
     return tie_out("usage billed", ("folded totals", "invoiced, unbilled or not billable"), "units", rows)

@@ -17,6 +17,7 @@ from api.fields import Day, Id, Name
 from api.plans import PlanContent
 from billing.aggregation import Aggregation, RateWindow
 from billing.catalog import Catalog, Feature, Filter, Offer, Override, Product, Resolution
+from billing.late import NEXT_INVOICE, Late
 from billing.modifiers import Coupon
 from billing.plan import Plan
 from models import catalog
@@ -41,6 +42,7 @@ class MeterBody(BaseModel):
     filters: list[Filter] = []
     percent: Decimal | None = None
     rate_window: RateWindow | None = None
+    late: Late = NEXT_INVOICE
 
     @classmethod
     def of(cls, meter: billing.catalog.Meter) -> MeterBody:
@@ -55,7 +57,7 @@ class MeterBody(BaseModel):
 
 @router.post("/meters", status_code=201)
 def create_meter(body: MeterBody, session: Database, key: Administrator) -> MeterBody:
-    """Make a meter; the same again changes nothing, another one under the same id is refused."""
+    """Make a meter; the same again changes nothing. Of one that exists `late` may change, and nothing else."""
     catalog.put_meter(session, body.as_meter())
     return body
 

@@ -18,10 +18,11 @@ from api.access import Administrator, Database, Open, Reader, Writer, patiently
 from api.bodies import ExactRoute
 from api.fields import LongText, Person
 from billing.errors import Refused
+from billing.late import to_be_billed
 from billing.money import Money
 from billing.rollout import to_be_moved
 from billing.tieout import TieOut
-from models import agenda, closing, ledger, task
+from models import agenda, closing, held, ledger, task
 from models.agenda import Upcoming
 from models.closing import MonthClose
 from models.entity import entity, now_on
@@ -187,9 +188,14 @@ def _answer(session: Session, task_id: str, body: AnswerIn, key: str) -> Task:
     now = now_on(session, clock_id) if clock_id else datetime.now(UTC)
     if row is not None and row.kind == "rollout":
         to_be_moved(body.answer)
+    if row is not None and row.kind == held.KIND:
+        to_be_billed(body.answer)
+        held.lock_for(session, row)
     answered = task.answer(session, task_id, body.by, body.answer, now)
     answered.answered_with = answered.answered_with or key
     agenda.park(session, answered.subject, False)
+    if answered.kind == held.KIND:
+        held.decide(session, answered)
     if answered.kind == "collection" and answered.entity_id:
         agenda.plan_ahead(session, answered.subject, "collect", answered.id, now, answered.entity_id, clock_id)
     if answered.kind == "rollout" and answered.entity_id and answered.answered_by != "perennial":

@@ -59,8 +59,8 @@ class Corrected(BaseModel):
 def correct_events(body: CorrectionsIn, session: Database, key: Writer) -> Corrected:
     """Make events void, or let others count instead; all of them, or none. The same again changes nothing.
 
-    The wrong events are kept, and their names stay taken. Totals change at once; what was billed already is corrected
-    by a line of the next invoice.
+    The wrong events are kept, and their names stay taken. Totals change at once; what was billed already becomes late
+    usage.
     """
     made = correction.correct(session, [_read(one) for one in body.corrections], key)
     return Corrected(void=made)

@@ -43,14 +43,14 @@ class MeterVersionOut(BaseModel):
 @router.get("/versions")
 def list_meter_versions(meter_id: str, session: Database, key: Reader) -> list[MeterVersionOut]:
     """Every version of a meter, the first one first."""
-    name = meter_version.meter(session, meter_id).name
+    meter_version.meter(session, meter_id)
     return [
         MeterVersionOut(
             version=row.version,
             since=row.since if row.since > date.min else None,
             made_at=row.made_at,
             made_with=row.made_with,
-            meter=MeterBody.of(how).model_copy(update={"name": name}),
+            meter=MeterBody.of(how),
         )
         for row, how in meter_version.versions(session, meter_id)
     ]

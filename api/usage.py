@@ -176,7 +176,7 @@ def recount_usage(meter_id: str, body: RecountIn, session: Database, key: Writer
     """Count a customer's stored events of some days anew, by the meter as it is: for a meter that was made after them.
 
     Says which days change, by how much; unless it is a dry run, the totals are replaced at once. What was billed
-    already is corrected by a line of the next invoice.
+    already becomes late usage.
     """
     where = zone(customer(session, body.customer_id).time_zone)
     found, between = _meter(session, meter_id), (body.since, body.until)

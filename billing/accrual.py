@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from datetime import date, timedelta
 from decimal import Decimal
 
 from billing.aggregation import ADDITIVE
-from billing.biller import late_usage
 from billing.ids import derive
+from billing.late_usage import late_usage
 from billing.line import Line, share_off
 from billing.money import Money, total
 from billing.period import Period
@@ -43,8 +43,9 @@ def promises_of(standing: Standing, lines: Sequence[Line]) -> tuple[Obligation, 
         promise = obligation_of(standing.subscription_id, line)
         if promise.pattern == "delivered":
             before = [b.net for b in standing.usage if b.item == line.item and b.period == line.period]
-            so_far = found[promise.obligation_id].total if promise.obligation_id in found else None
-            promise = replace(promise, total=promise.total + (so_far or total(before, standing.currency)))
+            known = found.get(promise.obligation_id)
+            so_far = known.total if known else total(before, standing.currency)
+            promise = replace(promise, total=promise.total + so_far)
         found[promise.obligation_id] = promise
     return tuple(found.values())
 
@@ -52,21 +53,20 @@ def promises_of(standing: Standing, lines: Sequence[Line]) -> tuple[Obligation, 
 def delivered_usage(standing: Standing, totals: Totals, through: date) -> Sequence[Obligation]:
     """Every usage window that has begun by `through`, at the price of what was delivered up to that day.
 
-    Billed windows that are over: what was billed, and what came late. Others: rated on the usage up to the day, with
-    the percentage discount of the terms; of a window that goes on, what is due without usage counts by its days.
+    Billed windows that are over: what was billed, and of what came late what is to be billed; what is ignored, asked
+    about or waived is not earned. Others: rated on the usage up to the day, with the percentage discount of the terms;
+    of a window that goes on, what is due without usage counts by its days.
     """
     end = through + timedelta(days=1)
     found: dict[str, Obligation] = {}
-    late = late_usage(standing, totals)
-    for billed in standing.usage:
-        if billed.period.end <= end:
-            mine = [x.net for x in late if x.item == billed.item and x.period == billed.period]
-            promise = _delivered(standing, billed.item, billed.period, billed.net + total(mine, standing.currency))
+    worth: dict[tuple[str, Period], Money] = {(b.item, b.period): b.net for b in standing.usage}
+    for line in late_usage(standing, totals).to_be_billed:
+        window = (line.item, line.period)
+        worth[window] = worth.get(window, Money.zero(standing.currency)) + line.net
+    for (item, period), earned in worth.items():
+        if period.end <= end:
+            promise = _delivered(standing, item, period, earned)
             found[promise.obligation_id] = promise
-    for line in late:
-        if line.kind == "late_usage" and line.period.end <= end:
-            promise = _delivered(standing, line.item, line.period, line.net)
-            found.setdefault(promise.obligation_id, promise)
     for promise in _unbilled(standing, totals, end):
         found.setdefault(promise.obligation_id, promise)
     return tuple(found.values())
@@ -124,16 +124,17 @@ def _net(line: Line) -> Money:
     return line.gross - share_off(line.gross, line.because.discount_percent, line.because.ties)
 
 
-def usage_coverage(standings: Sequence[Standing], totals: Totals) -> dict[str, Decimal]:
+def usage_coverage(standings: Sequence[Standing], totals: Totals, settled: Collection[str] = ()) -> dict[str, Decimal]:
     """By meter: what one customer's lines have invoiced, what waits for an invoice, and what no terms price.
 
     `standings` are all subscriptions of the customer, for they share its usage. The sums must equal what was folded;
-    a period skipped or billed wrongly leaves a difference. Usage that several items price counts once. Of a meter whose
-    days do not add up, events are counted instead, where the quantity on the lines is what they make.
+    a period skipped or billed wrongly leaves a difference, and so does late usage of `settled` subscriptions (their
+    ids), at which nobody looks any more, unless it is ignored or held. Usage that several items price counts once. Of a
+    meter whose days do not add up, events are counted instead, where the quantity on the lines is what they make.
     """
     found: dict[str, list[Decimal]] = defaultdict(list)
     covered: dict[str, list[Period]] = defaultdict(list)
-    for meter, period, quantity in _invoiced(standings, totals):
+    for meter, period, quantity in _invoiced(standings, totals, settled):
         if not any(period.overlap(other).days for other in covered[meter]):
             covered[meter].append(period)
             found[meter].append(_provably(totals, meter, period, quantity))
@@ -152,13 +153,18 @@ def _provably(totals: Totals, meter: str, period: Period, invoiced: Decimal) -> 
     return provable(portions) if measure(totals, meter, period).quantity == invoiced else Decimal(0)
 
 
-def _invoiced(standings: Sequence[Standing], totals: Totals) -> list[tuple[str, Period, Decimal]]:
-    """Meter, window and quantity on lines, with what late lines will add; the longest windows first."""
+def _invoiced(
+    standings: Sequence[Standing], totals: Totals, settled: Collection[str]
+) -> list[tuple[str, Period, Decimal]]:
+    """Meter, window and quantity on lines, with what came late, whatever becomes of it; the longest windows first."""
     found: list[tuple[str, Period, Decimal]] = []
     for standing in standings:
-        lines = [line for line in late_usage(standing, totals) if line.kind == "late_usage"]
-        late = {(line.item, line.period): line.quantity for line in lines}
-        meters = {line.item: line.because.meter or "" for line in lines}
+        late: dict[tuple[str, Period], Decimal] = {}
+        meters: dict[str, str] = {}
+        for line in _came_late(standing, totals, settled=standing.subscription_id in settled):
+            window = (line.item, line.period)
+            late[window] = added_up([late.get(window, Decimal(0)), line.quantity])
+            meters[line.item] = line.because.meter or ""
         for billed in standing.usage:
             [meter] = [
                 item.meter
@@ -169,6 +175,15 @@ def _invoiced(standings: Sequence[Standing], totals: Totals) -> list[tuple[str, 
             found.append((meter or "", billed.period, quantity))
         found += [(meters[item], period, quantity) for (item, period), quantity in late.items()]
     return sorted(found, key=lambda window: (-window[1].days, window[1], window[0]))
+
+
+def _came_late(standing: Standing, totals: Totals, *, settled: bool) -> tuple[Line, ...]:
+    """All late usage that is on no document: ignored, asked about, waived or released; and, if somebody looks at it
+    again, to be billed or asked about.
+    """
+    late = late_usage(standing, totals)
+    known = (*late.ignored, *late.released, *standing.set_aside)
+    return known if settled else (*known, *late.held, *(line for line in late.lines if line.kind == "late_usage"))
 
 
 def _should_be_billed(standing: Standing, meter: str, day: date) -> bool:

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
-from decimal import Decimal
 
-from billing.amending import billed_fees
 from billing.credits import Grant
 from billing.ids import derive
 from billing.invoice import Heading, Invoice, assemble
-from billing.line import Line, discounted, with_off
-from billing.money import Money, total
+from billing.late_usage import late_usage
+from billing.line import Line, discounted
 from billing.period import Period, instant
-from billing.rating import ItemWindow, rate_fixed, rate_late_usage, rated_usage, usage_windows
-from billing.spend import PLAN, amounts_off, asks_of_periods, invoice_true_ups, late_true_ups, true_ups
-from billing.standing import FEES_REACH, BilledUsage, Lane, Standing
+from billing.rating import rate_fixed, rated_usage, usage_windows
+from billing.spend import amounts_off, asks_of_periods, invoice_true_ups, spent, true_ups
+from billing.standing import Lane, Standing
 from billing.taxes import TaxRate, decide
-from billing.usage import Measured, Totals
+from billing.usage import Totals
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +41,7 @@ class Bill:
     """An invoice (None if nothing was due), the watermarks after it, and the pending lines it took up.
 
     `standing` is what was billed from, with nothing pending any more. `usage_seen` is how many events of its days there
-    were, if all of them are billed; None while it goes on.
+    were, if all of them are billed; None while it goes on. `held` is what a person is to be asked about.
     """
 
     standing: Standing
@@ -51,6 +49,7 @@ class Bill:
     lanes: tuple[Lane, ...]
     claimed: tuple[str, ...]
     usage_seen: int | None = None
+    held: tuple[Line, ...] = ()
 
 
 def bill(standing: Standing, facts: Facts, occasion: Occasion) -> Bill:
@@ -62,10 +61,11 @@ def bill(standing: Standing, facts: Facts, occasion: Occasion) -> Bill:
     due = _due(standing, facts.totals, occasion)
     lanes = tuple(one.moved for one in due)
     fresh = _fresh(standing, due)
-    settled = [*late_usage(standing, facts.totals), *(p.line for p in standing.pending)]
+    late = late_usage(standing, facts.totals)
+    settled = [*late.lines, *(p.line for p in standing.pending)]
     seen = _usage_seen(standing, lanes, facts.totals)
     if not fresh and not settled:
-        return Bill(standing, None, lanes, (), seen)
+        return Bill(standing, None, lanes, (), seen, late.held)
     lines = [*fresh, *settled]
     if fresh:
         lines += invoice_true_ups(standing, lines, _spanned(fresh))
@@ -85,7 +85,7 @@ def bill(standing: Standing, facts: Facts, occasion: Occasion) -> Bill:
     decision = decide(standing.parties, facts.rates, occasion.issued_on)
     invoice = assemble(heading, lines, decision, facts.grants)
     claimed = tuple(p.pending_id for p in standing.pending)
-    return Bill(replace(standing, pending=()), invoice, lanes, claimed, seen)
+    return Bill(replace(standing, pending=()), invoice, lanes, claimed, seen, late.held)
 
 
 def _usage_seen(standing: Standing, lanes: Sequence[Lane], totals: Totals) -> int | None:
@@ -158,7 +158,7 @@ def _fresh(standing: Standing, due: Sequence[Due]) -> list[Line]:
     lines = [reduced[line.key] for _, line in dated]
     if asks_of_periods(standing):
         for part in (part for lane in due for part in lane.parts):
-            lines += true_ups(standing, part, _spent(standing, part, lines))
+            lines += true_ups(standing, part, spent(standing, part, lines))
     return lines
 
 
@@ -177,73 +177,5 @@ def whole_period(standing: Standing, totals: Totals, period: Period) -> tuple[Li
     return (*lines, *invoice_true_ups(standing, lines, period))
 
 
-def _spent(standing: Standing, part: Period, fresh: Sequence[Line]) -> Money:
-    """Net of all fees and usage of a period: on these lines, on issued documents, and waiting for the next.
-
-    What is given back of a fee after an early end lies behind the part that ran, in the same period.
-    """
-    found = [line.net for line in fresh if line.kind in ("recurring", "usage") and line.period.start in part]
-    whole = standing.period_at(part.start)
-    found += [fee.gross - fee.discount for fee in billed_fees(standing) if fee.period.start in whole]
-    return total(found, standing.currency)
-
-
 def _spanned(lines: Sequence[Line]) -> Period:
     return Period(min(line.period.start for line in lines), max(line.period.end for line in lines))
-
-
-def late_usage(standing: Standing, totals: Totals) -> list[Line]:
-    """Folded totals now minus what was invoiced, for every window already billed; a line where they differ."""
-    lines: list[Line] = []
-    for billed in standing.usage:
-        whole = standing.period_at(billed.period.start)
-        for window in usage_windows(standing.history, billed.period, whole):
-            if window.item.key == billed.item and window.period == billed.period:
-                lines += _late_line(window, window.measured(totals), billed)
-    lines += _first_usage(standing, totals)
-    return [*lines, *_late_true_ups(standing, lines)] if lines else lines
-
-
-def _late_line(window: ItemWindow, used: Measured, billed: BilledUsage) -> Iterator[Line]:
-    """The line if the quantity differs; or, where more than the sum counts, the amount does.
-
-    Of usage taken back comes back what was paid: an amount off reduces no more than there is left.
-    """
-    only_the_sum = not window.item.apart and not window.item.price.counts_events()
-    if used.quantity == billed.quantity and only_the_sum:
-        return
-    line = rate_late_usage(window, used, billed.quantity, billed.gross, billed.net_of_percent)
-    if lost := max(0, billed.amounts_off - max(0, (billed.net_of_percent + line.net).minor)):
-        line = with_off(line, Money(-lost, line.gross.currency), "amount off that has nothing left to reduce")
-    if line.gross or used.quantity != billed.quantity:
-        yield replace(line, key=f"{line.key}/{billed.lines}")
-
-
-def _first_usage(standing: Standing, totals: Totals) -> Iterator[Line]:
-    """Usage that came for windows in which there was none and which therefore have no line yet."""
-    mute = {item.key for t in standing.history for item in t.plan.items if item.meter and not item.zero_line}
-    if not mute:
-        return
-    days = sorted({day for _, day in totals if standing.anchor <= day < standing.billed_through("arrears")})
-    known = {(billed.item, billed.period) for billed in standing.usage}
-    for start in sorted({standing.period_at(day).start for day in days}):
-        part = standing.part_at(start)
-        for window in usage_windows(standing.history, part, standing.period_at(start)):
-            if window.item.key in mute and (window.item.key, window.period) not in known:
-                nothing = Money.zero(standing.currency)
-                none = BilledUsage(window.item.key, window.period, Decimal(0), nothing, nothing, 0)
-                yield from _late_line(window, window.measured(totals), none)
-
-
-def _late_true_ups(standing: Standing, late: Sequence[Line]) -> Iterator[Line]:
-    """What late usage changes in the plan's bounds of its period, as far back as fees are known."""
-    if not asks_of_periods(standing):
-        return
-    for part in sorted({standing.part_at(line.period.start) for line in late}):
-        if part.start <= standing.billed_through("arrears") - FEES_REACH:
-            continue
-        usage = [billed.net for billed in standing.usage if billed.period.start in part]
-        more = [line.net for line in late if line.period.start in part]
-        spent = _spent(standing, part, ()) + total([*usage, *more], standing.currency)
-        billed = {one.item: one for one in standing.true_ups if one.period == part and one.item.startswith(PLAN)}
-        yield from late_true_ups(standing, part, spent, billed)

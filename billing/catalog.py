@@ -13,6 +13,7 @@ from typing import Literal
 
 from billing.aggregation import Aggregation, RateWindow
 from billing.errors import Fault, Refused
+from billing.late import NEXT_INVOICE, Late
 from billing.modifiers import Coupon, Discount, Redeemed
 from billing.plan import Entitlement, Plan, PlanItem
 from billing.pricing import Capacity, Flat
@@ -64,7 +65,8 @@ class Meter:
 
     `dimensions` are fields of the event that prices may tell apart; with `per_event`, single events are kept apart, for
     prices with a fee or a bound per transaction. Both cost a row a day for each value that occurs. `resolution` is the
-    shortest window that totals are kept for, beside the day.
+    shortest window that totals are kept for, beside the day. `late` is what becomes of usage that comes after
+    its window was billed.
     """
 
     meter_id: str
@@ -79,6 +81,7 @@ class Meter:
     filters: tuple[Filter, ...] = ()
     percent: Decimal | None = None
     rate_window: RateWindow | None = None
+    late: Late = NEXT_INVOICE
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from decimal import Decimal
 
 from billing.catalog import Catalog, Feature, Meter, Offer, Override
 from billing.errors import Fault
+from billing.late import late_faults
 from billing.meter_check import counting_faults
 from billing.modifiers import Coupon, Discount, wrong_discounts
 from billing.money import CURRENCIES
@@ -20,6 +21,9 @@ DIGITS, PLACES = 12, 30
 MOST_QUANTITY = Decimal("1E24")
 MOST_INTERVALS = 120
 MOST_ENTRIES = 2_000
+
+# What may change of a meter by which usage was counted.
+MAY_CHANGE = ("name", "late")
 
 # Numbers that count something; all others are money, percent or factors.
 _QUANTITIES = frozenset("up_to size included free multiply divide step count limit".split())
@@ -132,11 +136,14 @@ def feature_faults(feature: Feature, standing: Feature | None) -> Iterator[Fault
 
 
 def meter_faults(meter: Meter, standing: Meter | None) -> Iterator[Fault]:
-    """A meter that exists goes on counting as it does; people may call it otherwise."""
+    """A meter that exists goes on counting as it does; people may call it otherwise, and decide what becomes of usage
+    that comes late.
+    """
+    yield from late_faults(meter.late)
     if standing is None:
         yield from counting_faults(meter)
         return
-    for name in (field.name for field in fields(Meter) if field.name != "name"):
+    for name in (field.name for field in fields(Meter) if field.name not in MAY_CHANGE):
         if getattr(meter, name) != getattr(standing, name):
             yield Fault(name, _OTHER_TYPE if name == "event_type" else _REBUILT)
 

@@ -12,6 +12,7 @@ from decimal import Decimal
 from typing import Any, Literal
 
 from billing.catalog import Catalog, Offer, Override
+from billing.late import CreditAndRebill, Hold, IgnoreBelow, Late, NextInvoice, in_words
 from billing.modifiers import NO_BOUNDS, Bounds, Discount
 from billing.plan import Entitlement, InCurrency, PlanItem
 from billing.pricing import Cell, PercentTier, Stair, Tier
@@ -163,6 +164,8 @@ def _field_told(name: str, old: Any, new: Any, where: str) -> Iterator[str]:
         yield from _by_place(name.removesuffix("s"), old, new, where)
     elif name == "rate":
         yield f"{_joined(where, '')}from {_in_words(old)} to {_in_words(new)} per unit"
+    elif isinstance(old, Late):
+        yield f"{place} from {in_words(old)} to {in_words(new)}"
     elif isinstance(old, Model) and type(old) is type(new):
         yield from _told(old, new, where)
     elif isinstance(old, Model):
@@ -229,6 +232,7 @@ _FIELDS = {
     "seats": "seats are charged",
     "ties": "half a minor unit is rounded",
     "default": "rate otherwise",
+    "late": "late usage",
 }
 
 
@@ -262,6 +266,8 @@ def _in_words(value: object, name: str = "") -> str:
             return f"{' '.join(value.values)} at {value.rate:,f}"
         case Bounds():
             return ", ".join(_described(value)) or "none"
+        case NextInvoice() | CreditAndRebill() | IgnoreBelow() | Hold():
+            return in_words(value)
         case Entitlement():
             return f"{value.feature} {_given(value)}"
         case InCurrency():

@@ -49,6 +49,7 @@ class BilledFee:
 
 
 MIRROR = "mirror of the unused part"
+CREDITED = "credit of all that was billed"
 
 
 def prorate(

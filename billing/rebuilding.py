@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import date, timedelta
 
-from billing.biller import late_usage, whole_period
+from billing.biller import whole_period
+from billing.late_usage import late_usage
 from billing.money import Money, total
 from billing.standing import Standing
 from billing.usage import Totals
@@ -13,8 +14,9 @@ from billing.usage import Totals
 
 @dataclass(frozen=True, slots=True)
 class Worth:
-    """Net of tax, in the subscription's currency: what the next invoice has more for periods that are billed (`late`),
-    and what periods that are not billed yet come to more by now (`open`). Below zero, the customer gets it back.
+    """Net of tax, in the subscription's currency: what the next invoice has more for periods that are billed, or a
+    person is asked about (`late`), and what periods that are not billed yet come to more by now (`open`). Below zero,
+    the customer gets it back.
     """
 
     late: Money
@@ -29,7 +31,8 @@ def worth(standing: Standing, before: Totals, after: Totals) -> Worth:
 
 
 def _late(standing: Standing, totals: Totals) -> Money:
-    return total([line.net for line in late_usage(standing, totals)], standing.currency)
+    found = late_usage(standing, totals)
+    return total([line.net for line in (*found.lines, *found.released, *found.held)], standing.currency)
 
 
 def _unbilled(standing: Standing, totals: Totals) -> Money:

@@ -13,7 +13,7 @@ from fractions import Fraction
 
 from billing.line import Because, Line, discounted
 from billing.money import NOTHING, Money
-from billing.proration import MIRROR
+from billing.proration import CREDITED, MIRROR
 from billing.rating import ItemWindow, rated
 from billing.standing import Standing
 from billing.terms import Terms
@@ -65,7 +65,7 @@ def _sold_under(line: Line, standing: Standing) -> Terms | None:
 def _price(line: Line, standing: Standing) -> Iterator[Difference | None]:
     """From what was measured to the steps, by the price of the version that was sold."""
     why = line.because
-    if line.kind == "true_up" or why.note == MIRROR:
+    if line.kind == "true_up" or why.note in (MIRROR, CREDITED):
         return
     terms = _sold_under(line, standing)
     if terms is None or (terms.plan.plan_id, terms.plan.version) != (why.plan_id, why.plan_version):

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from fractions import Fraction
 
+from billing.amending import billed_fees
 from billing.line import Because, Line, amount_off
 from billing.modifiers import NO_BOUNDS, Limits, bounded
 from billing.money import Amount, Money, total
@@ -75,6 +76,17 @@ def _together(stretches: Sequence[Window], whole: Period) -> Limits:
         sum(agreed, Fraction(0)) if agreed else None,
         next(cut.commitment for cut in reversed(cuts) if cut.agreed is not None or not agreed),
     )
+
+
+def spent(standing: Standing, part: Period, fresh: Sequence[Line]) -> Money:
+    """Net of all fees and usage of a period: on these lines, on issued documents, and waiting for the next.
+
+    What is given back of a fee after an early end lies behind the part that ran, in the same period.
+    """
+    found = [line.net for line in fresh if line.kind in ("recurring", "usage") and line.period.start in part]
+    whole = standing.period_at(part.start)
+    found += [fee.gross - fee.discount for fee in billed_fees(standing) if fee.period.start in whole]
+    return total(found, standing.currency)
 
 
 def late_true_ups(

@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Literal
 from zoneinfo import ZoneInfo
 
+from billing.late import NEXT_INVOICE, Late
 from billing.lifecycle import State
 from billing.line import Line
 from billing.money import Money
@@ -34,7 +35,8 @@ class Lane:
 class BilledUsage:
     """What has been invoiced for one window of a metered item so far, over all its `lines`.
 
-    `amounts_off` is the part of gross - net that was no percentage.
+    `amounts_off` is the part of gross - net that was no percentage. `invoices` are the numbers of the documents, where
+    lines are to name them.
     """
 
     item: str
@@ -44,6 +46,7 @@ class BilledUsage:
     net: Money
     lines: int = 1
     amounts_off: int = 0
+    invoices: tuple[str, ...] = ()
 
     @property
     def net_of_percent(self) -> Money:
@@ -60,7 +63,11 @@ class PendingLine:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """One subscription with its terms, watermarks and what was billed. `ends_on` is the first day not billed."""
+    """One subscription with its terms, watermarks and what was billed. `ends_on` is the first day not billed.
+
+    `late` are its meters' policies for late usage, where they are not the usual one. `set_aside` is late usage that was
+    held for a person: asked about, or waived.
+    """
 
     subscription_id: str
     root_id: str
@@ -82,6 +89,8 @@ class Standing:
     usage: tuple[BilledUsage, ...] = ()
     true_ups: tuple[BilledUsage, ...] = ()
     pending: tuple[PendingLine, ...] = ()
+    late: tuple[tuple[str, Late], ...] = ()
+    set_aside: tuple[Line, ...] = ()
 
     @property
     def zone(self) -> ZoneInfo:
@@ -91,6 +100,10 @@ class Standing:
     def terms(self) -> Terms:
         """The latest version."""
         return max(self.history, key=lambda t: t.version)
+
+    def late_of(self, meter: str | None) -> Late:
+        """What becomes of the meter's late usage."""
+        return next((policy for name, policy in self.late if name == meter), NEXT_INVOICE)
 
     def billed_through(self, lane: LaneName) -> date:
         return next((x.billed_through for x in self.lanes if x.name == lane), self.anchor)

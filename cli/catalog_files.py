@@ -20,6 +20,7 @@ from typing import Any
 from billing.catalog import Catalog
 from billing.catalog_check import wrong_id
 from billing.errors import Fault, Refused
+from billing.late import Late
 from billing.pricing import Model
 from cli.catalog_shape import catalog_of, faults_of, plan_schema
 from cli.yaml_layout import Plain, write_yaml
@@ -262,14 +263,14 @@ def _file(kind: str, name: str) -> str:
 
 
 def _fields(value: object, without: Iterable[str] = ()) -> dict[str, Plain]:
-    """What differs from the defaults; the model of a price always says its kind."""
+    """What differs from the defaults; the model of a price and a policy always say their kind."""
     found: dict[str, Plain] = {}
     for one in fields(value):  # type: ignore[arg-type]
         held = getattr(value, one.name)
-        said = isinstance(value, Model) and one.name == "kind"
+        said = isinstance(value, Model | Late) and one.name == "kind"
         if one.name not in without and (said or one.default is MISSING or held != one.default):
             found[one.name] = _plain(held)
-    return _ordered({"kind": found.pop("kind"), **found} if isinstance(value, Model) else found)
+    return _ordered({"kind": found.pop("kind"), **found} if isinstance(value, Model | Late) else found)
 
 
 def _plain(value: Any) -> Plain:

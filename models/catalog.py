@@ -6,7 +6,7 @@ Plans are in models/plan.py, the other entries in models/entry.py; here is what 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any, Literal, TypeVar
@@ -25,6 +25,7 @@ from billing.catalog_check import (
     override_faults,
 )
 from billing.errors import Fault, Refused
+from billing.late import NEXT_INVOICE, Late, late_faults
 from billing.meter_check import counting_faults
 from billing.modifiers import Coupon
 from billing.plan import Plan
@@ -32,7 +33,8 @@ from billing.plan_check import Known, MeterShape
 from models.database import cursor
 from models.entry import COUPONS, FEATURES, OVERRIDES, PRODUCTS
 from models.plan import AT_ONCE, PlanVersion, add_version, latest, newest_plans, plan, plan_versions, plans, sales, sell
-from models.values import to_json
+from models.subscription import forget_seen_of
+from models.values import read_late, to_json
 
 T = TypeVar("T")
 
@@ -61,7 +63,7 @@ __all__ = [
 
 
 class Meter(SQLModel, table=True):
-    """How usage is counted (billing/catalog.py); `filters` are kept as JSON."""
+    """How usage is counted (billing/catalog.py); `filters` and `late` are kept as JSON."""
 
     __tablename__ = "meter"
     id: str = Field(primary_key=True)
@@ -76,6 +78,7 @@ class Meter(SQLModel, table=True):
     filters: Any = Field(default_factory=list, sa_column=Column(JSONB, nullable=False))
     percent: Decimal | None = None
     rate_window: str | None = None
+    late: Any = Field(default_factory=lambda: to_json(NEXT_INVOICE), sa_column=Column(JSONB, nullable=False))
     version: int = 1
 
 
@@ -158,13 +161,18 @@ def put_override(session: Session, override: Override, at: datetime) -> Override
 
 
 def put_meter(session: Session, meter: catalog.Meter) -> None:
-    """Make the meter; one that exists must be the same in all."""
+    """Make the meter; one that exists must be the same in all, but for what becomes of its late usage."""
     lock(session)
     standing = next((m for m in live_meters(session) if m.meter_id == meter.meter_id), None)
+    faults = [*late_faults(meter.late), *(counting_faults(meter) if standing is None else ())]
+    _refuse(faults, f"The meter {meter.meter_id!r} cannot count as it stands.", "invalid_meter")
     if standing is None:
-        _refuse(counting_faults(meter), f"The meter {meter.meter_id!r} cannot count as it stands.", "invalid_meter")
         session.add(row_of(meter))
-    elif standing != meter:
+    elif standing == meter:
+        return
+    elif standing == replace(meter, late=standing.late):
+        _set_late(session, session.get_one(Meter, meter.meter_id), meter.late)
+    else:
         reason = f"The meter {meter.meter_id!r} exists and differs."
         remedy = (
             "Change it by POST /v1/meters/{id}/rebuilds, which shows first what it changes; or give this another id."
@@ -195,14 +203,16 @@ def columns_of(table: str) -> str:
     """For SQL: what `meter_from` reads, of a table or of one version's content as such a row."""
     names = (
         "id name event_type quantity_field unit dimensions per_event resolution aggregation filters percent rate_window"
+        " late"
     )
     return ", ".join(f"{table}.{name}" for name in names.split())
 
 
 def meter_from(row: Sequence[Any]) -> catalog.Meter:
-    key, name, kind, field, unit, dimensions, per_event, resolution, way, kept, *more = row
+    key, name, kind, field, unit, dimensions, per_event, resolution, way, kept, percent, window, late = row
+    among, policy = _filters(kept), read_late(late)
     return catalog.Meter(
-        key, name, kind, field, unit, tuple(dimensions), per_event, resolution, way, _filters(kept), *more
+        key, name, kind, field, unit, tuple(dimensions), per_event, resolution, way, among, percent, window, policy
     )
 
 
@@ -256,7 +266,7 @@ def _published(kind: Literal["product", "feature", "coupon", "override"], key: s
 def _put_meters(
     session: Session, wanted: Iterable[catalog.Meter], live_ones: Iterable[catalog.Meter]
 ) -> list[Published]:
-    """New ones are made; of those that exist, only the name may differ by now."""
+    """New ones are made; of those that exist, only the name and what becomes of late usage may differ by now."""
     done: list[Published] = []
     for meter in _differing(wanted, live_ones):
         standing = session.get(Meter, meter.meter_id)
@@ -265,9 +275,17 @@ def _put_meters(
             done.append(Published("meter", meter.meter_id, "new"))
         else:
             standing.name = meter.name
+            if standing.late != to_json(meter.late):
+                _set_late(session, standing, meter.late)
             done.append(Published("meter", meter.meter_id, "changed"))
     session.flush()
     return done
+
+
+def _set_late(session: Session, row: Meter, late: Late) -> None:
+    """The policy for whatever is billed from now on; ended subscriptions with such usage are looked at again."""
+    row.late = to_json(late)
+    forget_seen_of(session, row.id)
 
 
 def row_of(meter: catalog.Meter) -> Meter:

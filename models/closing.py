@@ -261,7 +261,31 @@ KEPT_TOTALS = Comparison(
     """,
 )
 
-COMPARISONS = (RECEIVABLES, PAYMENTS, CREDITS, TAX, PROMISES, TRIAL_BALANCE, KEPT_TOTALS)
+# Late usage about which a person was asked: it is asked about, waived by an answer, or on its way to or on a document.
+HELD_USAGE = Comparison(
+    "late usage held",
+    "late usage that was held",
+    "asked about, waived or billed",
+    """
+    select h.id || ' of ' || h.subscription_id, h.net_minor, coalesce(case
+        when t.id is null then 0
+        when t.answered_at is null and h.decision is null then h.line_minor
+        when t.answered_at is null or h.decision is null then 0
+        when h.decision = 'waive' then h.line_minor
+        when p.invoice_id is null then (p.line #>> '{gross,minor}')::bigint - (p.line #>> '{discount,minor}')::bigint
+        else (select l.net_minor from invoice_line l where l.invoice_id = p.invoice_id and l.kind = 'late_usage'
+                and l.item = h.item and l.period_start = h.period_start and l.quantity = h.quantity
+                order by abs(l.net_minor - h.net_minor) limit 1)
+      end, 0)
+    from (
+      select u.*, (u.line #>> '{gross,minor}')::bigint - (u.line #>> '{discount,minor}')::bigint as line_minor
+      from held_usage u join subscription s on s.id = u.subscription_id where s.entity_id = %(entity)s) h
+    left join task t on t.id = h.task_id
+    left join pending_item p on p.id = h.pending_id
+    """,
+)
+
+COMPARISONS = (RECEIVABLES, PAYMENTS, CREDITS, TAX, PROMISES, HELD_USAGE, TRIAL_BALANCE, KEPT_TOTALS)
 
 
 def compare(session: Session, c: Comparison, entity_id: str, month: Period) -> list[tuple[str, int, int]]:

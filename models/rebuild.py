@@ -162,7 +162,7 @@ def ask(session: Session, asked: Asked, at: datetime) -> MeterRebuild:
 def content_of(mine: Meter) -> dict[str, Any]:
     """As versions are kept: by the columns of the meter's table."""
     found: dict[str, Any] = to_json(mine)
-    return {name: value for name, value in found.items() if name != "meter_id"}
+    return {name: value for name, value in found.items() if name not in ("meter_id", "name", "late")}
 
 
 def _as_asked(session: Session, asked: Asked) -> tuple[Meter, Meter]:

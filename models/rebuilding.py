@@ -256,13 +256,13 @@ def swap(session: Session, row: MeterRebuild, at: datetime) -> None:
 def _new_version(session: Session, row: MeterRebuild, mine: Meter, at: datetime) -> int:
     """The meter in its table, and its history; its name may have been changed meanwhile, and stays."""
     found = session.get_one(catalog.Meter, row.meter_id, with_for_update=True)
-    for name, value in catalog.row_of(mine).model_dump(exclude={"id", "name", "version"}).items():
+    for name, value in catalog.row_of(mine).model_dump(exclude={"id", "name", "late", "version"}).items():
         setattr(found, name, value)
     found.version += 1
     session.flush()
     cursor(session).execute(
         "insert into meter_version (meter_id, version, since, content, made_at, made_with)"
-        " select id, version, %s, to_jsonb(m), %s, %s from meter m where id = %s",
+        " select id, version, %s, to_jsonb(m) - '{name,late}'::text[], %s, %s from meter m where id = %s",
         (row.since, at, row.apply_with or "", row.meter_id),
     )
     return found.version

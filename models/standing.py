@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlmodel import Session
 
+from billing.late import Late
 from billing.line import Because, Line
 from billing.money import Money
 from billing.period import Interval, Period
@@ -21,7 +22,7 @@ from billing.terms import Terms
 from models.database import cursor
 from models.plan import plan_versions
 from models.selling import extras_from, put_together, versions_in
-from models.values import read
+from models.values import read, read_late
 
 _HEAD = """
 select s.id, s.root_id, s.customer_id, s.contract_id, s.entity_id, s.clock_id, s.currency, s.time_zone, s.anchor,
@@ -78,6 +79,7 @@ def _complete(session: Session, heads: Iterable[tuple[Any, ...]]) -> list[Standi
         return []
     histories = _histories(session, {key: one.currency for key, one in found.items()})
     lanes, pending = _lanes(session, ids), _pending(session, ids)
+    late, aside = _late(session), _set_aside(session, ids)
     fees, usage, true_ups = _billed(session, found)
     return [
         replace(
@@ -88,6 +90,8 @@ def _complete(session: Session, heads: Iterable[tuple[Any, ...]]) -> list[Standi
             fees=tuple(fees[key]),
             usage=tuple(usage.get(key, {}).values()),
             true_ups=tuple(true_ups.get(key, {}).values()),
+            late=late,
+            set_aside=tuple(aside[key]),
         )
         for key, one in found.items()
     ]
@@ -138,6 +142,25 @@ def _pending(session: Session, ids: list[str]) -> dict[str, list[PendingLine]]:
     return found
 
 
+def _late(session: Session) -> tuple[tuple[str, Late], ...]:
+    """The policies of meters whose late usage is not simply billed on the next invoice."""
+    rows = cursor(session).execute("select id, late from meter where late ->> 'kind' <> 'next_invoice' order by id")
+    return tuple((meter, read_late(policy)) for meter, policy in rows)
+
+
+def _set_aside(session: Session, ids: list[str]) -> dict[str, list[Line]]:
+    """Late usage about which a person was asked, and that is not to be billed: not yet, or never."""
+    rows = cursor(session).execute(
+        "select subscription_id, line from held_usage where subscription_id = any(%s) and pending_id is null"
+        " order by asked_at, id",
+        (ids,),
+    )
+    found: dict[str, list[Line]] = defaultdict(list)
+    for key, line in rows:
+        found[key].append(read(Line, line))
+    return found
+
+
 Windows = dict[str, dict[tuple[str, Period], BilledUsage]]
 
 
@@ -147,17 +170,20 @@ def _billed(session: Session, standings: dict[str, Standing]) -> tuple[dict[str,
     """
     rows = cursor(session).execute(
         "select l.subscription_id, l.kind, l.item, l.description, l.period_start, l.period_end, l.quantity,"
-        " l.gross_minor, l.discount_minor, l.currency, l.revenue, l.because, l.product_id"
+        " l.gross_minor, l.discount_minor, l.currency, l.revenue, l.because,"
+        " case when m.id is not null then (select n.number from invoice_number n where n.invoice_id = l.invoice_id) end"
+        " as number, l.product_id"
         " from invoice_line l join billing_lane b on b.subscription_id = l.subscription_id and b.lane = 'arrears'"
+        " left join meter m on m.id = l.meter_id and m.late ->> 'kind' = 'credit_and_rebill'"
         " where l.subscription_id = any(%s) and l.kind not in ('credit_purchase', 'one_time')"
         " and (l.kind in ('usage', 'late_usage', 'true_up') or l.period_end > b.billed_through - %s)"
-        " order by l.subscription_id, l.period_start, l.invoice_id, l.no",
+        " order by l.subscription_id, l.period_start, number, l.invoice_id, l.no",
         (list(standings), FEES_REACH.days),
     )
     fees: dict[str, list[BilledFee]] = defaultdict(list)
     usage: Windows = defaultdict(dict)
     true_ups: Windows = defaultdict(dict)
-    for key, kind, item, description, start, end, quantity, *amounts, currency, revenue, why, product in rows:
+    for key, kind, item, description, start, end, quantity, *amounts, currency, revenue, why, number, product in rows:
         period = Period(start, end)
         gross, discount = (Money(minor, currency) for minor in amounts)
         if kind in ("recurring", "proration"):
@@ -175,6 +201,7 @@ def _billed(session: Session, standings: dict[str, Standing]) -> tuple[dict[str,
             gross - discount + before.net,
             before.lines + 1,
             sum(taken["minor"] for taken in why.get("taken", ())) + before.amounts_off,
+            before.invoices if number in (None, *before.invoices) else (*before.invoices, number),
         )
     return fees, usage, true_ups
 

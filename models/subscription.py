@@ -166,17 +166,35 @@ def forget_seen(session: Session, customer_ids: set[str]) -> None:
     )
 
 
+def keep_policies(session: Session) -> None:
+    """Until the commit no meter's policy for late usage changes. Whoever bills takes this before it reads them."""
+    cursor(session).execute("select pg_advisory_xact_lock_shared(hashtext('late usage'))")
+
+
+def forget_seen_of(session: Session, meter_id: str) -> None:
+    """Ended subscriptions with usage of the meter are due again: what becomes of it changes, and who bills waits."""
+    cur = cursor(session)
+    cur.execute("select pg_advisory_xact_lock(hashtext('late usage'))")
+    cur.execute(
+        "delete from usage_seen u using subscription s where s.id = u.subscription_id and exists"
+        " (select from usage_total t join meter_span m on m.series = t.meter_id"
+        " where t.customer_id = s.customer_id and m.meter_id = %s)",
+        (meter_id,),
+    )
+
+
 # A subscription that has ended has no lane that is due; its usage may still arrive. Whatever arrives is a further
 # event, also what moves usage between properties and adds up to nothing, or what comes for days that have no line.
-_LATE_AFTER_THE_END = """
-  select s.root_id from subscription s
+_ENDED = """
+  from subscription s
   join billing_lane l on l.subscription_id = s.id and l.lane = 'arrears'
   left join usage_seen u on u.subscription_id = s.id
-  where s.entity_id = %(entity)s and s.state = 'ended' and coalesce(u.events, 0) <> coalesce(
+  where s.entity_id = %(entity)s and s.state = 'ended' and coalesce(u.events, 0) {is_seen} coalesce(
     (select sum(t.events) from usage_total t
       join meter_span m on m.series = t.meter_id and t.day >= m.since and t.day < m.until
       where t.customer_id = s.customer_id and t.day >= s.anchor and t.day < l.billed_through), 0)
 """
+_LATE_AFTER_THE_END = "select s.root_id" + _ENDED.format(is_seen="<>")
 
 
 # A change of the lifecycle that nobody has woken up for takes effect by its date all the same.
@@ -184,6 +202,14 @@ _OVERSLEPT = """
   select s.root_id from agenda a join subscription s on a.subject = 'subscription/' || s.id
   where a.entity_id = %(entity)s and a.done_at is null and a.due_at <= %(cutoff)s
 """
+
+
+def settled(session: Session, entity_id: str) -> set[str]:
+    """Subscriptions that have ended and that no billing run looks at any more, unless further usage comes."""
+    rows = cursor(session).execute(
+        "select s.id" + _ENDED.format(is_seen="=") + " and l.next_bill_at is null", {"entity": entity_id}
+    )
+    return {subscription_id for (subscription_id,) in rows}
 
 
 def due_roots(session: Session, entity_id: str, cutoff: datetime, first: str = "", until: str = "") -> list[str]:

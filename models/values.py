@@ -11,10 +11,13 @@ from sqlalchemy import DateTime, Dialect, types
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field
 
+from billing.late import Late
+
 T = TypeVar("T")
 
 
 _ADAPTERS: dict[type, TypeAdapter[Any]] = {}
+_LATE: TypeAdapter[Late] = TypeAdapter(Late)
 
 
 def adapter(of: type[T]) -> TypeAdapter[T]:
@@ -42,6 +45,12 @@ def copied(value: object) -> str:
 def read(of: type[T], data: object) -> T:
     """The value of type `of` that `data` was made from."""
     return adapter(of).validate_python(data)
+
+
+def read_late(data: object) -> Late:
+    """A meter's policy for late usage."""
+    found: Late = _LATE.validate_python(data)
+    return found
 
 
 class Whole(types.TypeDecorator[Any]):

@@ -51,6 +51,7 @@ ROWS = {
     "agenda": "to_jsonb(t)",
     "usage_total": "to_jsonb(t)",
     "usage_seen": "to_jsonb(t)",
+    "held_usage": "to_jsonb(t)",
     "month_close": "to_jsonb(t) - 'approved_with'",
     "tie_out": "to_jsonb(t)",
     "outbox": "jsonb_build_array(id, door, payload, delivered_at is not null)",

@@ -19,7 +19,7 @@ def meter(**other: Any) -> dict[str, Any]:
     return {"id": f"m-{secrets.token_hex(3)}", "name": "M", "event_type": kind, "quantity_field": "n", **other}
 
 
-NONE = {"percent": None, "rate_window": None}
+NONE = {"percent": None, "rate_window": None, "late": {"kind": "next_invoice"}}
 
 BAD: dict[str, tuple[list[Any], set[str]]] = {
     "six": (list("abcdef"), {"dimensions"}),

@@ -93,6 +93,7 @@ class Books:
     documents: list[Invoice] = field(default_factory=list)
     journal: dict[str, Entry] = field(default_factory=dict)
     scheduled: list[tuple[str, Change]] = field(default_factory=list)
+    asked: list[Line] = field(default_factory=list)
 
     @property
     def standing(self) -> Standing:
@@ -116,9 +117,12 @@ class Books:
         assert bill(self.standing, facts, occasion) == done
         if done.invoice:
             self._write_down(done.invoice)
-        self.standing = replace(self.standing, lanes=done.lanes, pending=())
+        aside = (*self.standing.set_aside, *done.held)
+        assert len({line.key for line in aside}) == len(aside)
+        self.asked += done.held
+        self.standing = replace(self.standing, lanes=done.lanes, pending=(), set_aside=aside)
         again = bill(self.standing, self.facts(), occasion)
-        assert (again.invoice, again.lanes) == (None, done.lanes)
+        assert (again.invoice, again.lanes, again.held) == (None, done.lanes, ())
         self.prove()
         return done.invoice
 
@@ -176,6 +180,16 @@ class Books:
             because=Because(1, "", 0, "flat", Decimal(1)),
         )
         self.standing = replace(self.standing, pending=(*self.standing.pending, PendingLine(f"pnd_{line.key}", line)))
+
+    def answer(self, billed: bool) -> Line:
+        """Decide about the oldest question that is open: a waived line stays set aside."""
+        line = self.asked.pop(0)
+        if billed:
+            aside = tuple(other for other in self.standing.set_aside if other is not line)
+            pending = (*self.standing.pending, PendingLine(derive("pnd", line.key), line))
+            self.standing = replace(self.standing, set_aside=aside, pending=pending)
+        self.prove()
+        return line
 
     def pay(self, at: datetime) -> Money:
         """Capture what is open on every invoice."""

@@ -2,6 +2,7 @@
 
 A story has a sentence, plans, what was agreed, and steps in the order of time. A step is one thing that happens, and
 beside it what is expected: `lines`, `tax`, `total`, `due`, `journal`... A step that is refused says `refused`.
+A part `late` says what becomes of a meter's late usage, where it is not simply billed on the next invoice.
 Days are the customer's local midnights. Amounts are in units of the currency; journal lines are account, side, amount.
 """
 
@@ -19,6 +20,7 @@ from billing.amending import Change
 from billing.errors import Refused
 from billing.invoice import Invoice
 from billing.journal import Entry
+from billing.late import to_be_billed
 from billing.line import Line
 from billing.modifiers import Bounds, Coupon, Discount, Redeemed
 from billing.money import Money, Ties
@@ -30,7 +32,7 @@ from billing.quantity import product
 from billing.taxes import TaxRate
 from billing.usage import Portion
 from models.tax import seed_rates
-from models.values import adapter, read
+from models.values import adapter, read, read_late
 from tests.billing.bookkeeping import Agreement, Books, signed
 
 RATES = [TaxRate(r.country, r.percent, r.valid_from, r.valid_until) for r in seed_rates()]
@@ -44,11 +46,13 @@ def tell(path: Path) -> None:
 
 def tell_life(story: Told) -> None:
     """The same for a story that is read already."""
-    assert story.keys() == {"story", "plans", "agreed", "steps"}, "a story has these four parts"
+    assert story.keys() - {"late"} == {"story", "plans", "agreed", "steps"}, "a story has these four parts"
+    late = tuple((meter, read_late(told)) for meter, told in story.get("late", {}).items())
     plans = {name: _plan(name, told) for name, told in story["plans"].items()}
     agreed = {
         f"sub_{n}": signed(_agreement(told, plans), f"sub_{n}") for n, told in enumerate(_several(story["agreed"]), 1)
     }
+    agreed = {name: replace(one, late=late) for name, one in agreed.items()}
     teller = Teller(Books(agreed, rates=RATES), plans)
     for n, step in enumerate(story["steps"], 1):
         teller.step(n, dict(step))
@@ -197,6 +201,7 @@ class Teller:
             "pay": self.pay,
             "recognise": self.recognise,
             "balances": self.balances,
+            "answer": self.answer,
         }
 
     def step(self, n: int, told: Told) -> None:
@@ -224,8 +229,10 @@ class Teller:
         return {}
 
     def bill(self, when: date, told: Told) -> Told:
+        before = len(self.books.asked)
         document = self.books.bill(self.at(when))
-        return self._document(document) if document else {"nothing": True}
+        asked = {"asked": [_said(line) for line in self.books.asked[before:]]}
+        return asked | (self._document(document) if document else {"nothing": True})
 
     def amend(self, on: date, told: Told) -> Told:
         terms = self.books.standing.terms
@@ -263,6 +270,9 @@ class Teller:
     def recognise(self, through: date, told: Told) -> Told:
         entry = self.books.recognise(through)
         return {"journal": _postings([entry])} if entry else {"nothing": True}
+
+    def answer(self, what: str, told: Told) -> Told:
+        return {"about": _said(self.books.answer(to_be_billed(what)))}
 
     def balances(self, accounts: Told, told: Told) -> Told:
         for account, expected in accounts.items():

@@ -14,6 +14,7 @@ import yaml
 
 from billing.catalog import Catalog, Meter, Offer, Override, Product
 from billing.errors import Refused
+from billing.late import Below, Hold, IgnoreBelow, NextInvoice
 from billing.modifiers import Coupon, Discount
 from billing.plan import Plan, PlanItem
 from billing.pricing import Flat, PerUnit, Tier, Volume
@@ -347,3 +348,21 @@ def test_a_number_of_absurd_size_in_toml_is_refused_at_once(tmp_path: Path) -> N
         read(tmp_path)
     [fault] = [fault for fault in refusal.value.faults if "digits" in fault.reason]
     assert fault.reason == "is not TOML: the number 1e999999999 has more than 1,000 digits"
+
+
+def test_what_becomes_of_late_usage_is_read_and_written(tmp_path: Path) -> None:
+    start = "name: T, event_type: t, quantity_field: n, late:"
+    small = "{kind: ignore_below, amounts: [{currency: EUR, amount: 5.50}]}"
+    given = {"m1": "{kind: hold}", "m2": small, "m3": "{kind: next_invoice}"}
+    made(tmp_path, meters="".join(f"{name}: {{{start} {late}}}\n" for name, late in given.items()))
+    found = read(tmp_path)
+    five = IgnoreBelow((Below("EUR", Decimal("5.50")),))
+    assert [meter.late for meter in found.meters] == [Hold(), five, NextInvoice()]
+    written = texts(found)["meters.yaml"]
+    assert "late: {kind: hold}" in written and "next_invoice" not in written
+    made(tmp_path, meters=written)
+    assert read(tmp_path) == found
+    wrong = {"{kind: forget}": "late.kind", "{amounts: []}": "late.kind", "{kind: ignore_below}": "late.amounts"}
+    for late, place in wrong.items():
+        made(tmp_path, meters=f"m1: {{{start} {late}}}\n")
+        assert any(fault.startswith(f"meters.yaml:1: m1.{place}") for fault in refused(tmp_path)), refused(tmp_path)

@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 from billing.catalog import Catalog, Feature, Meter, Offer, Override, Product
+from billing.catalog_check import catalog_faults
 from billing.difference import Change, differences, to_do
+from billing.late import Below, CreditAndRebill, Hold, IgnoreBelow, Late, NextInvoice
 from billing.modifiers import Bounds, Commitment, Coupon, Discount
 from billing.period import Interval
 from billing.plan import Entitlement, InCurrency, Plan, PlanItem
@@ -235,3 +237,21 @@ def test_percentages_are_told_by_field() -> None:
     price = Percentage(D("2.9"), fixed_fee=D("0.30"))
     before, after = (items(replace(TOKENS, price=one)) for one in (price, replace(price, free_transactions=10)))
     assert said(after, before) == ("tokens: free transactions from 0 to 10",)
+
+
+def test_what_becomes_of_late_usage_is_said_in_words() -> None:
+    meter = Meter("tokens", "Tokens", "llm", "n")
+    small = IgnoreBelow((Below("EUR", D(5)), Below("USD", D("5.50"))))
+    smaller = IgnoreBelow((Below("EUR", D(1)),))
+    told: dict[tuple[Late, Late], str] = {
+        (NextInvoice(), small): "from billed on the next invoice to ignored below 5 EUR, 5.50 USD",
+        (small, smaller): "from ignored below 5 EUR, 5.50 USD to ignored below 1 EUR",
+        (smaller, Hold()): "from ignored below 1 EUR to held for a person",
+        (Hold(), CreditAndRebill()): "from held for a person to credited and billed again",
+    }
+    for (before, after), words in told.items():
+        live, draft = (Catalog(meters=(replace(meter, late=late),)) for late in (before, after))
+        assert differences(live, draft) == (Change("meter", "tokens", "changed", (f"late usage {words}",)),)
+        assert list(catalog_faults(draft, live, ())) == []
+    new = differences(Catalog(), Catalog(meters=(replace(meter, late=Hold()),)))
+    assert "late usage held for a person" in new[0].sentences

@@ -13,7 +13,8 @@ create table meter_version (
   made_with text not null default '',
   primary key (meter_id, version)
 );
-comment on table meter_version is 'How a meter counted and counts; the last version is repeated in meter.';
+comment on table meter_version is 'How a meter counted and counts; the last version is repeated in meter. What it is called and'
+  ' what becomes of late usage does not belong to a version.';
 comment on column meter_version.since is 'The local day from which it was to hold; the first version, from all days.';
 create trigger append_only before update or delete or truncate on meter_version execute function refuse_change();
 
@@ -33,12 +34,12 @@ create index on meter_span (series);
 
 create function first_version() returns trigger language plpgsql as $$
 begin
-  insert into meter_version (meter_id, version, since, content) values (new.id, new.version, '0001-01-01', to_jsonb(new));
+  insert into meter_version (meter_id, version, since, content) values (new.id, new.version, '0001-01-01', to_jsonb(new) - '{name,late}'::text[]);
   insert into meter_span values (new.id, '0001-01-01', '9999-12-31', new.id, new.version);
   return new;
 end $$;
 create trigger first_version after insert on meter for each row execute function first_version();
-insert into meter_version (meter_id, version, since, content) select id, 1, '0001-01-01', to_jsonb(m) from meter m;
+insert into meter_version (meter_id, version, since, content) select id, 1, '0001-01-01', to_jsonb(m) - '{name,late}'::text[] from meter m;
 insert into meter_span select id, '0001-01-01', '9999-12-31', id, 1 from meter;
 
 create view meter_days as

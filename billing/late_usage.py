@@ -1,0 +1,203 @@
+"""Late usage: what came, or was taken back, after its window was billed, and what becomes of it by the meter's policy.
+
+The difference of a window is what was folded by now less what was billed and what was held for a person. It is
+worked out anew each time; nothing here remembers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from decimal import Decimal
+
+from billing.late import CreditAndRebill, Hold, IgnoreBelow
+from billing.line import Line, Taken, with_off
+from billing.modifiers import exact
+from billing.money import Money, total
+from billing.pricing import Step
+from billing.proration import CREDITED
+from billing.quantity import added_up
+from billing.rating import ItemWindow, rate_late_usage, usage_windows
+from billing.spend import PLAN, asks_of_periods, late_true_ups, spent
+from billing.standing import FEES_REACH, BilledUsage, Standing
+from billing.usage import Measured, Totals
+
+
+@dataclass(frozen=True, slots=True)
+class LateUsage:
+    """What becomes of each difference. `lines` go on the next document, with what they change in the plan's bounds.
+
+    About `held` ones a person is to be asked. `ignored` ones stay differences. `released` are those that a person
+    wants billed: they wait for the next document with all other pending lines, and are not in `lines`.
+    """
+
+    lines: tuple[Line, ...] = ()
+    held: tuple[Line, ...] = ()
+    ignored: tuple[Line, ...] = ()
+    released: tuple[Line, ...] = ()
+
+    @property
+    def to_be_billed(self) -> tuple[Line, ...]:
+        """Usage that the next document bills, without bounds."""
+        return (*(line for line in self.lines if line.kind == "late_usage"), *self.released)
+
+
+def late_usage(standing: Standing, totals: Totals) -> LateUsage:
+    """The difference of every window already billed, put where its meter's policy wants it.
+
+    Of differences that come to no money nobody is asked. What goes against something that was held, such as usage
+    taken back of which a part was waived, is held too, whatever the policy: only a person knows whether that part is
+    what was taken back, and what was waived must not be paid out.
+    """
+    lines: list[Line] = []
+    held: list[Line] = []
+    ignored: list[Line] = []
+    for window, billed in (*_billed(standing), *_first_usage(standing, totals)):
+        aside = _set_aside(standing.set_aside, window)
+        released = _set_aside((p.line for p in standing.pending), window)
+        line = _difference(window, window.measured(totals), _together(billed, (*aside, *released)), aside)
+        if line is None:
+            continue
+        against = line.net.minor * sum(other.net.minor for other in aside) < 0
+        match standing.late_of(window.item.meter):
+            case policy if against or isinstance(policy, Hold):
+                (held if line.net else ignored).append(line)
+            case IgnoreBelow() as policy if policy.ignores(line.net):
+                ignored.append(line)
+            case CreditAndRebill() if billed.quantity or billed.gross:
+                lines += _credit_and_rebill(line, billed)
+            case _:
+                lines.append(line)
+    waiting = tuple(p.line for p in standing.pending if p.line.kind == "late_usage")
+    late = [*lines, *waiting]
+    return LateUsage((*lines, *(_late_true_ups(standing, late) if late else ())), tuple(held), tuple(ignored), waiting)
+
+
+def _billed(standing: Standing) -> Iterator[tuple[ItemWindow, BilledUsage]]:
+    """Every window that has a line."""
+    for billed in standing.usage:
+        whole = standing.period_at(billed.period.start)
+        for window in usage_windows(standing.history, billed.period, whole):
+            if window.item.key == billed.item and window.period == billed.period:
+                yield window, billed
+
+
+def _first_usage(standing: Standing, totals: Totals) -> Iterator[tuple[ItemWindow, BilledUsage]]:
+    """Windows in which there was no usage and which therefore have no line yet, with nothing billed."""
+    mute = {item.key for t in standing.history for item in t.plan.items if item.meter and not item.zero_line}
+    if not mute:
+        return
+    days = sorted({day for _, day in totals if standing.anchor <= day < standing.billed_through("arrears")})
+    known = {(billed.item, billed.period) for billed in standing.usage}
+    for start in sorted({standing.period_at(day).start for day in days}):
+        part = standing.part_at(start)
+        for window in usage_windows(standing.history, part, standing.period_at(start)):
+            if window.item.key in mute and (window.item.key, window.period) not in known:
+                nothing = Money.zero(standing.currency)
+                yield window, BilledUsage(window.item.key, window.period, Decimal(0), nothing, nothing, 0)
+
+
+def _set_aside(lines: Iterable[Line], window: ItemWindow) -> tuple[Line, ...]:
+    """Those of late usage of the window."""
+    mine = (window.item.key, window.period)
+    return tuple(line for line in lines if line.kind == "late_usage" and (line.item, line.period) == mine)
+
+
+def _together(billed: BilledUsage, lines: Sequence[Line]) -> BilledUsage:
+    """What was billed and what was held, as if all of it were billed."""
+    for line in lines:
+        billed = replace(
+            billed,
+            quantity=added_up([billed.quantity, line.quantity]),
+            gross=billed.gross + line.gross,
+            net=billed.net + line.net,
+            lines=billed.lines + 1,
+            amounts_off=billed.amounts_off + line.amounts_off.minor,
+        )
+    return billed
+
+
+def _difference(window: ItemWindow, used: Measured, before: BilledUsage, aside: Sequence[Line]) -> Line | None:
+    """The line if the quantity differs; or, where more than the sum counts, the amount does.
+
+    Of usage taken back comes back what was paid: an amount off reduces no more than there is left.
+    """
+    only_the_sum = not window.item.apart and not window.item.price.counts_events()
+    if used.quantity == before.quantity and only_the_sum:
+        return None
+    line = rate_late_usage(window, used, before.quantity, before.gross, before.net_of_percent)
+    if lost := max(0, before.amounts_off - max(0, (before.net_of_percent + line.net).minor)):
+        line = with_off(line, Money(-lost, line.gross.currency), "amount off that has nothing left to reduce")
+    if not line.gross and used.quantity == before.quantity:
+        return None
+    if held := total([other.net for other in aside], line.gross.currency):
+        note = f"of what counts as billed, {held} was held for a person: asked about, or waived"
+        line = replace(line, because=replace(line.because, note=note))
+    return replace(line, key=f"{line.key}/{before.lines}")
+
+
+def _credit_and_rebill(line: Line, billed: BilledUsage) -> tuple[Line, Line]:
+    """The mirror of all that was billed for the window, and all of it afresh; together what the difference is.
+
+    Amounts off that were given stay given: they move from the lines that are credited to the new one. What was held
+    for a person is not billed by this either.
+    """
+    why = line.because
+    label = f"billed for {billed.period}, of which all is given back"
+    documents = f" of {' and '.join(billed.invoices)}" if billed.invoices else ""
+    name = line.description.removesuffix(" (received after billing)")
+    discount = billed.gross - billed.net
+    credit = replace(
+        line,
+        key=f"credit/{line.key}",
+        description=f"{name}, credit{documents}",
+        gross=-billed.gross,
+        discount=-discount,
+        because=replace(
+            why,
+            quantity=-billed.quantity,
+            quantity_before=Decimal(0),
+            billed_before=0,
+            counted=(),
+            portions=(),
+            portions_left_out=0,
+            events=0,
+            steps=(Step(billed.gross.major, Decimal(-1), label=label, counts=False),),
+            adjustments=(),
+            exact=exact(-billed.gross.amount.value),
+            taken=_taken(-billed.amounts_off),
+            note=CREDITED,
+        ),
+    )
+    afresh = replace(
+        line,
+        key=f"rebill/{line.key}",
+        description=f"{name}, billed again with what was received after billing",
+        gross=line.gross + billed.gross,
+        discount=line.discount + discount,
+        because=replace(
+            why,
+            quantity_before=added_up([why.quantity_before, -billed.quantity]),
+            billed_before=why.billed_before - billed.gross.minor,
+            taken=_taken(billed.amounts_off + line.amounts_off.minor),
+        ),
+    )
+    return credit, afresh
+
+
+def _taken(minor: int) -> tuple[Taken, ...]:
+    return (Taken("amounts off, as they were given", minor),) if minor else ()
+
+
+def _late_true_ups(standing: Standing, late: Sequence[Line]) -> Iterator[Line]:
+    """What late usage changes in the plan's bounds of its period, as far back as fees are known."""
+    if not asks_of_periods(standing):
+        return
+    for part in sorted({standing.part_at(line.period.start) for line in late}):
+        if part.start <= standing.billed_through("arrears") - FEES_REACH:
+            continue
+        usage = [billed.net for billed in standing.usage if billed.period.start in part]
+        more = [line.net for line in late if line.period.start in part]
+        now = spent(standing, part, ()) + total([*usage, *more], standing.currency)
+        billed = {one.item: one for one in standing.true_ups if one.period == part and one.item.startswith(PLAN)}
+        yield from late_true_ups(standing, part, now, billed)
