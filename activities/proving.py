@@ -27,7 +27,7 @@ from models import closing, revenue
 from models.closing import compare
 from models.revenue import Recognition
 from models.subscription import settled
-from models.usage import events_folded, totals_of
+from models.usage import events_folded, totals_folded, totals_of
 
 
 def proofs(
@@ -46,7 +46,7 @@ def proofs(
         _deferred(closing.positions(session, entity_id, last_day), found, last_day, currency),
         _revenue(revenue.recognised(session, entity_id, last_day), found, last_day, currency),
         _fees(standings),
-        _usage_folded(totals, events_folded(session, customers)),
+        _usage_folded(totals_folded(session, customers), events_folded(session, customers)),
         _usage_billed(standings, totals, settled(session, entity_id)),
     ]
 
@@ -131,8 +131,7 @@ def _covered(period: Period, lines: Sequence[Period]) -> int:
     return days
 
 
-def _usage_folded(totals: Mapping[str, Totals], events: Mapping[str, Decimal]) -> TieOut:
-    folded = _by_meter(totals)
+def _usage_folded(folded: Mapping[str, Decimal], events: Mapping[str, Decimal]) -> TieOut:
     keys = sorted(folded.keys() | events.keys())
     rows = [(key, events.get(key, Decimal(0)), folded.get(key, Decimal(0))) for key in keys]
     return tie_out("usage folded", ("quantities of the stored events", "folded totals"), "units", rows)

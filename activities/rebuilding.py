@@ -24,7 +24,7 @@ from models.database import cursor, snapshot, transaction
 from models.rebuild import MeterDifference, MeterRebuild, MeterWorth
 from models.recount import kept_of
 from models.standing import standings
-from models.usage import totals_of
+from models.usage import prepared_of, totals_of
 
 SECONDS_AT_ONCE = 20
 """An activity takes piece after piece for so long, and is then called again: so its history tells how far it is."""
@@ -134,7 +134,7 @@ def compare_next(session: Session, meter_id: str) -> bool:
         row.compared_at = datetime.now(UTC)
         return False
     before = totals_of(session, customer_ids)
-    prepared = rebuilding.prepared_of(session, row, customer_ids)
+    prepared = prepared_of(session, customer_ids, row.series)
     after = {name: {**_without(before[name], row), **prepared[name]} for name in customer_ids}
     changed = [name for name in customer_ids if before[name] != after[name]]
     for name in changed:

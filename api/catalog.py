@@ -15,7 +15,7 @@ from api.access import Administrator, Database, Reader
 from api.bodies import ExactRoute
 from api.fields import Day, Id, Name
 from api.plans import PlanContent
-from billing.aggregation import Aggregation, RateWindow
+from billing.aggregation import Aggregation, RateWindow, TimeUnit
 from billing.catalog import Catalog, Feature, Filter, Offer, Override, Product, Resolution
 from billing.late import NEXT_INVOICE, Late
 from billing.modifiers import Coupon
@@ -42,6 +42,10 @@ class MeterBody(BaseModel):
     filters: list[Filter] = []
     percent: Decimal | None = None
     rate_window: RateWindow | None = None
+    time_unit: TimeUnit | None = None
+    operation_field: str = ""
+    carries_over: bool = False
+    expression: str = ""
     late: Late = NEXT_INVOICE
 
     @classmethod

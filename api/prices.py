@@ -175,6 +175,7 @@ def _usage(session: Session, body: PreviewIn, plan: Plan) -> dict[str, tuple[Por
         properties = tuple(sorted(used.properties.items()))
         found.setdefault(used.meter, []).append(Portion(used.quantity, used.events, properties, used.each))
     meters = catalog.live_meters(session) if body.events else ()
+    preview.check_events(plan, meters, {event.type for event in body.events})
     for meter, portions in fold(meters, ((event.type, event.data) for event in body.events)).items():
         if any(meter in item.meters for item in plan.items):
             found.setdefault(meter, []).extend(portions)

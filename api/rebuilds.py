@@ -18,7 +18,7 @@ from api.access import Administrator, Database, Doors, Open, Reader, mint, patie
 from api.bodies import ExactRoute
 from api.catalog import MeterBody
 from api.fields import CallersId, Day
-from billing.aggregation import Aggregation, RateWindow
+from billing.aggregation import Aggregation, RateWindow, TimeUnit
 from billing.catalog import Filter, Resolution
 from models import meter_version, rebuild
 from models.rebuild import Asked, Differing, MeterRebuild
@@ -69,6 +69,10 @@ class MeterChange(BaseModel):
     filters: tuple[Filter, ...] = ()
     percent: Decimal | None = None
     rate_window: RateWindow | None = None
+    time_unit: TimeUnit | None = None
+    operation_field: str = ""
+    carries_over: bool = False
+    expression: str = ""
 
     def said(self) -> dict[str, object]:
         return {name: getattr(self, name) for name in self.model_fields_set}

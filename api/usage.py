@@ -19,9 +19,9 @@ from api.event_formats import MOST_EVENTS
 from api.fields import Day
 from billing.catalog import Meter
 from billing.errors import Fault, NotFound, Refused
-from billing.period import zone
-from billing.usage import Portion, quantity_of
-from billing.windows import WindowSize, by_window
+from billing.period import Period, zone
+from billing.usage import BEFORE, Portion, Totals, carries_over, levels_by_day, measure, quantity_of
+from billing.windows import WindowSize, by_window, level_by_window
 from models import audit, catalog, intake, quarantine, recount, usage
 from models.audit import Audit
 from models.customer import customer
@@ -54,15 +54,23 @@ class Total(BaseModel):
 
 @router.get("/customers/{customer_id}/usage")
 def read_usage(customer_id: str, session: Database, key: Reader, since: Day, until: Day) -> list[Total]:
-    """Folded totals by meter and local day, from `since` up to but not including `until`; live."""
+    """Folded totals by meter and local day, from `since` up to but not including `until`; live.
+
+    Days without events are left out. What a meter carries over from before `since` is in its quantities; time that has
+    not passed yet counts as if nothing changed.
+    """
     customer(session, customer_id)
     split = {meter.id for meter in catalog.meters(session) if meter.dimensions}
+    totals = usage.totals_of(session, [customer_id], since, until)[customer_id]
     found: dict[str, dict[date, tuple[Portion, ...]]] = {}
-    for (meter, day), portions in sorted(usage.totals_of(session, [customer_id], since)[customer_id].items()):
-        if day < until:
-            found.setdefault(meter, {})[day] = portions
+    for (meter, day), portions in sorted(totals.items()):
+        days = found.setdefault(meter, {})
+        if day > BEFORE:
+            days[day] = portions
     return [
-        Total(
+        _carried(totals, meter, Period(since, max(since, until)), meter in split)
+        if carries_over(totals, meter)
+        else Total(
             meter=meter,
             quantity=quantity_of(chain.from_iterable(days.values())),
             days={day: quantity_of(portions) for day, portions in days.items()},
@@ -70,6 +78,21 @@ def read_usage(customer_id: str, session: Database, key: Reader, since: Day, unt
         )
         for meter, days in found.items()
     ]
+
+
+def _carried(totals: Totals, meter: str, period: Period, split: bool) -> Total:
+    """The totals of a meter that carries over."""
+    found = measure(totals, meter, period)
+    by_properties = [
+        PropertiesTotal(properties=dict(one.properties), quantity=one.quantity, events=one.events)
+        for one in found.portions
+    ]
+    return Total(
+        meter=meter,
+        quantity=found.quantity,
+        days=levels_by_day(totals, meter, period),
+        by_properties=by_properties if split else [],
+    )
 
 
 def _by_properties(portions: Iterable[Portion]) -> list[PropertiesTotal]:
@@ -106,7 +129,8 @@ def read_windows(
 ) -> list[Window]:
     """A meter's live totals by windows of the customer's clock, from `since` up to but not including `until`.
 
-    From folded totals, whatever the number of events. Windows without events are left out.
+    From folded totals, whatever the number of events. Windows without events are left out, unless the meter carries
+    over and has a level in them; time that has not passed yet counts as if nothing changed.
     """
     where = zone(customer(session, customer_id).time_zone)
     found = _meter(session, meter)
@@ -135,6 +159,11 @@ def read_windows(
             remedy="Name other dimensions.",
         )
     counted = usage.windows_of(session, customer_id, found, where, since, until, short=short)
+    if found.carries:
+        before, days = usage.level_before(session, customer_id, found, since), Period(since, max(since, until))
+        shown = level_by_window(before, counted, window, where, days, by)
+    else:
+        shown = by_window(counted, window, where, by)
     return [
         Window(
             starts_at=one.starts_at,
@@ -143,7 +172,7 @@ def read_windows(
             quantity=one.quantity,
             events=one.events,
         )
-        for one in by_window(counted, window, where, by)
+        for one in shown
     ]
 
 

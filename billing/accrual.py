@@ -10,7 +10,7 @@ from decimal import Decimal
 
 from billing.aggregation import ADDITIVE
 from billing.ids import derive
-from billing.late_usage import late_usage
+from billing.late_usage import billed_periods, late_usage
 from billing.line import Line, share_off
 from billing.money import Money, total
 from billing.period import Period
@@ -19,7 +19,7 @@ from billing.rating import ItemWindow, rate_fixed, rate_usage, usage_windows
 from billing.revenue import Obligation, Pattern
 from billing.standing import Standing
 from billing.terms import in_force, windows
-from billing.usage import Totals, measure, provable
+from billing.usage import BEFORE, Totals, carries_over, measure, provable
 
 
 def obligation_id(subscription_id: str, line: Line) -> str:
@@ -142,12 +142,36 @@ def usage_coverage(standings: Sequence[Standing], totals: Totals, settled: Colle
         invoiced = any(day in period for period in covered[meter])
         if not invoiced and not any(_should_be_billed(s, meter, day) for s in standings):
             found[meter].append(provable(portions))
+    for meter in _skipped(standings, totals, settled):
+        found[meter].append(Decimal(-1))
     return {meter: added_up(quantities) for meter, quantities in found.items()}
 
 
+def _skipped(standings: Sequence[Standing], totals: Totals, settled: Collection[str]) -> Iterator[str]:
+    """The meter of each window that is billed by the watermark, in which a level makes a quantity, and that has no
+    line: there may be no event in it to tell.
+    """
+    for standing in standings if any(day == BEFORE for _, day in totals) else ():
+        lines = _came_late(standing, totals, settled=standing.subscription_id in settled)
+        known = [*((b.item, b.period) for b in standing.usage), *((line.item, line.period) for line in lines)]
+        for start in billed_periods(standing, totals):
+            for window in usage_windows(standing.history, standing.part_at(start), standing.period_at(start)):
+                meter, item = window.item.meter or "", window.item.key
+                if not carries_over(totals, meter) or not window.measured(totals).quantity:
+                    continue
+                if not any(name == item and period.overlap(window.period).days for name, period in known):
+                    yield meter
+
+
 def _provably(totals: Totals, meter: str, period: Period, invoiced: Decimal) -> Decimal:
-    """The invoiced quantity, or the events behind it, if they make it."""
+    """The invoiced quantity, or the events behind it, if they make it.
+
+    Of a meter that carries over, a period may have no events at all; one too few then says that it is wrong.
+    """
     portions = [p for (name, day), some in totals.items() if name == meter and day in period for p in some]
+    if carries_over(totals, meter):
+        wrong = measure(totals, meter, period).quantity != invoiced
+        return provable(portions) - int(wrong)
     if all(p.aggregation in ADDITIVE for p in portions):
         return invoiced
     return provable(portions) if measure(totals, meter, period).quantity == invoiced else Decimal(0)

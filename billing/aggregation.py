@@ -2,12 +2,14 @@
 
 Of a day is kept, for each combination of properties: the sum of the quantities (sum, average), the number of events
 (count), the largest, smallest or latest quantity, each value that occurred (unique), the number of events in each
-bucket of quantities (percentile), or the sum of each minute or hour (peak_rate).
+bucket of quantities (percentile), the sum of each minute or hour (peak_rate), or the sum of the changes of a level and
+that of each change times its time (weighted_sum). What a level leaves to later days is in billing/level.py.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
 from typing import TYPE_CHECKING, Literal, get_args
@@ -17,7 +19,9 @@ from billing.quantity import added_up, decimal_of, in_steps
 if TYPE_CHECKING:
     from billing.usage import Portion
 
-Aggregation = Literal["sum", "count", "average", "max", "min", "latest", "unique", "percentile", "peak_rate"]
+Aggregation = Literal[
+    "sum", "count", "average", "max", "min", "latest", "unique", "percentile", "peak_rate", "weighted_sum"
+]
 AGGREGATIONS: tuple[Aggregation, ...] = get_args(Aggregation)
 
 ADDITIVE = frozenset({"sum", "count"})
@@ -33,6 +37,7 @@ KEPT: dict[Aggregation, Kept] = {
     "unique": "added",
     "percentile": "added",
     "peak_rate": "added",
+    "weighted_sum": "added",
     "max": "max",
     "min": "min",
     "latest": "latest",
@@ -45,9 +50,31 @@ APART = frozenset({"unique", "percentile", "peak_rate"})
 RateWindow = Literal["minute", "hour"]
 RATE_MINUTES: dict[RateWindow, int] = {"minute": 1, "hour": 60}
 
+TimeUnit = Literal["second", "hour", "day"]
+SECONDS: dict[TimeUnit, int] = {"second": 1, "hour": 3_600, "day": 86_400}
+
+MAY_CARRY_OVER = frozenset({"sum", "latest", "unique"})
+"""Those of whose meters may be said that they carry over; unique only with operations. weighted_sum always does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """How a meter's quantity goes on in time.
+
+    `carries_over`: a period begins with the level of before. `operations`: each event says whether a value is added or
+    removed. With a `time_unit` the quantity is the level times the time that it stood, by days of the time zone `zone`.
+    """
+
+    carries_over: bool = False
+    operations: bool = False
+    time_unit: TimeUnit | None = None
+    zone: str = "UTC"
+
 
 def brought_together(portions: Iterable[Portion]) -> Decimal:
-    """One quantity of portions of one meter, in order of day; 0 of none."""
+    """One quantity of portions of one meter, in order of day; 0 of none. Of a weighted_sum: by how much its level
+    changed.
+    """
     some = tuple(portions)
     return _WAYS[some[0].aggregation](some) if some else Decimal(0)
 
@@ -98,6 +125,15 @@ def _peak(portions: Sequence[Portion]) -> Decimal:
     return max(added_up(quantities) for quantities in sums.values())
 
 
+def _different(portions: Sequence[Portion]) -> Decimal:
+    """How many values there were; with operations, how many are in after the latest operation of each."""
+    course = portions[0].course
+    if course is None or not course.operations:
+        return Decimal(len({p.each for p in portions}))
+    latest = {p.each: p.quantity for p in portions}
+    return Decimal(sum(1 for quantity in latest.values() if quantity))
+
+
 def _each(portion: Portion) -> Decimal:
     return portion.each or Decimal(0)
 
@@ -109,7 +145,8 @@ _WAYS: dict[Aggregation, Callable[[Sequence[Portion]], Decimal]] = {
     "max": lambda portions: max(p.quantity for p in portions),
     "min": lambda portions: min(p.quantity for p in portions),
     "latest": lambda portions: portions[-1].quantity,
-    "unique": lambda portions: Decimal(len({p.each for p in portions})),
+    "unique": _different,
     "percentile": _percentile,
     "peak_rate": _peak,
+    "weighted_sum": _sum,
 }

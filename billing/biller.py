@@ -16,7 +16,7 @@ from billing.rating import rate_fixed, rated_usage, usage_windows
 from billing.spend import amounts_off, asks_of_periods, invoice_true_ups, spent, true_ups
 from billing.standing import Lane, Standing
 from billing.taxes import TaxRate, decide
-from billing.usage import Totals
+from billing.usage import Totals, carries_over
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +89,17 @@ def bill(standing: Standing, facts: Facts, occasion: Occasion) -> Bill:
 
 
 def _usage_seen(standing: Standing, lanes: Sequence[Lane], totals: Totals) -> int | None:
-    """How many events there are of the subscription's days, once all of its days are billed."""
+    """How many events there are of the subscription's days, once all of its days are billed; and of the days before, of
+    meters that carry over.
+    """
     through = next((lane.billed_through for lane in lanes if lane.name == "arrears"), None)
     if standing.ends_on is None or through is None or through < standing.ends_on:
         return None
-    days = (portions for (_, day), portions in totals.items() if standing.anchor <= day < through)
+    days = (
+        portions
+        for (meter, day), portions in totals.items()
+        if day < through and (day >= standing.anchor or carries_over(totals, meter))
+    )
     return sum(portion.events for portions in days for portion in portions)
 
 

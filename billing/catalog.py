@@ -11,7 +11,7 @@ from datetime import date
 from decimal import Decimal
 from typing import Literal
 
-from billing.aggregation import Aggregation, RateWindow
+from billing.aggregation import KEPT, Aggregation, Course, Kept, RateWindow, TimeUnit
 from billing.errors import Fault, Refused
 from billing.late import NEXT_INVOICE, Late
 from billing.modifiers import Coupon, Discount, Redeemed
@@ -61,7 +61,11 @@ class Meter:
     `aggregation` says which: the sum, mean, largest, smallest or latest of `quantity_field`, how many events there were
     (count, which has no field), how many different values the field had (unique), the quantity that `percent` of the
     events do not exceed (percentile, within one percent), or the largest sum of a minute or hour of the customer's
-    clock, as `rate_window` says (peak_rate).
+    clock, as `rate_window` says (peak_rate). Of a weighted_sum each quantity changes a level, and what counts is the
+    level times the time that it stood, in `time_unit`s.
+
+    `expression` is a formula over the event's fields in place of `quantity_field`. `operation_field` says of each value
+    of unique whether it is added or removed. What `carries_over` begins a period with the level of before.
 
     `dimensions` are fields of the event that prices may tell apart; with `per_event`, single events are kept apart, for
     prices with a fee or a bound per transaction. Both cost a row a day for each value that occurs. `resolution` is the
@@ -81,7 +85,27 @@ class Meter:
     filters: tuple[Filter, ...] = ()
     percent: Decimal | None = None
     rate_window: RateWindow | None = None
+    time_unit: TimeUnit | None = None
+    operation_field: str = ""
+    carries_over: bool = False
+    expression: str = ""
     late: Late = NEXT_INVOICE
+
+    @property
+    def kept(self) -> Kept:
+        """How a further event changes what is kept of a day; of what is added and removed, the latest counts."""
+        return "latest" if self.operation_field else KEPT[self.aggregation]
+
+    @property
+    def carries(self) -> bool:
+        """Whether a period begins with the level of before."""
+        return self.carries_over or self.aggregation == "weighted_sum"
+
+    def course(self, zone: str) -> Course | None:
+        """How the quantity goes on in time, of a customer in that time zone; None if each period is by itself."""
+        if not self.carries and not self.operation_field:
+            return None
+        return Course(self.carries, bool(self.operation_field), self.time_unit, zone)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,11 +10,12 @@ from hashlib import sha256
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
-from billing.aggregation import KEPT, RATE_MINUTES, Aggregation, Kept, bucket
+from billing.aggregation import RATE_MINUTES, Kept, bucket
 from billing.catalog import Meter
+from billing.field_formula import Unfit, formula
 from billing.meter_check import LONGEST_VALUE
-from billing.period import local_day, local_window
-from billing.quantity import added_up
+from billing.period import instant, local_day, local_window
+from billing.quantity import added_up, product
 from billing.usage import NO_PROPERTIES, Portion
 
 Properties = tuple[tuple[str, str], ...]
@@ -22,12 +23,15 @@ Taken = tuple[int | Decimal, Properties, Decimal | None]
 """What a meter takes of one event: its quantity, the values of its dimensions, and what it is kept apart by."""
 Take = Callable[[Mapping[str, object]], Taken | None]
 
+OPERATIONS = {"add": 1, "remove": 0}
+"""What an operation may say, and what is kept of it."""
+
 
 @lru_cache(maxsize=4096)
 def taker(meter: Meter) -> Take:
     """How a meter takes its share of an event's data; None if the event does not pass or has no quantity for it."""
-    field, names = meter.quantity_field, sorted(meter.dimensions)
-    plain = _WAYS.get(meter.aggregation, _number)(field)
+    names = sorted(meter.dimensions)
+    plain = _WAYS.get(meter.aggregation, _number)(meter)
     if not names and not meter.per_event and not meter.filters:
         return plain
 
@@ -42,7 +46,11 @@ def taker(meter: Meter) -> Take:
     return full
 
 
-def _number(field: str) -> Take:
+def _number(meter: Meter) -> Take:
+    if meter.expression:
+        return _worked_out(meter.expression)
+    field = meter.quantity_field
+
     def take(data: Mapping[str, object]) -> Taken | None:
         quantity = data.get(field)
         if quantity.__class__ is int or quantity.__class__ is Decimal:
@@ -52,15 +60,30 @@ def _number(field: str) -> Take:
     return take
 
 
-def _event(field: str) -> Take:
+def _worked_out(expression: str) -> Take:
+    """By a formula; what it has no result for is not counted (who sends it hears of it before)."""
+    result = formula(expression)
+
+    def take(data: Mapping[str, object]) -> Taken | None:
+        try:
+            quantity = result(data)
+        except Unfit:
+            return None
+        return None if quantity is None else (quantity, NO_PROPERTIES, None)
+
+    return take
+
+
+def _event(meter: Meter) -> Take:
     def take(data: Mapping[str, object]) -> Taken | None:
         return 1, NO_PROPERTIES, None
 
     return take
 
 
-def _value(field: str) -> Take:
+def _value(meter: Meter) -> Take:
     """Values are told apart by 128 bits of a digest of their text: no two that occur are taken for one."""
+    field = meter.quantity_field
 
     def take(data: Mapping[str, object]) -> Taken | None:
         text = as_text(data.get(field))
@@ -68,11 +91,23 @@ def _value(field: str) -> Take:
             return None
         return 1, NO_PROPERTIES, Decimal(int.from_bytes(sha256(text.encode()).digest()[:16]))
 
-    return take
+    return _operated(take, meter.operation_field) if meter.operation_field else take
 
 
-def _bucket(field: str) -> Take:
-    number = _number(field)
+def _operated(take: Take, operation_field: str) -> Take:
+    """The value with 1 if it is added and 0 if it is removed."""
+
+    def take_operation(data: Mapping[str, object]) -> Taken | None:
+        operation = data.get(operation_field)
+        if not isinstance(operation, str) or operation not in OPERATIONS or (taken := take(data)) is None:
+            return None
+        return OPERATIONS[operation], NO_PROPERTIES, taken[2]
+
+    return take_operation
+
+
+def _bucket(meter: Meter) -> Take:
+    number = _number(meter)
 
     def take(data: Mapping[str, object]) -> Taken | None:
         if (taken := number(data)) is None:
@@ -82,7 +117,7 @@ def _bucket(field: str) -> Take:
     return take
 
 
-_WAYS: dict[str, Callable[[str], Take]] = {"count": _event, "unique": _value, "percentile": _bucket}
+_WAYS: dict[str, Callable[[Meter], Take]] = {"count": _event, "unique": _value, "percentile": _bucket}
 
 
 def properties(names: Iterable[str], data: Mapping[str, object]) -> Properties:
@@ -120,10 +155,11 @@ def by_type(meters: Iterable[Meter]) -> dict[str, list[Meter]]:
 def fold(meters: Iterable[Meter], events: Iterable[tuple[str, Mapping[str, object]]]) -> dict[str, tuple[Portion, ...]]:
     """By meter, the portions of events given as type and data, in order of time. What has no quantity is left out.
 
-    They have no time by which a rate could be told: all of them count as of one window.
+    They have no time by which a rate could be told: all of them count as of one window. For want of a time, too, those
+    of a weighted_sum are left out.
     """
     found: dict[str, dict[tuple[Properties, Decimal | None], list[Decimal]]] = {}
-    meters = tuple(meters)
+    meters = tuple(meter for meter in meters if not needs_times(meter))
     counting = by_type(meters)
     for event_type, data in events:
         for meter in counting.get(event_type, ()):
@@ -132,7 +168,7 @@ def fold(meters: Iterable[Meter], events: Iterable[tuple[str, Mapping[str, objec
                 found.setdefault(meter.meter_id, {}).setdefault((kept, each), []).append(Decimal(quantity))
     return {
         meter.meter_id: tuple(
-            Portion(kept_of(meter.aggregation, all_), len(all_), kept, each, "", meter.aggregation, meter.percent)
+            portion_of(meter, "UTC", kept, each, Total(kept_of(meter.kept, all_), len(all_), meter.kept, None))
             for (kept, each), all_ in found[meter.meter_id].items()
         )
         for meter in meters
@@ -140,12 +176,28 @@ def fold(meters: Iterable[Meter], events: Iterable[tuple[str, Mapping[str, objec
     }
 
 
-def kept_of(aggregation: Aggregation, quantities: Sequence[Decimal]) -> Decimal:
+def needs_times(meter: Meter) -> bool:
+    """Whether events say nothing without the times at which they happened."""
+    return meter.aggregation == "weighted_sum"
+
+
+def portion_of(meter: Meter, zone_name: str, kept: Properties, each: Decimal | None, total: Total) -> Portion:
+    """What is kept of a day as the engine measures it, of a customer in that time zone."""
+    return Portion(
+        total.quantity,
+        total.events,
+        kept,
+        each,
+        "",
+        meter.aggregation,
+        meter.percent,
+        total.weighted,
+        meter.course(zone_name),
+    )
+
+
+def kept_of(kept: Kept, quantities: Sequence[Decimal]) -> Decimal:
     """What is kept of a day's quantities, in order of time."""
-    return _kept(KEPT[aggregation], quantities)
-
-
-def _kept(kept: Kept, quantities: Sequence[Decimal]) -> Decimal:
     match kept:
         case "max":
             return max(quantities)
@@ -162,12 +214,16 @@ Place = tuple[str, str, date, Properties, Decimal | None]
 
 
 class Total(NamedTuple):
-    """What is kept of the events of one place, and how further events change it; `at` if the latest is kept."""
+    """What is kept of the events of one place, and how further events change it; `at` if the latest is kept.
+
+    `weighted` is the sum of the quantities times the seconds from the start of the day or window to each of them.
+    """
 
     quantity: Decimal
     events: int
     kept: Kept
     at: datetime | None
+    weighted: Decimal = Decimal(0)
 
 
 Totals = dict[Place, Total]
@@ -183,18 +239,33 @@ def together(earlier: Totals, later: Totals) -> Totals:
 
 
 def _added(old: Total, new: Total) -> Total:
-    events = old.events + new.events
+    events, weighted = old.events + new.events, added_up((old.weighted, new.weighted))
     if old.at is not None and new.at is not None and new.at < old.at:
-        return old._replace(events=events)
-    return new._replace(quantity=_kept(new.kept, (old.quantity, new.quantity)), events=events)
+        return old._replace(events=events, weighted=weighted)
+    quantity = kept_of(new.kept, (old.quantity, new.quantity))
+    return new._replace(quantity=quantity, events=events, weighted=weighted)
 
 
+_NOTHING = Decimal(0)
 _EPOCH, _QUARTER = datetime(1970, 1, 1, tzinfo=UTC), timedelta(minutes=15)
 
 
 def _minutes(moment: datetime) -> int:
     """Since 1970; by this the windows of a rate are told apart, also those of different days."""
     return (moment - _EPOCH) // timedelta(minutes=1)
+
+
+@lru_cache(maxsize=4096)
+def _start(day: date, where: ZoneInfo) -> datetime:
+    return instant(day, where)
+
+
+def _weight(quantity: int | Decimal, since: datetime, moment: datetime) -> Decimal:
+    """The quantity times the seconds between."""
+    return product(Decimal(quantity), Decimal((moment - since) // timedelta(microseconds=1)).scaleb(-6))
+
+
+Key = tuple[str, str, date, datetime | None, Properties, Decimal | None]
 
 
 class Clocks:
@@ -220,15 +291,18 @@ class Folding:
         self, meters: Iterable[Meter], clocks: Clocks, days: Mapping[str, Sequence[tuple[date, date]]] | None = None
     ) -> None:
         some, only = tuple(meters), days or {}
-        self._aggregations = {meter.meter_id: meter.aggregation for meter in some}
+        self._kept: dict[str, Kept] = {meter.meter_id: meter.kept for meter in some}
         self._meters = {
             kind: [(m.meter_id, m.resolution, taker(m), only.get(m.meter_id)) for m in looking]
             for kind, looking in by_type(some).items()
         }
         self._rates = {m.meter_id: RATE_MINUTES[m.rate_window] for m in some if m.rate_window}
         self._clocks = clocks
-        self._found: dict[tuple[str, str, date, datetime | None, Properties, Decimal | None], list[int | Decimal]] = {}
-        self._latest: dict[tuple[str, str, date, datetime | None, Properties, Decimal | None], datetime] = {}
+        self._weighing = {m.meter_id for m in some if needs_times(m)}
+        self._found: dict[Key, list[int | Decimal]] = {}
+        self._latest: dict[Key, datetime] = {}
+        self._by_day: dict[Key, Decimal] = {}
+        self._by_window: dict[Key, Decimal] = {}
 
     def add(
         self,
@@ -257,32 +331,45 @@ class Folding:
                 key = (customer_id, meter_id, day, window, kept, each)
                 self._found.setdefault(key, []).append(quantity)
                 self._latest[key] = moment
+                if meter_id in self._weighing:
+                    self._weigh(key, where, moment, quantity)
                 counted.append(meter_id)
         return day, counted
+
+    def _weigh(self, key: Key, where: ZoneInfo, moment: datetime, quantity: int | Decimal) -> None:
+        _, _, day, window, _, _ = key
+        self._by_day[key] = added_up((self._by_day.get(key, _NOTHING), _weight(quantity, _start(day, where), moment)))
+        if window is not None:
+            self._by_window[key] = added_up((self._by_window.get(key, _NOTHING), _weight(quantity, window, moment)))
 
     def days(self) -> Totals:
         """What was counted, by local day."""
         found: dict[Place, list[int | Decimal]] = {}
         latest: dict[Place, datetime] = {}
+        weighted: dict[Place, Decimal] = {}
         for key, quantities in self._found.items():
             customer_id, meter_id, day, _, kept, each = key
             place = (customer_id, meter_id, day, kept, each)
             found.setdefault(place, []).extend(quantities)
             latest[place] = self._latest[key]
-        return {place: self._total(place[1], quantities, latest[place]) for place, quantities in found.items()}
+            if key in self._by_day:
+                weighted[place] = added_up((weighted.get(place, _NOTHING), self._by_day[key]))
+        return {
+            place: self._total(place[1], quantities, latest[place], weighted.get(place, _NOTHING))
+            for place, quantities in found.items()
+        }
 
     def windows(self) -> Totals:
         """What was counted, by hour or minute, of meters that are kept by it."""
-        return {
-            (customer_id, meter_id, window, kept, each): self._total(
-                meter_id, quantities, self._latest[customer_id, meter_id, day, window, kept, each]
-            )
-            for (customer_id, meter_id, day, window, kept, each), quantities in self._found.items()
-            if window is not None
-        }
+        found: Totals = {}
+        for key, quantities in self._found.items():
+            customer_id, meter_id, _, window, kept, each = key
+            if window is not None:
+                total = self._total(meter_id, quantities, self._latest[key], self._by_window.get(key, _NOTHING))
+                found[customer_id, meter_id, window, kept, each] = total
+        return found
 
-    def _total(self, meter_id: str, quantities: Sequence[int | Decimal], latest: datetime) -> Total:
-        aggregation = self._aggregations[meter_id]
-        kept = KEPT[aggregation]
-        quantity = kept_of(aggregation, [Decimal(quantity) for quantity in quantities])
-        return Total(quantity, len(quantities), kept, latest if kept == "latest" else None)
+    def _total(self, meter_id: str, quantities: Sequence[int | Decimal], latest: datetime, weighted: Decimal) -> Total:
+        kept = self._kept[meter_id]
+        quantity = kept_of(kept, [Decimal(quantity) for quantity in quantities])
+        return Total(quantity, len(quantities), kept, latest if kept == "latest" else None, weighted)

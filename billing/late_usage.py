@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from datetime import date
 from decimal import Decimal
 
 from billing.late import CreditAndRebill, Hold, IgnoreBelow
@@ -20,7 +21,7 @@ from billing.quantity import added_up
 from billing.rating import ItemWindow, rate_late_usage, usage_windows
 from billing.spend import PLAN, asks_of_periods, late_true_ups, spent
 from billing.standing import FEES_REACH, BilledUsage, Standing
-from billing.usage import Measured, Totals
+from billing.usage import Measured, Totals, carries_over
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,14 +88,30 @@ def _first_usage(standing: Standing, totals: Totals) -> Iterator[tuple[ItemWindo
     mute = {item.key for t in standing.history for item in t.plan.items if item.meter and not item.zero_line}
     if not mute:
         return
-    days = sorted({day for _, day in totals if standing.anchor <= day < standing.billed_through("arrears")})
     known = {(billed.item, billed.period) for billed in standing.usage}
-    for start in sorted({standing.period_at(day).start for day in days}):
+    for start in billed_periods(standing, totals):
         part = standing.part_at(start)
         for window in usage_windows(standing.history, part, standing.period_at(start)):
             if window.item.key in mute and (window.item.key, window.period) not in known:
                 nothing = Money.zero(standing.currency)
                 yield window, BilledUsage(window.item.key, window.period, Decimal(0), nothing, nothing, 0)
+
+
+def billed_periods(standing: Standing, totals: Totals) -> list[date]:
+    """The starts of the billed periods in which there may be usage: those with events, or, where the plan has a meter
+    that carries over, all.
+    """
+    through = standing.billed_through("arrears")
+    days = {day for _, day in totals if standing.anchor <= day < through}
+    found = {standing.period_at(day).start for day in days}
+    meters = {meter for terms in standing.history for item in terms.plan.items for meter in item.meters}
+    if any(carries_over(totals, meter) for meter in meters):
+        day = standing.anchor
+        while day < through:
+            whole = standing.period_at(day)
+            found.add(whole.start)
+            day = whole.end
+    return sorted(found)
 
 
 def _set_aside(lines: Iterable[Line], window: ItemWindow) -> tuple[Line, ...]:

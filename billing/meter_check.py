@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from billing.aggregation import MAY_CARRY_OVER
 from billing.catalog import Filter, Meter
 from billing.errors import Fault
+from billing.field_formula import formula_faults
 
 MOST_DIMENSIONS, MOST_FILTERS, MOST_VALUES = 5, 10, 100
 LONGEST_TYPE = 200
@@ -22,7 +24,9 @@ def counting_faults(meter: Meter) -> Iterator[Fault]:
     """Faults of what a meter counts."""
     if not 1 <= len(meter.event_type) <= LONGEST_TYPE:
         yield Fault("event_type", f"must have 1 to {LONGEST_TYPE} letters")
-    if meter.aggregation == "count":
+    if meter.expression:
+        yield from expression_faults(meter)
+    elif meter.aggregation == "count":
         if meter.quantity_field:
             yield Fault("quantity_field", "must be left out: events are counted, whatever they hold")
     elif not 1 <= len(meter.quantity_field) <= LONGEST_NAME:
@@ -31,6 +35,7 @@ def counting_faults(meter: Meter) -> Iterator[Fault]:
         yield Fault("per_event", f"goes with the aggregation 'sum'; this one is {meter.aggregation!r}")
     yield from percent_faults(meter)
     yield from window_faults(meter)
+    yield from level_faults(meter)
     yield from filter_faults(meter.filters)
     yield from dimension_faults(meter.dimensions, meter.quantity_field)
 
@@ -55,6 +60,53 @@ def window_faults(meter: Meter) -> Iterator[Fault]:
         yield Fault("rate_window", "is needed: minute or hour")
     elif meter.rate_window == "hour" and meter.resolution == "minute":
         yield Fault("rate_window", "must not be longer than the resolution: a minute holds a part of an hour only")
+
+
+def expression_faults(meter: Meter) -> Iterator[Fault]:
+    """Faults of a formula in place of a field."""
+    if meter.quantity_field:
+        yield Fault("quantity_field", "must be left out where there is an `expression`")
+    if meter.aggregation in ("count", "unique"):
+        yield Fault("expression", f"gives a quantity; {meter.aggregation!r} does not look at any")
+    yield from formula_faults(meter.expression)
+
+
+def level_faults(meter: Meter) -> Iterator[Fault]:
+    """Faults of how a meter's quantity goes on in time."""
+    if meter.aggregation != "weighted_sum":
+        if meter.time_unit is not None:
+            yield Fault("time_unit", f"goes with the aggregation 'weighted_sum'; this one is {meter.aggregation!r}")
+    elif meter.time_unit is None:
+        yield Fault("time_unit", "is needed: second, hour or day")
+    if meter.operation_field:
+        yield from operation_faults(meter)
+    if meter.carries_over:
+        yield from carrying_faults(meter)
+
+
+def operation_faults(meter: Meter) -> Iterator[Fault]:
+    """Faults of the field that says whether a value is added or removed."""
+    if meter.aggregation != "unique":
+        yield Fault("operation_field", f"goes with the aggregation 'unique'; this one is {meter.aggregation!r}")
+    elif len(meter.operation_field) > LONGEST_NAME:
+        yield Fault("operation_field", f"must have 1 to {LONGEST_NAME} letters")
+    elif meter.operation_field == meter.quantity_field:
+        yield Fault("operation_field", "must be another field than the one whose values are counted")
+    elif meter.operation_field in meter.dimensions:
+        yield Fault("operation_field", "must not be a dimension: a value would be added in one and removed in another")
+
+
+def carrying_faults(meter: Meter) -> Iterator[Fault]:
+    """Faults of a meter that is to carry over."""
+    if meter.aggregation == "weighted_sum":
+        yield Fault("carries_over", "must be left out: the level of a weighted_sum always carries over")
+    elif meter.aggregation == "unique" and not meter.operation_field:
+        yield Fault("carries_over", "needs an `operation_field`: without it no value would ever be removed")
+    elif meter.aggregation not in MAY_CARRY_OVER:
+        some = "sum, latest and unique"
+        yield Fault("carries_over", f"goes with {some}; a period of {meter.aggregation!r} is made of its own events")
+    elif meter.per_event:
+        yield Fault("carries_over", "does not go with `per_event`: single events are charged once, in their period")
 
 
 def filter_faults(filters: Sequence[Filter]) -> Iterator[Fault]:

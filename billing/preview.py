@@ -5,15 +5,17 @@ The lines are those of the biller for one whole period; only subscriptions, tax 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 
 from billing.biller import whole_period
+from billing.catalog import Meter
 from billing.catalog_check import offer_faults
 from billing.errors import Fault, Refused
 from billing.explain import explain
+from billing.folding import needs_times
 from billing.line import Line
 from billing.modifiers import Redeemed
 from billing.money import Money, total
@@ -108,6 +110,18 @@ def check_trial(trial: Trial) -> None:
         raise Refused(
             "There is too much usage to try.", code="invalid_usage", faults=[Fault("usage", said)], remedy=remedy
         )
+
+
+def check_events(plan: Plan, meters: Iterable[Meter], types: Collection[str]) -> None:
+    """Refuse to count events of these types by a meter of the plan that needs to know when they happened."""
+    asked = {meter for item in plan.items for meter in item.meters}
+    faults = [
+        Fault("events", f"have no times, without which {meter.meter_id!r} cannot count: give its quantity in `usage`")
+        for meter in meters
+        if needs_times(meter) and meter.meter_id in asked and meter.event_type in types
+    ]
+    if faults:
+        raise Refused("The events cannot be counted.", code="invalid_usage", faults=faults, remedy="Give quantities.")
 
 
 def _usage_faults(trial: Trial, meters: set[str]) -> Iterator[Fault]:

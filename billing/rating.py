@@ -221,6 +221,7 @@ def _because(window: ItemWindow, used: Measured, worked: Worked, share: str) -> 
         adjustments=worked.adjustments,
         exact=exact(worked.amount.value),
         number=worked.number,
+        note=used.note,
         origin=item.origin,
         percents=tuple(f"{percent:f}% {name}".rstrip() for name, percent in percents) if len(percents) > 1 else (),
         ties=terms.plan.ties,

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import date
+from datetime import date, timedelta
 from decimal import Decimal
-from functools import lru_cache
+from functools import lru_cache, partial
 
-from billing.aggregation import ADDITIVE, Aggregation, brought_together
+from billing.aggregation import ADDITIVE, Aggregation, Course, brought_together
+from billing.level import Carried, Changes, brought_forward, carried, in_words, stood_for_days
 from billing.period import Period
 from billing.quantity import added_up
 
@@ -22,6 +23,8 @@ class Portion:
     `each` is the quantity of every one of these events, if the meter keeps events apart; a price can then set a
     fee or a bound for each transaction. `meter` is empty for the item's own meter. `aggregation` says how it is brought
     together with others: `each` is then by which of them are kept apart, and `percent` which percentile is asked for.
+    `course` says how it goes on in time, where it does. `weighted` is, of changes of a level, the sum of each change
+    times the seconds from the start of the portion's day or window to it.
     """
 
     quantity: Decimal
@@ -31,6 +34,8 @@ class Portion:
     meter: str = ""
     aggregation: Aggregation = "sum"
     percent: Decimal | None = None
+    weighted: Decimal = Decimal(0)
+    course: Course | None = None
 
     def value(self, name: str) -> str:
         """The property's value; empty where the events did not have it."""
@@ -39,9 +44,13 @@ class Portion:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What one priced item is charged for. Portions of single events stand in order of day, then of amount."""
+    """What one priced item is charged for. Portions of single events stand in order of day, then of amount.
+
+    `note` says in words what was there before, of a meter that carries over.
+    """
 
     portions: tuple[Portion, ...]
+    note: str = ""
 
     @property
     def own(self) -> tuple[Portion, ...]:
@@ -76,6 +85,9 @@ def units(quantity: Decimal, events: int = 1) -> Measured:
 # Folded usage of one customer: (meter, local day) to portions.
 Totals = Mapping[tuple[str, date], tuple[Portion, ...]]
 
+BEFORE = date.min
+"""The day under which totals have, of a meter that carries over, what was before their first day; be it nothing."""
+
 
 def quantity_of(portions: Iterable[Portion]) -> Decimal:
     """What portions of one meter, in order of day, make together: each combination of properties by itself, then their
@@ -102,15 +114,61 @@ _NO_PERCENT = Decimal(0)
 
 def provable(portions: Iterable[Portion]) -> Decimal:
     """What can be added up over days: the quantity, or, of a meter whose days do not add up, the number of events."""
-    return added_up(p.quantity if p.aggregation in ADDITIVE else Decimal(p.events) for p in portions)
+    return added_up(p.quantity if _adds_up(p) else Decimal(p.events) for p in portions)
+
+
+def _adds_up(portion: Portion) -> bool:
+    return portion.aggregation in ADDITIVE and not (portion.course and portion.course.carries_over)
+
+
+def carries_over(totals: Totals, meter: str) -> bool:
+    """Whether the meter has a level that goes on from period to period; known once there was an event of it."""
+    return (meter, BEFORE) in totals
 
 
 def measure(totals: Totals, meter: str, period: Period, further: Iterable[str] = ()) -> Measured:
     """What `meter` counted over the days of `period`, and what `further` meters did, marked with their names."""
-    found = list(_merged(totals, meter, period))
+    levels = levels_of(totals, meter, period) if (meter, BEFORE) in totals else ()
+    found = list(_of_levels(levels) if levels else _merged(totals, meter, period))
     for other in further:
-        found += [replace(portion, meter=other) for portion in _merged(totals, other, period)]
-    return Measured(tuple(found))
+        found += [replace(portion, meter=other) for portion in _own(totals, other, period)]
+    return Measured(tuple(found), in_words(levels))
+
+
+def _own(totals: Totals, meter: str, period: Period) -> tuple[Portion, ...]:
+    if (meter, BEFORE) in totals:
+        return _of_levels(levels_of(totals, meter, period))
+    return _merged(totals, meter, period)
+
+
+def _of_levels(levels: Iterable[Carried]) -> tuple[Portion, ...]:
+    return tuple(Portion(one.quantity, one.events, one.properties) for one in levels)
+
+
+def levels_by_day(totals: Totals, meter: str, period: Period) -> dict[date, Decimal]:
+    """Of a meter that carries over: the quantity of each day of the period that has events."""
+    mine = sorted((day, portions) for (name, day), portions in totals.items() if name == meter and day < period.end)
+    level = brought_forward(portion for day, portions in mine if day < period.start for portion in portions)
+    found: dict[date, Decimal] = {}
+    for day, portions in mine:
+        if day >= period.start:
+            only = Period(day, day + timedelta(days=1))
+            made = carried(level, [(day, portion) for portion in portions], partial(_stood, only))
+            found[day] = added_up(one.quantity for one in made)
+            level = brought_forward([*level, *portions])
+    return found
+
+
+def _stood(period: Period, level: Decimal, changes: Changes[date], course: Course) -> Decimal:
+    return stood_for_days(level, changes, period, course)
+
+
+def levels_of(totals: Totals, meter: str, period: Period) -> tuple[Carried, ...]:
+    """Of a meter that carries over: what it makes of the period, each combination of properties by itself."""
+    mine = sorted((day, portions) for (name, day), portions in totals.items() if name == meter and day < period.end)
+    before = [portion for day, portions in mine if day < period.start for portion in portions]
+    during = [(day, portion) for day, portions in mine if day >= period.start for portion in portions]
+    return carried(before, during, partial(_stood, period))
 
 
 def _merged(totals: Totals, meter: str, period: Period) -> tuple[Portion, ...]:

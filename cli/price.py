@@ -62,7 +62,9 @@ def price(
         meter, portion = _used(said)
         found.setdefault(meter, []).append(portion)
     if events is not None:
-        for meter, portions in fold(_meters(what), _events(events)).items():
+        meters, told = _meters(what), list(_events(events))
+        preview.check_events(plan, meters, {kind for kind, _ in told})
+        for meter, portions in fold(meters, told).items():
             if any(meter in item.meters for item in plan.items):
                 found.setdefault(meter, []).extend(portions)
     usage = {meter: tuple(portions) for meter, portions in found.items()}

@@ -78,6 +78,10 @@ class Meter(SQLModel, table=True):
     filters: Any = Field(default_factory=list, sa_column=Column(JSONB, nullable=False))
     percent: Decimal | None = None
     rate_window: str | None = None
+    time_unit: str | None = None
+    operation_field: str = ""
+    carries_over: bool = False
+    expression: str = ""
     late: Any = Field(default_factory=lambda: to_json(NEXT_INVOICE), sa_column=Column(JSONB, nullable=False))
     version: int = 1
 
@@ -203,17 +207,15 @@ def columns_of(table: str) -> str:
     """For SQL: what `meter_from` reads, of a table or of one version's content as such a row."""
     names = (
         "id name event_type quantity_field unit dimensions per_event resolution aggregation filters percent rate_window"
-        " late"
+        " time_unit operation_field carries_over expression late"
     )
     return ", ".join(f"{table}.{name}" for name in names.split())
 
 
 def meter_from(row: Sequence[Any]) -> catalog.Meter:
-    key, name, kind, field, unit, dimensions, per_event, resolution, way, kept, percent, window, late = row
-    among, policy = _filters(kept), read_late(late)
-    return catalog.Meter(
-        key, name, kind, field, unit, tuple(dimensions), per_event, resolution, way, among, percent, window, policy
-    )
+    key, name, kind, field, unit, dimensions, apart, shortest, way, kept, *more, late = row
+    rest: tuple[Any, ...] = (*more, read_late(late))
+    return catalog.Meter(key, name, kind, field, unit, tuple(dimensions), apart, shortest, way, _filters(kept), *rest)
 
 
 def apply(session: Session, draft: Catalog, at: datetime) -> list[Published]:

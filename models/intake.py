@@ -15,7 +15,8 @@ from sqlmodel import Session
 
 from billing.catalog import Meter
 from billing.counting import Counting
-from billing.folding import Clocks, Folding, by_type
+from billing.field_formula import BOUND, Unfit, fields_of, formula
+from billing.folding import OPERATIONS, Clocks, Folding, by_type
 from billing.meter_check import LONGEST_VALUE
 from billing.period import zone
 from models import audit, event, quarantine, usage
@@ -28,7 +29,6 @@ OutcomeKind = Literal["accepted", "duplicate", "conflict", "quarantined", "inval
 
 DIGITS = 30
 """A quantity is below ten to the power of this."""
-_BOUND = 10**DIGITS
 STRIPES = 64
 
 
@@ -175,16 +175,33 @@ def _wrong(e: Event, meters: Sequence[Meter]) -> Outcome | None:
         wrong = _wrong_dimension if meter.aggregation == "unique" else _wrong_quantity
         if value is not None and (reason := wrong(value)):
             return Outcome("invalid", reason, f"data.{meter.quantity_field}")
+        if meter.expression and (unfit := _unfit(e, meter.expression)):
+            return unfit
+        if meter.operation_field and e.data.get(meter.operation_field) not in (None, *OPERATIONS):
+            return Outcome("invalid", "must be add or remove", f"data.{meter.operation_field}")
         for name in meter.dimensions:
             if reason := _wrong_dimension(e.data.get(name)):
                 return Outcome("invalid", reason, f"data.{name}")
     return None
 
 
+def _unfit(e: Event, expression: str) -> Outcome | None:
+    """Each field that a formula asks for must be such a number, if it is there; and so must be what it gives."""
+    for name in sorted(fields_of(expression)):
+        value = e.data.get(name)
+        if value is not None and (reason := _wrong_quantity(value)):
+            return Outcome("invalid", reason, f"data.{name}")
+    try:
+        formula(expression)(e.data)
+    except Unfit as error:
+        return Outcome("invalid", str(error), "data")
+    return None
+
+
 def _wrong_quantity(value: object) -> str:
     if isinstance(value, bool) or not isinstance(value, int | Decimal):
         return "must be a number"
-    return "" if -_BOUND < value < _BOUND else f"must be below 10^{DIGITS}"
+    return "" if -BOUND < value < BOUND else f"must be below 10^{DIGITS}"
 
 
 def _wrong_dimension(value: object) -> str:

@@ -191,12 +191,17 @@ def _faults(session: Session, asked: Asked, mine: Meter, newest: Meter) -> Itera
             yield Fault("change", "changes nothing; leave it out to count the days anew as they are counted")
         if mine.event_type != newest.event_type:
             yield Fault("change.event_type", "must stay as it is: make another meter")
+        if asked.since > _FIRST_DAY and (mine.course("UTC") or newest.course("UTC")):
+            yield Fault("since", f"must be {_FIRST_DAY}: what goes on from day to day is counted in one way")
         yield from (Fault(f"change.{fault.field}", fault.reason) for fault in counting_faults(mine))
         yield from (Fault("change", reason) for reason in misfits(session, mine))
     elif len(_versions_of(session, asked)) > 1:
         days = ", ".join(str(span.since) for span in spans(session, asked.meter_id)[1:])
         yield Fault("until", f"must lie so that the days are counted by one version; other ones begin on {days}")
     yield from _taken(session, asked)
+
+
+_FIRST_DAY = date(1970, 1, 1)
 
 
 def _taken(session: Session, asked: Asked) -> Iterator[Fault]:

@@ -14,14 +14,11 @@ from typing import NamedTuple
 
 from sqlmodel import Session
 
-from billing import usage as measured
-from billing.aggregation import APART
 from billing.catalog import Meter
 from billing.counting import Span, with_span
 from billing.errors import Fault, Refused
 from billing.folding import Clocks, Folding
 from billing.period import zone
-from billing.usage import NO_PROPERTIES, Portion
 from models import catalog, usage
 from models.afresh import DECODER, lock_afresh
 from models.customer import lock_roots
@@ -208,23 +205,6 @@ def next_customers(session: Session, after: str) -> list[str]:
         "select id from customer where id > %s order by 1 limit %s", (after, CUSTOMERS_AT_ONCE)
     )
     return [customer_id for (customer_id,) in rows]
-
-
-def prepared_of(session: Session, row: MeterRebuild, customer_ids: Sequence[str]) -> dict[str, measured.Totals]:
-    """What the rebuild has counted: customer to (meter, day) to portions."""
-    mine = how(session, row)
-    apart = mine.per_event or mine.aggregation in APART
-    rows = cursor(session).execute(
-        "select customer_id, day, quantity, events, nullif(properties, '{}'), each from usage_total"
-        " where customer_id = any(%s) and meter_id = %s",
-        (list(customer_ids), row.series),
-    )
-    found: dict[str, dict[tuple[str, date], list[Portion]]] = {customer_id: {} for customer_id in customer_ids}
-    for customer_id, day, quantity, events, properties, each in rows:
-        named = tuple(sorted(properties.items())) if properties else NO_PROPERTIES
-        portion = Portion(quantity, events, named, each if apart else None, "", mine.aggregation, mine.percent)
-        found[customer_id].setdefault((row.meter_id, day), []).append(portion)
-    return {customer_id: {key: tuple(some) for key, some in days.items()} for customer_id, days in found.items()}
 
 
 # Applying and dropping.

@@ -17,7 +17,7 @@ from billing.aggregation import APART
 from billing.catalog import Meter
 from billing.counting import Counting
 from billing.errors import Fault, Refused
-from billing.folding import Clocks, Folding, Totals, together
+from billing.folding import Clocks, Folding, Totals, portion_of, together
 from billing.usage import Portion, quantity_of
 from models import afresh, usage
 from models.afresh import DECODER, Stored
@@ -33,7 +33,10 @@ MOST_DAYS, MOST_EVENTS = 400, 500_000
 
 @dataclass(frozen=True, slots=True)
 class Recounted:
-    """A day whose quantity changes: what the meter had, and what the stored events make."""
+    """A day whose quantity changes: what the meter had, and what the stored events make.
+
+    Of a level that is weighted by time: by how much the day's events change it.
+    """
 
     day: date
     before: Decimal
@@ -62,7 +65,7 @@ def recount(
         hold_usage(session, {customer_id})
         found = _events(session, meter, customer_id, where, between, seen, before=False)
         later = _Part.of(mine, customer_id, where, found)
-    held = usage.totals_of(session, [customer_id], since)[customer_id]
+    held = usage.totals_of(session, [customer_id], since, until)[customer_id]
     days = together(earlier.days, later.days) if later else earlier.days
     if later:
         usage.clear_days(session, customer_id, between, where, {one.name for one in mine.series})
@@ -160,9 +163,8 @@ def changes(
     found: dict[date, list[Portion]] = {}
     for (_, name, day, kept, each), total in after.items():
         meter = by_name[name]
-        apart = (each or Decimal(0)) if meter.per_event or meter.aggregation in APART else None
-        portion = Portion(total.quantity, total.events, kept, apart, "", meter.aggregation, meter.percent)
-        found.setdefault(day, []).append(portion)
+        apart = each if meter.per_event or meter.aggregation in APART else None
+        found.setdefault(day, []).append(portion_of(meter, "UTC", kept, apart, total))
     had = {day: some for day, some in held.items() if between[0] <= day < between[1]}
     days = sorted(found.keys() | had.keys())
     return [
@@ -174,7 +176,7 @@ def changes(
 
 def kept_of(portions: Collection[measured.Portion]) -> set[tuple[object, ...]]:
     """What tells the totals of a day from others."""
-    return {(p.properties, p.each, p.quantity, p.events) for p in portions}
+    return {(p.properties, p.each, p.quantity, p.events, p.weighted) for p in portions}
 
 
 def _say(session: Session, meter: Meter, events: Sequence[Stored], *, counted: bool) -> None:

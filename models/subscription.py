@@ -184,15 +184,17 @@ def forget_seen_of(session: Session, meter_id: str) -> None:
 
 
 # A subscription that has ended has no lane that is due; its usage may still arrive. Whatever arrives is a further
-# event, also what moves usage between properties and adds up to nothing, or what comes for days that have no line.
+# event, also what moves usage between properties and adds up to nothing, or what comes for days that have no line; or,
+# of meters that carry over, for days before its first.
 _ENDED = """
   from subscription s
   join billing_lane l on l.subscription_id = s.id and l.lane = 'arrears'
   left join usage_seen u on u.subscription_id = s.id
   where s.entity_id = %(entity)s and s.state = 'ended' and coalesce(u.events, 0) {is_seen} coalesce(
     (select sum(t.events) from usage_total t
-      join meter_span m on m.series = t.meter_id and t.day >= m.since and t.day < m.until
-      where t.customer_id = s.customer_id and t.day >= s.anchor and t.day < l.billed_through), 0)
+      join meter_span n on n.series = t.meter_id and t.day >= n.since and t.day < n.until
+      where t.customer_id = s.customer_id and t.day < l.billed_through
+        and (t.day >= s.anchor or n.meter_id = any(array(select m.id from meter m where carries(m))))), 0)
 """
 _LATE_AFTER_THE_END = "select s.root_id" + _ENDED.format(is_seen="<>")
 

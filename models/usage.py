@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
@@ -13,12 +13,13 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field, Session, SQLModel
 
 from billing import usage
-from billing.aggregation import APART, Kept
+from billing.aggregation import APART, Course, Kept
 from billing.catalog import Meter
-from billing.folding import Properties, Totals
+from billing.folding import Properties, Total, Totals, portion_of
 from billing.period import instant
-from billing.usage import NO_PROPERTIES, Portion
+from billing.usage import BEFORE, NO_PROPERTIES, Portion
 from models.database import columns, cursor
+from models.meter_version import counting
 from models.values import moment
 
 
@@ -28,7 +29,8 @@ class UsageTotal(SQLModel, table=True):
     `properties` are the values of the meter's dimensions; `each` is the quantity of every one of these events, if the
     meter keeps events apart, or a digest of the value that is counted once, or the bucket of a percentile, or the
     minute since 1970 at which the window of a rate begins, else 0. `at` is the time of the latest event where the
-    latest is kept, else before all time.
+    latest is kept, else before all time. `weighted` is the sum of the changes of a level, each times the seconds from
+    the day's start to it.
     """
 
     __tablename__ = "usage_total"
@@ -40,6 +42,7 @@ class UsageTotal(SQLModel, table=True):
     quantity: Decimal
     events: int
     at: datetime = moment()
+    weighted: Decimal = Decimal(0)
 
 
 class UsageWindow(SQLModel, table=True):
@@ -54,15 +57,17 @@ class UsageWindow(SQLModel, table=True):
     quantity: Decimal
     events: int
     at: datetime = moment()
+    weighted: Decimal = Decimal(0)
 
 
 _STATEMENT = """
-insert into {table} as t (customer_id, meter_id, {when}, properties, each, quantity, events, at)
+insert into {table} as t (customer_id, meter_id, {when}, properties, each, quantity, events, at, weighted)
 select * from unnest(%s::text[], %s::text[], %s::{type}[], %s::jsonb[], %s::numeric[], %s::numeric[], %s::bigint[],
-                     %s::timestamptz[])
+                     %s::timestamptz[], %s::numeric[])
 order by 1, 2, 3, 4, 5
 on conflict (customer_id, meter_id, {when}, properties, each) do update
-  set quantity = {quantity}, events = t.events + excluded.events, at = greatest(t.at, excluded.at)
+  set quantity = {quantity}, events = t.events + excluded.events, at = greatest(t.at, excluded.at),
+      weighted = t.weighted + excluded.weighted
 """
 _QUANTITY: dict[Kept, str] = {
     "added": "t.quantity + excluded.quantity",
@@ -93,13 +98,13 @@ def _add(session: Session, table: str, when: str, type_: str, totals: Totals, be
         if kept == "latest" and before:
             quantity = _IF_NONE_IS_AS_LATE
         rows = [
-            (*who, start, _json(properties), each or Decimal(0), t.quantity, t.events, t.at or "-infinity")
+            (*who, start, _json(properties), each or Decimal(0), t.quantity, t.events, t.at or "-infinity", t.weighted)
             for (*who, start, properties, each), t in totals.items()
             if t.kept == kept
         ]
         if rows:
             statement = _STATEMENT.format(table=table, when=when, type=type_, quantity=quantity)
-            cursor(session).execute(statement, columns(rows, 8))
+            cursor(session).execute(statement, columns(rows, 9))
 
 
 def _json(kept: Properties) -> str:
@@ -131,21 +136,72 @@ def clear_days(
     cur.execute(f"delete from usage_window where {mine} and starts_at >= %(since)s and starts_at < %(until)s", asked)
 
 
-def totals_of(session: Session, customer_ids: Sequence[str], since: date | None = None) -> dict[str, usage.Totals]:
-    """Folded usage of many customers: customer to (meter, day) to portions."""
+def totals_of(
+    session: Session, customer_ids: Sequence[str], since: date | None = None, until: date | None = None
+) -> dict[str, usage.Totals]:
+    """Folded usage of many customers: customer to (meter, day) to portions; of the days from `since` to before `until`.
+
+    Of meters that carry over, what was before `since` is there too, under the day `BEFORE`.
+    """
     rows = cursor(session).execute(
-        "select t.customer_id, m.meter_id, t.day, t.quantity, t.events, nullif(t.properties, '{}'),"
-        " case when m.per_event or m.aggregation = any(%s) then t.each end, m.aggregation, m.percent"
-        " from usage_total t join meter_days m on m.series = t.meter_id and t.day >= m.since and t.day < m.until"
-        " where t.customer_id = any(%s) and (%s::date is null or t.day >= %s)",
-        (list(APART), list(customer_ids), since, since),
+        _TOTALS.format(days="meter_days")
+        + " and (%(since)s::date is null or t.day >= %(since)s) and (%(until)s::date is null or t.day < %(until)s)"
+        + (_EARLIER.format(days="meter_days") if since else ""),
+        {"apart": list(APART), "customers": list(customer_ids), "since": since, "until": until, "before": BEFORE},
     )
+    return _by_customer(customer_ids, rows)
+
+
+def prepared_of(session: Session, customer_ids: Sequence[str], series: str) -> dict[str, usage.Totals]:
+    """What a rebuild has counted so far, likewise."""
+    rows = cursor(session).execute(
+        _TOTALS.format(days="meter_prepared") + " and t.meter_id = %(series)s",
+        {"apart": list(APART), "customers": list(customer_ids), "series": series},
+    )
+    return _by_customer(customer_ids, rows)
+
+
+def _by_customer(customer_ids: Sequence[str], rows: Iterable[tuple[Any, ...]]) -> dict[str, usage.Totals]:
     found: dict[str, dict[tuple[str, date], list[Portion]]] = {customer_id: {} for customer_id in customer_ids}
-    for customer_id, meter, day, quantity, events, properties, each, aggregation, percent in rows:
+    courses: dict[tuple[object, ...], Course] = {}
+    for customer_id, meter, day, quantity, events, properties, each, aggregation, percent, weighted, *course in rows:
         named = tuple(sorted(properties.items())) if properties else NO_PROPERTIES
-        portion = Portion(quantity, events, named, each, "", aggregation, percent)
+        goes_on = None
+        if course[0] or course[1]:
+            goes_on = courses.setdefault(tuple(course), Course(*course))
+            if goes_on.carries_over:
+                found[customer_id].setdefault((meter, BEFORE), [])
+        portion = Portion(quantity, events, named, each, "", aggregation, percent, weighted, goes_on)
         found[customer_id].setdefault((meter, day), []).append(portion)
     return {customer_id: {key: tuple(some) for key, some in mine.items()} for customer_id, mine in found.items()}
+
+
+_KEPT_OF = (
+    " nullif(t.properties, '{{}}'), case when (d.m).per_event or (d.m).aggregation = any(%(apart)s) then t.each end,"
+    " (d.m).aggregation, (d.m).percent,"
+)
+_GOES_ON = " carries(d.m), (d.m).operation_field <> '', (d.m).time_unit, c.time_zone"
+_FROM = (
+    " from usage_total t join {days} d on d.series = t.meter_id and t.day >= d.since and t.day < d.until"
+    " join customer c on c.id = t.customer_id where t.customer_id = any(%(customers)s)"
+)
+_TOTALS = (
+    "select t.customer_id, d.meter_id, t.day, t.quantity, t.events," + _KEPT_OF + " t.weighted," + _GOES_ON + _FROM
+)
+# What earlier days leave: the sum of the changes, or the latest of what is kept apart.
+_LEFT = (
+    "case when (d.m).aggregation in ('sum', 'weighted_sum') then sum(t.quantity)"
+    " else (array_agg(t.quantity order by t.day desc))[1] end, sum(t.events)::bigint,"
+)
+_EARLIER = (
+    " union all select t.customer_id, d.meter_id, %(before)s::date,"
+    + _LEFT
+    + _KEPT_OF
+    + " 0,"
+    + _GOES_ON
+    + _FROM
+    + " and carries(d.m) and t.day < %(since)s group by t.customer_id, d.meter_id, t.properties, t.each, d.m, c.id"
+)
 
 
 def windows_of(
@@ -160,13 +216,14 @@ def windows_of(
         if short
         else ("usage_total", "day", "t.day")
     )
+    counted_by = {one.name: one.meter for one in counting(session).holding(meter.meter_id).series}
     rows = cursor(session).execute(
-        f"select t.{start}, t.quantity, t.events, nullif(t.properties, '{{}}'), t.each, m.aggregation, m.percent"
-        f" from {table} t join meter_days m on m.series = t.meter_id and {of_day} >= m.since and {of_day} < m.until"
-        " where t.customer_id = %(customer)s and m.meter_id = %(meter)s"
+        f"select n.series, t.{start}, nullif(t.properties, '{{}}'), t.each, t.quantity, t.events, t.weighted"
+        f" from {table} t join meter_span n on n.series = t.meter_id and {of_day} >= n.since and {of_day} < n.until"
+        " where t.customer_id = %(customer)s and n.meter_id = %(meter)s"
         # A customer's rows are found by the names of the series, which the planner cannot know by itself.
         " and t.meter_id in (select series from meter_span where meter_id = %(meter)s)"
-        f" and t.{start} >= %(since)s and t.{start} < %(until)s order by 1",
+        f" and t.{start} >= %(since)s and t.{start} < %(until)s order by 2",
         {
             "zone": where.key,
             "customer": customer_id,
@@ -175,33 +232,43 @@ def windows_of(
             "until": instant(until, where) if short else until,
         },
     )
-    return [
-        (
-            begin if short else instant(begin, where),
-            Portion(
-                quantity,
-                events,
-                tuple(sorted(properties.items())) if properties else NO_PROPERTIES,
-                each if aggregation in APART else None,
-                aggregation=aggregation,
-                percent=percent,
-            ),
-        )
-        for begin, quantity, events, properties, each, aggregation, percent in rows
-    ]
+    found: list[tuple[datetime, Portion]] = []
+    for series, begin, properties, each, quantity, events, weighted in rows:
+        named = tuple(sorted(properties.items())) if properties else NO_PROPERTIES
+        way = counted_by[series]
+        total = Total(quantity, events, way.kept, None, weighted)
+        portion = portion_of(way, where.key, named, each if way.aggregation in APART else None, total)
+        found.append((begin if short else instant(begin, where), portion))
+    return found
+
+
+def level_before(session: Session, customer_id: str, meter: Meter, day: date) -> tuple[Portion, ...]:
+    """What a meter that carries over has of the time before a customer's day."""
+    return totals_of(session, [customer_id], day, day)[customer_id].get((meter.meter_id, BEFORE), ())
+
+
+def totals_folded(session: Session, customer_ids: Sequence[str]) -> dict[str, Decimal]:
+    """What all totals add up to, "customer meter" to the quantity or number that `events_folded` proves."""
+    rows = cursor(session).execute(
+        "select t.customer_id || ' ' || d.meter_id, sum(case when proved_by_sum(d.m) then t.quantity else t.events end)"
+        " from usage_total t join meter_days d on d.series = t.meter_id and t.day >= d.since and t.day < d.until"
+        " where t.customer_id = any(%s) group by 1",
+        (list(customer_ids),),
+    )
+    return dict(rows.fetchall())
 
 
 def events_folded(session: Session, customer_ids: Sequence[str]) -> dict[str, Decimal]:
     """The stored events that are not void counted afresh, by the meters that counted them: "customer meter" to the sum
-    of the quantities of a meter that adds them up, and to the number of events of any other. With what was counted of
-    months that were taken away.
+    of the quantities of a meter that adds up a field, and to the number of events of any other. With what was counted
+    of months that were taken away.
     """
     rows = cursor(session).execute(
         "select customer_id || ' ' || meter_id, sum(quantity) from ("
-        " select e.customer_id, m.meter_id,"
-        " case when m.aggregation = 'sum' then (e.data ->> m.quantity_field)::numeric else 1 end as quantity"
+        " select e.customer_id, d.meter_id,"
+        " case when proved_by_sum(d.m) then (e.data ->> (d.m).quantity_field)::numeric else 1 end as quantity"
         " from usage_event e cross join lateral unnest(counted_by(e.meters)) as c (meter_id)"
-        " join meter_days m on m.meter_id = c.meter_id and e.day >= m.since and e.day < m.until"
+        " join meter_days d on d.meter_id = c.meter_id and e.day >= d.since and e.day < d.until"
         " where not exists (select from usage_void v where v.source = e.source and v.id = e.id)"
         " union all select customer_id, meter_id, quantity from usage_taken"
         ") counted where customer_id = any(%s) group by 1",

@@ -25,7 +25,10 @@ from billing.quantity import in_steps
 MOST_CHARACTERS, MOST_DEPTH = 500, 30
 
 _TOKEN = re.compile(r"\s*(?:(\d+(?:\.\d+)?(?![\w.]))|([A-Za-z_]\w*)|(<=|>=|==|!=|[-+*/(),<>]))")
-_COMPARE: dict[str, Callable[[Fraction, Fraction], bool]] = {
+Number = int | Fraction
+"""Exact both, and the whole ones fast."""
+
+_COMPARE: dict[str, Callable[[Number, Number], bool]] = {
     "<": operator.lt,
     "<=": operator.le,
     ">": operator.gt,
@@ -35,18 +38,22 @@ _COMPARE: dict[str, Callable[[Fraction, Fraction], bool]] = {
 }
 
 
-def _round(value: Fraction, places: Fraction = Fraction(0)) -> Fraction:
+def _divided(one: Number, other: Number) -> Number:
+    return Fraction(one) / other
+
+
+def _round(value: Number, places: Number = 0) -> Number:
     """To so many decimal places (0 to 30), ties away from zero."""
-    return in_steps(value, Decimal(1).scaleb(-min(30, max(0, int(places)))), "nearest")
+    return in_steps(Fraction(value), Decimal(1).scaleb(-min(30, max(0, int(places)))), "nearest")
 
 
 # Each with how many arguments it takes, at least and at most.
-_FUNCTIONS: dict[str, tuple[Callable[..., Fraction], int, int]] = {
+_FUNCTIONS: dict[str, tuple[Callable[..., Number], int, int]] = {
     "min": (min, 2, 10),
     "max": (max, 2, 10),
     "abs": (abs, 1, 1),
-    "ceil": (lambda x: Fraction(-(-x.numerator // x.denominator)), 1, 1),
-    "floor": (lambda x: Fraction(x.numerator // x.denominator), 1, 1),
+    "ceil": (lambda x: -(-x.numerator // x.denominator), 1, 1),
+    "floor": (lambda x: x.numerator // x.denominator, 1, 1),
     "round": (_round, 1, 2),
 }
 
@@ -55,15 +62,16 @@ class Unreadable(ValueError):
     """The text is no expression; the words say where and why."""
 
 
-Values = Mapping[str, Fraction]
+Values = Mapping[str, Number]
 
 
 @dataclass(frozen=True)
 class Expression:
-    """A read expression: the names it asks for, and how to work it out."""
+    """A read expression: the names it asks for, how to work it out, and of how many parts it is."""
 
     names: frozenset[str]
-    work_out: Callable[[Values], Fraction]
+    work_out: Callable[[Values], Number]
+    parts: int
 
 
 @lru_cache(maxsize=1000)
@@ -74,13 +82,13 @@ def read(text: str) -> Expression:
     reader = _Reader(text)
     found = reader.comparison(0)
     reader.expect_end()
-    return Expression(frozenset(reader.names), found)
+    return Expression(frozenset(reader.names), found, len(reader.tokens))
 
 
 def worked_out(text: str, values: Values) -> Fraction:
     """The exact result. Refused where it divides by zero: a person has to mend the formula."""
     try:
-        return read(text).work_out(values)
+        return Fraction(read(text).work_out(values))
     except ZeroDivisionError as error:
         said = ", ".join(f"{name} {value}" for name, value in sorted(values.items()))
         raise Refused(
@@ -98,41 +106,41 @@ class _Reader:
         self.tokens = list(_tokens(text))
         self.at = 0
 
-    def comparison(self, depth: int) -> Callable[[Values], Fraction]:
+    def comparison(self, depth: int) -> Callable[[Values], Number]:
         left = self.sum(depth)
         if self.next in _COMPARE:
             compare, right = _COMPARE[self.take()], self.sum(depth)
-            return lambda values: Fraction(compare(left(values), right(values)))
+            return lambda values: int(compare(left(values), right(values)))
         return left
 
-    def sum(self, depth: int) -> Callable[[Values], Fraction]:
+    def sum(self, depth: int) -> Callable[[Values], Number]:
         return self._chain(depth, self.product, {"+": operator.add, "-": operator.sub})
 
-    def product(self, depth: int) -> Callable[[Values], Fraction]:
-        return self._chain(depth, self.factor, {"*": operator.mul, "/": operator.truediv})
+    def product(self, depth: int) -> Callable[[Values], Number]:
+        return self._chain(depth, self.factor, {"*": operator.mul, "/": _divided})
 
     def _chain(
         self,
         depth: int,
-        part: Callable[[int], Callable[[Values], Fraction]],
-        signs: Mapping[str, Callable[[Fraction, Fraction], Fraction]],
-    ) -> Callable[[Values], Fraction]:
-        parts: list[tuple[Callable[[Fraction, Fraction], Fraction], Callable[[Values], Fraction]]] = []
+        part: Callable[[int], Callable[[Values], Number]],
+        signs: Mapping[str, Callable[[Number, Number], Number]],
+    ) -> Callable[[Values], Number]:
+        parts: list[tuple[Callable[[Number, Number], Number], Callable[[Values], Number]]] = []
         first = part(depth)
         while self.next in signs:
             parts.append((signs[self.take()], part(depth)))
         if not parts:
             return first
 
-        def chained(values: Values) -> Fraction:
-            found = first(values)
+        def chained(values: Values) -> Number:
+            found: Number = first(values)
             for combine, following in parts:
                 found = combine(found, following(values))
             return found
 
         return chained
 
-    def factor(self, depth: int) -> Callable[[Values], Fraction]:
+    def factor(self, depth: int) -> Callable[[Values], Number]:
         if depth > MOST_DEPTH:
             raise Unreadable(f"is nested deeper than {MOST_DEPTH}")
         token = self.take()
@@ -145,16 +153,17 @@ class _Reader:
             return inner
         if token[:1].isdigit():
             number = Fraction(token)
-            return lambda values: number
+            figure = number.numerator if number.denominator == 1 else number
+            return lambda values: figure
         if token[:1].isalpha() or token[:1] == "_":
             return self._call(token, depth) if self.next == "(" else self._name(token)
         raise Unreadable(f"has {token or 'its end'!r} where a number, a name or a bracket was expected")
 
-    def _name(self, name: str) -> Callable[[Values], Fraction]:
+    def _name(self, name: str) -> Callable[[Values], Number]:
         self.names.add(name)
         return lambda values: values[name]
 
-    def _call(self, name: str, depth: int) -> Callable[[Values], Fraction]:
+    def _call(self, name: str, depth: int) -> Callable[[Values], Number]:
         if name == "if":
             condition, then, otherwise = self._arguments(name, depth, 3, 3)
             return lambda values: then(values) if condition(values) else otherwise(values)
@@ -164,7 +173,7 @@ class _Reader:
         arguments = self._arguments(name, depth, least, most)
         return lambda values: function(*(argument(values) for argument in arguments))
 
-    def _arguments(self, name: str, depth: int, least: int, most: int) -> list[Callable[[Values], Fraction]]:
+    def _arguments(self, name: str, depth: int, least: int, most: int) -> list[Callable[[Values], Number]]:
         self.expect("(")
         found = [self.comparison(depth + 1)]
         while self.next == ",":

@@ -19,7 +19,15 @@ def meter(**other: Any) -> dict[str, Any]:
     return {"id": f"m-{secrets.token_hex(3)}", "name": "M", "event_type": kind, "quantity_field": "n", **other}
 
 
-NONE = {"percent": None, "rate_window": None, "late": {"kind": "next_invoice"}}
+NONE = {
+    "percent": None,
+    "rate_window": None,
+    "time_unit": None,
+    "operation_field": "",
+    "carries_over": False,
+    "expression": "",
+    "late": {"kind": "next_invoice"},
+}
 
 BAD: dict[str, tuple[list[Any], set[str]]] = {
     "six": (list("abcdef"), {"dimensions"}),
@@ -185,6 +193,30 @@ UNFIT: dict[str, tuple[dict[str, Any], set[str]]] = {
     ),
     "no such window": ({"aggregation": "peak_rate", "rate_window": "day"}, {"rate_window"}),
     "events apart": ({"aggregation": "peak_rate", "rate_window": "hour", "per_event": True}, {"per_event"}),
+    "no unit of time": ({"aggregation": "weighted_sum"}, {"time_unit"}),
+    "a unit of time of a sum": ({"time_unit": "hour"}, {"time_unit"}),
+    "no such unit of time": ({"aggregation": "weighted_sum", "time_unit": "week"}, {"time_unit"}),
+    "what carries over anyway": (
+        {"aggregation": "weighted_sum", "time_unit": "hour", "carries_over": True},
+        {"carries_over"},
+    ),
+    "a peak that carries over": ({"aggregation": "max", "carries_over": True}, {"carries_over"}),
+    "values that are never removed": ({"aggregation": "unique", "carries_over": True}, {"carries_over"}),
+    "single events that carry over": ({"per_event": True, "carries_over": True}, {"carries_over"}),
+    "operations of a sum": ({"operation_field": "what"}, {"operation_field"}),
+    "a long operation": ({"aggregation": "unique", "operation_field": "w" * 101}, {"operation_field"}),
+    "an operation that is the value": ({"aggregation": "unique", "operation_field": "n"}, {"operation_field"}),
+    "an operation that is a dimension": (
+        {"aggregation": "unique", "operation_field": "what", "dimensions": ["what"]},
+        {"operation_field"},
+    ),
+    "a formula beside a field": ({"expression": "2 * m"}, {"quantity_field"}),
+    "a formula that is none": ({"quantity_field": "", "expression": "2 * "}, {"expression"}),
+    "a formula that calls": ({"quantity_field": "", "expression": "exit(1)"}, {"expression"}),
+    "a formula of no field": ({"quantity_field": "", "expression": "2 * 3"}, {"expression"}),
+    "a long formula": ({"quantity_field": "", "expression": " + ".join("a" * 26)}, {"expression"}),
+    "a formula to count by": ({"quantity_field": "", "expression": "a", "aggregation": "count"}, {"expression"}),
+    "a formula of values": ({"quantity_field": "", "expression": "a", "aggregation": "unique"}, {"expression"}),
 }
 
 

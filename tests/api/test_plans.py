@@ -147,6 +147,10 @@ async def test_a_meter_is_made_once(front: Front) -> None:
         "filters": [],
         "percent": None,
         "rate_window": None,
+        "time_unit": None,
+        "operation_field": "",
+        "carries_over": False,
+        "expression": "",
     }
     assert await front.post("/v1/meters", meter) == await front.post("/v1/meters", made) == made
     await front.refused("POST", "/v1/meters", {**meter, "quantity_field": "other"}, status=409, code="conflict")

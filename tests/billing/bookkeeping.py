@@ -6,7 +6,7 @@ Nothing here computes money: every figure comes from `billing`. After each step 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -14,8 +14,10 @@ from decimal import Decimal
 from billing.accrual import delivered_usage, obligation_id, obligation_of, promises_of, usage_coverage
 from billing.amending import Change, Preview, ending_lines, preview, terms_after
 from billing.biller import Facts, Occasion, bill
+from billing.catalog import Meter
 from billing.credits import Grant
 from billing.explain import explain
+from billing.folding import Clocks, Folding, portion_of
 from billing.ids import derive
 from billing.invoice import Invoice
 from billing.journal import Capture, Entry, credits_drawn, invoice_issued, payment_captured, revenue_recognised
@@ -31,7 +33,7 @@ from billing.revenue import Obligation, earned
 from billing.standing import BilledUsage, Lane, PendingLine, Standing
 from billing.taxes import Parties, TaxRate
 from billing.terms import Terms
-from billing.usage import Portion, provable
+from billing.usage import BEFORE, Portion, provable
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +88,7 @@ class Books:
     rates: Sequence[TaxRate] = ()
     now: datetime = datetime(1900, 1, 1, tzinfo=UTC)
     totals: dict[tuple[str, date], tuple[Portion, ...]] = field(default_factory=dict)
+    events: dict[str, list[tuple[datetime, Mapping[str, object]]]] = field(default_factory=dict)
     grants: list[Grant] = field(default_factory=list)
     bought: dict[str, Grant] = field(default_factory=dict)
     promises: dict[str, Obligation] = field(default_factory=dict)
@@ -108,6 +111,20 @@ class Books:
 
     def put(self, meter: str, day: date, portion: Portion) -> None:
         self.totals[meter, day] = (*self.totals.get((meter, day), ()), portion)
+
+    def count(self, meter: Meter, events: Iterable[tuple[datetime, Mapping[str, object]]]) -> None:
+        """Fold further events of a meter, as the product does, from all that came so far."""
+        mine = self.events.setdefault(meter.meter_id, [])
+        mine.extend(events)
+        folding = Folding([meter], Clocks())
+        for moment, data in sorted(mine, key=lambda event: event[0]):
+            folding.add("cus_1", self.standing.zone, meter.event_type, moment, data)
+        for key in [key for key in self.totals if key[0] == meter.meter_id]:
+            del self.totals[key]
+        if meter.carries:
+            self.totals[meter.meter_id, BEFORE] = ()
+        for (_, name, day, named, each), found in folding.days().items():
+            self.put(name, day, portion_of(meter, self.standing.zone_name, named, each, found))
 
     def bill(self, at: datetime) -> Invoice | None:
         """Bill, twice with the same answer, and write it down; then there is nothing left to bill."""

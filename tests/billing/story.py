@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from billing.amending import Change
+from billing.catalog import Meter
 from billing.errors import Refused
 from billing.invoice import Invoice
 from billing.journal import Entry
@@ -222,6 +223,15 @@ class Teller:
         return when if isinstance(when, datetime) else instant(when, self.books.standing.zone)
 
     def use(self, meter: str, told: Told) -> Told:
+        """Quantities by day; or, of a meter as `counted` says, events by the moment, each a quantity or its data."""
+        if "counted" in told:
+            made = as_published(Meter, {"meter_id": meter, "name": meter, "event_type": meter} | told.pop("counted"))
+            events = [
+                (datetime.fromisoformat(at), data if isinstance(data, dict) else {made.quantity_field: data})
+                for at, data in told.pop("events").items()
+            ]
+            self.books.count(made, events)
+            return {}
         for day, quantity in told.pop("days").items():
             several = quantity if isinstance(quantity, list) else [{"quantity": quantity}]
             for portion in told_portions(several):
@@ -285,6 +295,8 @@ class Teller:
         return {
             "document": document.kind,
             "lines": [_said(line) for line in document.lines],
+            "quantities": [str(line.quantity) for line in document.lines],
+            "levels": [line.because.note for line in document.lines],
             "tax": [
                 f"{t.jurisdiction} {t.category} {t.percent}% of {t.base.major}: {t.tax.major}" for t in document.taxes
             ],

@@ -308,9 +308,12 @@ def test_ids_that_no_file_can_have_are_not_written(tmp_path: Path) -> None:
 def test_writing_leaves_out_versions_and_defaults(tmp_path: Path) -> None:
     plan = Plan("team", 7, "Team", "EUR", (PlanItem("a", "A", PerUnit(Decimal("1E-7")), "seats"),))
     meters = (
+        Meter("gb", "G", "t", "n", aggregation="weighted_sum", time_unit="hour"),
+        Meter("mix", "X", "t", expression="input + 4 * output"),
         Meter("mm", "M", "t", "n"),
         Meter("p99", "P", "t", "n", aggregation="percentile", percent=Decimal("99.5")),
         Meter("peak", "R", "t", "n", aggregation="peak_rate", rate_window="minute"),
+        Meter("seats", "S", "t", "n", aggregation="unique", operation_field="what", carries_over=True),
     )
     catalog = Catalog(meters=meters, offers=(Offer(plan, None),))
     assert texts(catalog)["plans/team.yaml"].splitlines()[1:] == [

@@ -13,10 +13,10 @@ import pytest
 from sqlalchemy import Engine
 from sqlmodel import Session
 
-from billing.aggregation import AGGREGATIONS, bucket
+from billing.aggregation import AGGREGATIONS, SECONDS, bucket
 from billing.catalog import Filter, Meter
 from billing.folding import fold
-from billing.period import Period
+from billing.period import Period, instant, local_day, zone
 from billing.plan import Plan, PlanItem
 from billing.pricing import PerUnit
 from billing.quantity import decimal_of, in_steps
@@ -25,11 +25,12 @@ from models.catalog import put_meter
 from models.database import transaction
 from models.event import Event
 from models.intake import receive
-from models.usage import events_folded, totals_of
+from models.usage import events_folded, totals_folded, totals_of
 from tests.billing.bookkeeping import Agreement, Books, midnight, signed
 
 Sql = Callable[..., list[tuple[Any, ...]]]
 START = datetime(2026, 3, 27, 23, tzinfo=UTC)  # Midnight in Berlin; clocks change on the 29th.
+BERLIN = zone("Europe/Berlin")
 DAYS = Period(date(2026, 3, 28), date(2026, 4, 2))
 
 
@@ -40,6 +41,8 @@ def meter(aggregation: str, **other: Any) -> Meter:
         other["percent"] = (Decimal("12.5"), Decimal(50), Decimal(99))[len(other)]
     if aggregation == "peak_rate":
         other["rate_window"] = "minute" if "resolution" in other else "hour"
+    if aggregation == "weighted_sum":
+        other["time_unit"] = ("hour", "day", "second")[len(other)]
     return Meter(name, aggregation, "job", field, aggregation=aggregation, **other)  # type: ignore[arg-type]
 
 
@@ -94,8 +97,26 @@ def expected(one: Meter, taken: Sequence[tuple[datetime, Decimal]]) -> Decimal:
                 )
                 sums[start] = sums.get(start, Decimal(0)) + value
             return max(sums.values())
+        case "weighted_sum":
+            assert one.time_unit is not None
+            unit = SECONDS[one.time_unit]
+            return level_in_time(taken, instant(DAYS.start, BERLIN), instant(DAYS.end, BERLIN), unit)
         case _:
             return Decimal(len({str(value) for value in values}))
+
+
+def level_in_time(taken: Sequence[tuple[datetime, Decimal]], since: datetime, until: datetime, unit: int) -> Decimal:
+    """The level times its time, event by event; each local day rounded to nine decimals."""
+    found, start = Decimal(0), since
+    while start < until:
+        end = instant(local_day(start, BERLIN) + timedelta(days=1), BERLIN)
+        exact = Fraction(0)
+        for moment, value in taken:
+            if moment < end:
+                stood = (end - max(start, moment)) / timedelta(microseconds=1)
+                exact += Fraction(value) * Fraction(round(stood), 1_000_000) / unit
+        found, start = found + decimal_of(in_steps(exact, Decimal("1E-9"), "nearest")), end
+    return found
 
 
 def passing(which: Meter, e: Event) -> bool:
@@ -134,7 +155,7 @@ def test_totals_are_what_the_events_make(met: Engine, seed: int) -> None:
 
 def compare(session: Session, events: Sequence[Event]) -> None:
     totals = totals_of(session, ["berlin"])["berlin"]
-    proofs = events_folded(session, ["berlin"])
+    proofs, folded = events_folded(session, ["berlin"]), totals_folded(session, ["berlin"])
     tried = fold(METERS, ((e.type, e.data) for e in events))
     for one in METERS:
         groups: dict[tuple[tuple[str, str], ...], list[tuple[datetime, Decimal]]] = {}
@@ -149,8 +170,9 @@ def compare(session: Session, events: Sequence[Event]) -> None:
         }, one
         counted = sum(len(taken) for taken in groups.values())
         total = sum((value for taken in groups.values() for _, value in taken), Decimal(0))
-        assert proofs[f"berlin {one.meter_id}"] == (total if one.aggregation == "sum" else counted)
-        if one.aggregation != "peak_rate":  # Events that are only tried have no time.
+        by_sum = one.aggregation in ("sum", "weighted_sum")
+        assert proofs[f"berlin {one.meter_id}"] == folded[f"berlin {one.meter_id}"] == (total if by_sum else counted)
+        if one.aggregation not in ("peak_rate", "weighted_sum"):  # Events that are only tried have no time.
             assert measure({(one.meter_id, DAYS.start): tried[one.meter_id]}, one.meter_id, DAYS) == found
 
 

@@ -36,8 +36,10 @@ Sql = Callable[..., list[tuple[Any, ...]]]
 NOW = datetime(2026, 4, 10, tzinfo=UTC)
 BERLIN = zone("Europe/Berlin")
 MIDDLE = date(2026, 3, 30)
+LEVEL = Meter("level", "Level", "job", "n", aggregation="weighted_sum", time_unit="hour")
 CHANGES: dict[str, tuple[Meter, dict[str, object]]] = {
     "nothing": (METERS[0], {}),
+    "nothing of a level": (LEVEL, {}),
     "sum to max": (METERS[0], {"aggregation": "max"}),
     "max to sum": (next(m for m in METERS if m.aggregation == "max"), {"aggregation": "sum"}),
     "sum to latest": (METERS[0], {"aggregation": "latest"}),
@@ -126,7 +128,7 @@ def proved(engine: Engine, one: Meter, events: Sequence[Event]) -> None:
     counted = sum(p.events for p in mine)
     assert (told.counted, len(behind), told.accepted) == (counted, counted, len(events))
     assert all(one.meter_id in e.meters and "@" not in " ".join(e.meters) for e in behind)
-    assert folded == sum((p.quantity if p.aggregation in ("sum", "count") else p.events) for p in mine)
+    assert folded == sum((p.quantity if p.aggregation in ("sum", "count", "weighted_sum") else p.events) for p in mine)
 
 
 @pytest.mark.parametrize("what", CHANGES)

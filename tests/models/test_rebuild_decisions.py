@@ -20,7 +20,7 @@ from models.database import transaction
 from models.event import Event
 from models.rebuild import MeterRebuild
 from models.recount import recount
-from models.usage import events_folded
+from models.usage import events_folded, totals_of
 from tests.models.test_aggregations import DAYS
 from tests.models.test_rebuild import BERLIN, NOW, asked, carried_out, decided, send, step
 
@@ -86,6 +86,31 @@ def test_what_is_sold_goes_on_fitting(engine: Engine, sql: Sql) -> None:
     assert [fault.field for fault in refusal.value.faults] == ["change"]
     assert "version 1 of 'models' would not fit" in refusal.value.faults[0].reason
     asked(engine, "calls", dimensions=("model", "region"))
+
+
+@pytest.mark.parametrize(
+    "before, change",
+    [
+        (Meter("level", "Level", "llm", "n", aggregation="weighted_sum", time_unit="hour"), {"time_unit": "day"}),
+        (Meter("level", "Level", "llm", "n"), {"carries_over": True}),
+    ],
+)
+def test_what_goes_on_from_day_to_day_is_counted_in_one_way(
+    before: Meter, change: dict[str, Any], engine: Engine, sql: Sql
+) -> None:
+    with transaction(engine) as session:
+        put_meter(session, before)
+    with pytest.raises(Refused) as refusal:
+        asked(engine, "level", **change)
+    assert [fault.field for fault in refusal.value.faults] == ["since"]
+    send(engine, [Event("s", "1", "berlin", "llm", datetime(2026, 3, 29, tzinfo=UTC), {"n": 3})])
+    asked(engine, "level", date(1970, 1, 1), **change)
+    carried_out(engine, "level")
+    decided(engine, "level", apply=True)
+    assert carried_out(engine, "level") == ["apply", "clear"]
+    with transaction(engine) as session:
+        after = totals_of(session, ["berlin"], date(2026, 4, 1))["berlin"]["level", date.min]
+    assert [(p.quantity, p.events) for p in after] == [(3, 1)]
 
 
 def test_a_month_is_not_taken_away_while_its_days_are_counted_anew(engine: Engine, sql: Sql) -> None:

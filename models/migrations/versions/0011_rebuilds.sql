@@ -43,13 +43,13 @@ insert into meter_version (meter_id, version, since, content) select id, 1, '000
 insert into meter_span select id, '0001-01-01', '9999-12-31', id, 1 from meter;
 
 create view meter_days as
-  select n.meter_id, n.series, n.since, n.until, n.version, c.quantity_field, c.aggregation, c.percent, c.per_event
+  select n.meter_id, n.series, n.since, n.until, n.version, c as m
   from meter_span n
   join meter_version v on v.meter_id = n.meter_id and v.version = n.version
   join meter m on m.id = n.meter_id
   -- What a version knows nothing of, because columns were added after it, is as it is now.
   cross join lateral jsonb_populate_record(m, v.content) c;
-comment on view meter_days is 'Which series holds which days, and how its totals are brought together.';
+comment on view meter_days is 'Which series holds which days, and how they are counted (m).';
 
 create table meter_rebuild (
   id text primary key,
@@ -87,6 +87,10 @@ comment on table meter_rebuild is 'Days of a meter counted anew for all customer
 comment on column meter_rebuild.seen is 'Events of transactions that are visible in it are counted from what is stored;'
   ' all others were added by whoever took them in, or count them anew.';
 comment on column meter_rebuild.through_customer is 'What is stored is counted up to this customer and day, in order.';
+create view meter_prepared as
+  select r.meter_id, r.series, r.since, r.until, c as m
+  from meter_rebuild r join meter m on m.id = r.meter_id cross join lateral jsonb_populate_record(m, r.content) c;
+comment on view meter_prepared is 'Of rebuilds: the series, its days, and how they are counted (m).';
 create unique index meter_rebuild_open on meter_rebuild (meter_id) where settled_at is null;
 
 create table meter_difference (
@@ -142,10 +146,10 @@ declare
   name constant text := 'usage_event_' || to_char(month, 'YYYY_MM');
   seen constant pg_snapshot := pg_current_snapshot();
   count constant text := format(
-    'insert into usage_taken as t select date_trunc(''month'', $1)::date, e.customer_id, m.meter_id,'
-    ' sum(case when m.aggregation = ''sum'' then (e.data ->> m.quantity_field)::numeric else 1 end), count(*)'
+    'insert into usage_taken as t select date_trunc(''month'', $1)::date, e.customer_id, d.meter_id,'
+    ' sum(case when proved_by_sum(d.m) then (e.data ->> (d.m).quantity_field)::numeric else 1 end), count(*)'
     ' from %I e cross join lateral unnest(counted_by(e.meters)) as c (meter_id)'
-    ' join meter_days m on m.meter_id = c.meter_id and e.day >= m.since and e.day < m.until'
+    ' join meter_days d on d.meter_id = c.meter_id and e.day >= d.since and e.day < d.until'
     ' where pg_visible_in_snapshot(e.batch, $2) = $3'
     ' and not exists (select from usage_void v where v.source = e.source and v.id = e.id) group by 2, 3'
     ' on conflict on constraint usage_taken_pkey do update'
