@@ -43,6 +43,13 @@ class Settings(BaseSettings):
     erp: str = Field(default="beancount-file", description="Name in the registry of ERPs.")
     erp_folder: Path = Field(default=Path(".perennial/erp"), description="Where the file ERP keeps journals.")
 
+    events_oldest_days: int = Field(
+        default=400, ge=1, le=100_000, description="Events whose time lies further back wait in quarantine."
+    )
+    events_newest_hours: int = Field(
+        default=24, ge=0, le=2_000_000, description="Events whose time lies further ahead wait in quarantine."
+    )
+
     api_host: str = "127.0.0.1"
     api_port: int = 8080
     api_processes: int = Field(default=1, ge=1, le=64, description="Processes that serve the API on one port.")

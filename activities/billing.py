@@ -24,7 +24,7 @@ from billing.ids import derive
 from billing.invoice import Invoice
 from billing.journal import Entry, credits_drawn, invoice_issued
 from billing.period import local_day, zone
-from models import held, invoice, ledger, outbox, payment, revenue, task
+from models import held, invoice, ledger, outbox, payment, revenue, task, usage_proof
 from models.billable import rated
 from models.credit import CreditGrant
 from models.customer import lock_roots
@@ -223,9 +223,11 @@ def bill_roots(session: Session, run: BillingRun, root_ids: Sequence[str]) -> Bi
     seller = entity(session, run.entity_id)
     settle(session, root_ids, run.cutoff, seller.clock_id)
     occasion = Occasion(run.cutoff, ledger.posting_day(session, seller.id, run.posted_on))
-    bills, parked = rated(session, standings(session, root_ids, run.entity_id), occasion)
+    done = rated(session, standings(session, root_ids, run.entity_id), occasion)
+    bills = done.bills
     documents = [b.invoice for b in bills if b.invoice]
     invoice.store(session, run.id, bills)
+    usage_proof.sign(session, bills, done.snapshot)
     _grant_credits(session, documents)
     promises = [(b.standing, p) for b in bills if b.invoice for p in promises_of(b.standing, b.invoice.lines)]
     revenue.promise(session, promises, run.id)
@@ -239,10 +241,10 @@ def bill_roots(session: Session, run: BillingRun, root_ids: Sequence[str]) -> Bi
     for document in documents:
         if document.total.minor < 0:
             _ask_about_credit(session, document, run)
-    for stuck in parked:
+    for stuck in done.parked:
         task.open_task(session, "billing", f"billing/{stuck.root_id}", run.entity_id, stuck.refusal, run.cutoff)
     invoice.number(session, run.entity_id, documents)
-    return Billed(run.id, len(documents), sum(d.total.minor for d in documents), len(parked))
+    return Billed(run.id, len(documents), sum(d.total.minor for d in documents), len(done.parked))
 
 
 def _ask_about_credit(session: Session, document: Invoice, run: BillingRun) -> None:

@@ -22,6 +22,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from api.intake import Intake
 from billing.errors import Refused, Unavailable
+from billing.time_bounds import TimeBounds
 from models.api_key import Scope, key_behind
 from models.database import transaction
 
@@ -38,13 +39,15 @@ class Doors:
 
     engine: Engine
     client: Client
+    bounds: TimeBounds
+    """Of the times of events."""
     intake: Intake
     recent: dict[str, float] = field(default_factory=dict)
     """Keys with which events were sent lately, and until when they are trusted (monotonic seconds)."""
 
     @classmethod
-    def open(cls, engine: Engine, client: Client) -> Doors:
-        return cls(engine, client, Intake(engine))
+    def open(cls, engine: Engine, client: Client, bounds: TimeBounds) -> Doors:
+        return cls(engine, client, bounds, Intake(engine, bounds))
 
     def close(self) -> None:
         """What waits is stored first. The engine and the client are whose they were."""

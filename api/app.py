@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 
 import structlog
 from fastapi import FastAPI
@@ -29,10 +30,12 @@ from api import (
     rollouts,
     schemas,
     stored_events,
+    subscription_usage,
     subscriptions,
     taxes,
     unbilled,
     usage,
+    usage_proofs,
     webhooks,
 )
 from api.access import Doors
@@ -40,6 +43,7 @@ from api.bodies import SizeLimit
 from api.document import document, operation_id
 from api.observed import Observed
 from api.short_way import ShortWay
+from billing.time_bounds import TimeBounds
 from integrations.payments.registry import open_gateway
 from models.database import open_engine
 from observability import figures_of, start_logging, start_tracing, stop_tracing
@@ -57,8 +61,10 @@ ROOMS = (
     unbilled,
     customers,
     subscriptions,
+    subscription_usage,
     invoices,
     late_usage,
+    usage_proofs,
     closes,
     catalog,
     rebuilds,
@@ -100,8 +106,8 @@ def create(settings: Settings | None = None) -> FastAPI:
         api_key = chosen.temporal_api_key.get_secret_value() if chosen.temporal_api_key else None
         tracing = start_tracing(chosen, "api")
         client = await connect(chosen.temporal_address, chosen.temporal_namespace, api_key, tracing)
-        app.state.doors = Doors.open(engine, client)
-        app.state.figures = figures_of(chosen)
+        bounds = TimeBounds(timedelta(days=chosen.events_oldest_days), timedelta(hours=chosen.events_newest_hours))
+        app.state.doors = Doors.open(engine, client, bounds)
         app.state.gateways = {chosen.payment_gateway: open_gateway(chosen.payment_gateway, chosen)}
         _collect_rarely()
         log.info("api ready", port=chosen.api_port)
@@ -120,6 +126,7 @@ def create(settings: Settings | None = None) -> FastAPI:
         generate_unique_id_function=operation_id,
         separate_input_output_schemas=False,
     )
+    app.state.figures = figures_of(chosen)
     problems.install(app)
     for room in ROOMS:
         app.include_router(room.router, responses={"default": {"model": problems.Problem}})

@@ -49,8 +49,8 @@ class Receipt(msgspec.Struct, frozen=True):
     """What became of the events, in numbers that add up to how many were sent. Those not in `events` were accepted.
 
     accepted: stored, and in the totals. duplicate: known already. conflict: another content came under this source and
-    id before, and counts. quarantined: kept until its customer is known. invalid: not kept. Of a stream, `events` lists
-    the first 10,000.
+    id before, and counts. quarantined: kept until its customer is known, or its time is said to be
+    meant. invalid: not kept. Of a stream, `events` lists the first 10,000.
     """
 
     accepted: int
@@ -69,6 +69,7 @@ _BATCH_BODY, _ONE_BODY, _CLOUD_BODY, _RECEIPT = _BODY
 _RECEIPTS = {"description": "What became of the events.", "content": {"application/json": {"schema": _RECEIPT}}}
 _DOCUMENT: dict[str, Any] = {
     "security": [{"HTTPBearer": []}],
+    "parameters": [{"name": "whatever_time", "in": "query", "schema": {"type": "boolean", "default": False}}],
     "requestBody": {
         "required": True,
         "content": {
@@ -91,17 +92,32 @@ async def send_events(request: Request) -> Response:
     gzip or zstd if you like. Each event is answered by itself, and one that is wrong does not hold back the others:
     with status 207 some were not taken in (invalid, or in conflict), with 422 none was. A duplicate is the same
     (source, id). With 429 come back after a while.
+
+    An event whose time lies far back or ahead is quarantined; with `whatever_time=true` it counts like the others: for
+    usage that is brought in from before.
     """
     await ingester(request)
+    taken = _Taken(_whatever_time(request))
     intake = held(request).intake
     pieces = unpacked(request.stream(), request.headers.get("content-encoding", "").strip().lower())
     media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    taken = _Taken()
     if media in ("application/x-ndjson", "application/ndjson", "application/jsonl"):
         await _take_stream(pieces, intake, taken)
     else:
         await _take_batch(pieces, intake, taken)
     return taken.answer()
+
+
+def _whatever_time(request: Request) -> bool:
+    said = request.query_params.get("whatever_time", "false") if request.scope["query_string"] else "false"
+    if said not in ("true", "false"):
+        raise Refused(
+            "The request does not fit.",
+            code="invalid_request",
+            faults=[Fault("whatever_time", "must be true or false")],
+            remedy="Correct it, or leave it out.",
+        )
+    return said == "true"
 
 
 async def _take_batch(pieces: AsyncIterator[bytes], intake: Intake, taken: _Taken) -> None:
@@ -166,7 +182,8 @@ def _too_large(words: str) -> Refused:
 class _Taken:
     """What became of a request's events so far."""
 
-    def __init__(self) -> None:
+    def __init__(self, whatever_time: bool) -> None:
+        self.whatever_time = whatever_time
         self.counts: Counter[str] = Counter()
         self.listed: list[Answered] = []
 
@@ -183,7 +200,7 @@ class _Taken:
     async def take(self, found: Sequence[Read], intake: Intake, *, patient: bool = False) -> None:
         """Those that can be read, stored; then all of them, counted. A stream waits where others are sent away."""
         events = [one for one in found if isinstance(one, Event)]
-        stored = iter(await _stored(events, intake, patient) if events else ())
+        stored = iter(await self._stored(events, intake, patient) if events else ())
         outcomes = [one if isinstance(one, Outcome) else next(stored) for one in found]
         for index, outcome in enumerate(outcomes, self.total):
             if outcome.kind != "accepted" and len(self.listed) < MOST_LISTED:
@@ -192,6 +209,15 @@ class _Taken:
         self.counts.update(counts)
         for kind, events_so in counts.items():
             EVENTS.labels(kind).inc(events_so)
+
+    async def _stored(self, events: Sequence[Event], intake: Intake, patient: bool) -> list[Outcome]:
+        while True:
+            try:
+                return await asyncio.wrap_future(intake.take(events, whatever_time=self.whatever_time))
+            except TooBusy as error:
+                if not patient:
+                    raise too_many(error.reason) from error
+                await asyncio.sleep(0.05)
 
     def answer(self) -> Response:
         counts = self.counts
@@ -211,13 +237,3 @@ class _Taken:
 
 def _as_fault(one: Answered) -> Fault:
     return Fault(f"events.{one.index}" + (f".{one.field}" if one.field else ""), one.reason)
-
-
-async def _stored(events: Sequence[Event], intake: Intake, patient: bool) -> list[Outcome]:
-    while True:
-        try:
-            return await asyncio.wrap_future(intake.take(events))
-        except TooBusy as error:
-            if not patient:
-                raise too_many(error.reason) from error
-            await asyncio.sleep(0.05)

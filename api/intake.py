@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import NamedTuple
 
 import psycopg
 from sqlalchemy import Engine
@@ -15,6 +16,7 @@ from sqlalchemy.exc import DBAPIError
 
 from api.bodies import MEBIBYTE
 from billing.errors import Refused, Unavailable
+from billing.time_bounds import TimeBounds
 from models import intake
 from models.database import transaction
 from models.event import Event
@@ -27,7 +29,13 @@ MOST_BYTES_AT_ONCE = 256 * MEBIBYTE
 WRITERS = 1
 """Two were measured: in one interpreter they win nothing, and share transactions worse."""
 
-Waiting = tuple[Sequence[Event], "Future[list[Outcome]]"]
+
+class Waiting(NamedTuple):
+    """A request's events, whether their times are meant whatever they are, and what becomes of them."""
+
+    events: Sequence[Event]
+    whatever_time: bool
+    answer: Future[list[Outcome]]
 
 
 class TooBusy(Unavailable):
@@ -65,24 +73,28 @@ class Room:
 class Intake:
     """Threads that take events in. Open it once a process, and close it at the end: what waits is then stored first."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, bounds: TimeBounds) -> None:
         self.room = Room(MOST_BYTES_AT_ONCE)
         self._engine = engine
+        self._bounds = bounds
         self._waiting: deque[Waiting] = deque()
         self._events = 0
         self._changed = threading.Condition()
         self._closed = False
         self._threads: list[threading.Thread] = []
 
-    def take(self, events: Sequence[Event]) -> Future[list[Outcome]]:
-        """What becomes of them, known when it is committed. Raises TooBusy if too many wait already."""
+    def take(self, events: Sequence[Event], *, whatever_time: bool = False) -> Future[list[Outcome]]:
+        """What becomes of them, known when it is committed. Raises TooBusy if too many wait already.
+
+        Those whose time is out of bounds are quarantined, unless it is meant `whatever_time` they have.
+        """
         future: Future[list[Outcome]] = Future()
         with self._changed:
             if self._closed or self._events + len(events) > MOST_WAITING:
                 raise TooBusy(f"{self._events} events wait to be stored.", after=timedelta(seconds=1))
             if not self._threads:
                 self._start()
-            self._waiting.append((events, future))
+            self._waiting.append(Waiting(events, whatever_time, future))
             self._events += len(events)
             self._changed.notify()
         return future
@@ -122,10 +134,10 @@ class Intake:
         """From the front; those that were given up meanwhile are left out, and from now on nobody can give one up."""
         some: list[Waiting] = []
         events = 0
-        while self._waiting and (not events or events + len(self._waiting[0][0]) <= MOST_AT_ONCE):
+        while self._waiting and (not events or events + len(self._waiting[0].events) <= MOST_AT_ONCE):
             request = self._waiting.popleft()
-            events += len(request[0])
-            if request[1].set_running_or_notify_cancel():
+            events += len(request.events)
+            if request.answer.set_running_or_notify_cancel():
                 some.append(request)
         self._events -= events
         return some
@@ -134,18 +146,29 @@ class Intake:
         """Answer all of them; or, of several, none, if the database refuses what one of them holds."""
         try:
             with transaction(self._engine) as session:
-                outcomes = intake.receive(session, [event for events, _ in some for event in events])
+                outcomes = intake.receive(session, [e for one in some for e in one.events], self._bounds, _free(some))
         except BaseException as error:
             if len(some) > 1 and not _is_trouble(error):
                 return False
-            for _, future in some:
-                future.set_exception(error)
+            for one in some:
+                one.answer.set_exception(error)
             return True
         start = 0
-        for events, future in some:
-            future.set_result(outcomes[start : start + len(events)])
-            start += len(events)
+        for one in some:
+            one.answer.set_result(outcomes[start : start + len(one.events)])
+            start += len(one.events)
         return True
+
+
+def _free(some: Sequence[Waiting]) -> set[int]:
+    """The places of the events whose times are meant, whatever they are."""
+    found: set[int] = set()
+    start = 0
+    for one in some:
+        if one.whatever_time:
+            found.update(range(start, start + len(one.events)))
+        start += len(one.events)
+    return found
 
 
 def _is_trouble(error: BaseException) -> bool:

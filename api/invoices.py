@@ -169,10 +169,10 @@ def upcoming_invoice(subscription_id: str, session: Database, key: Reader) -> Up
     if one.ends_on is not None:
         day = min(day, one.ends_on)
     cutoff = max(now, instant(day, one.zone))
-    bills, parked = rated(session, [one], Occasion(cutoff, local_day(cutoff, one.zone)))
-    if parked:
-        raise parked[0].refusal
-    document = bills[0].invoice if bills else None
+    found = rated(session, [one], Occasion(cutoff, local_day(cutoff, one.zone)))
+    if found.parked:
+        raise found.parked[0].refusal
+    document = found.bills[0].invoice if found.bills else None
     return _upcoming(document, day) if document else None
 
 

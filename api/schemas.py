@@ -28,12 +28,18 @@ SHAPES: Mapping[str, type[BaseModel]] = {
 }
 
 
-@router.get("/{name}.json", response_class=JSONResponse)
-def read_schema(name: str) -> JSONResponse:
+class SchemaResponse(JSONResponse):
+    """JSON that is a schema itself."""
+
+    media_type = "application/schema+json"
+
+
+@router.get("/{name}.json", response_class=SchemaResponse)
+def read_schema(name: str) -> SchemaResponse:
     """The JSON Schema of a plan, product, feature, meter, coupon, override or catalog. No key is needed."""
     if name not in SHAPES:
         raise NotFound("schema", name)
-    return JSONResponse(schema_of(name), media_type="application/schema+json")
+    return SchemaResponse(schema_of(name))
 
 
 def schema_of(name: str) -> dict[str, Any]:

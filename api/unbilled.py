@@ -1,8 +1,9 @@
-"""Usage that is not billed, so that somebody says whose it is or what counts it."""
+"""Usage that is not billed, so that somebody says whose it is, what counts it, or what it costs."""
 
 from __future__ import annotations
 
-from datetime import datetime
+from collections.abc import Sequence
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Annotated
 
@@ -12,8 +13,11 @@ from pydantic import BaseModel
 from api.access import Database, Reader
 from api.bodies import ExactRoute
 from api.fields import Day
+from billing.errors import Fault, Refused
+from billing.period import Period
+from billing.unpriced import Why
 from models import unbilled
-from models.unbilled import ByNoMeter
+from models.unbilled import ByNoMeter, Estimate, WhyWaiting
 
 router = APIRouter(prefix="/v1/usage", tags=["Usage"], route_class=ExactRoute)
 
@@ -28,16 +32,38 @@ class WorthOut(BaseModel):
 
 
 class OfNobodyOut(BaseModel):
-    """Events of a subject that wait in quarantine."""
+    """Events of a subject that wait in quarantine: nobody is known by it, or their times are out of bounds."""
 
     subject: str
+    customer_id: str | None
     types: list[str]
-    reason: str
+    reasons: list[WhyWaiting]
     events: int
     first_received_at: datetime
     last_received_at: datetime
     estimated_events: int
     estimates: list[WorthOut]
+
+
+class WithoutPriceOut(BaseModel):
+    """What a meter counts of a customer's days on which no price looks at it."""
+
+    customer_id: str
+    meter: str
+    quantity: Decimal
+    events: int
+    days: int
+    first_day: date
+    last_day: date
+    why: Why
+    estimates: list[WorthOut]
+
+
+class WithoutPricePageOut(BaseModel):
+    """Usage without a price, by customer and meter."""
+
+    usage: list[WithoutPriceOut]
+    next: str | None
 
 
 @router.get("/of-nobody")
@@ -46,21 +72,20 @@ def list_usage_of_nobody(
 ) -> list[OfNobodyOut]:
     """A page of what waits in quarantine, by subject, behind the subject `after`; with what it may be worth.
 
-    Give the subject to a customer as an alias, then replay the quarantine.
+    If nobody is known by the subject, give it to a customer as an alias; then replay the quarantine. What waits for its
+    time, as `reasons` say, is replayed with `whatever_time` if the time is meant.
     """
     return [
         OfNobodyOut(
             subject=one.subject,
+            customer_id=one.customer_id,
             types=list(one.types),
-            reason=one.reason,
+            reasons=list(one.reasons),
             events=one.events,
             first_received_at=one.first_received_at,
             last_received_at=one.last_received_at,
             estimated_events=one.estimated_events,
-            estimates=[
-                WorthOut(meter=e.meter, quantity=e.quantity, amount_minor=e.amount.minor, currency=e.amount.currency)
-                for e in one.estimates
-            ],
+            estimates=_worth(one.estimates),
         )
         for one in unbilled.of_nobody(session, after, limit)
     ]
@@ -78,3 +103,54 @@ def list_usage_by_no_meter(
 ) -> list[ByNoMeter]:
     """A page of events that no meter looks at, by customer and type, of days from `since` to before `until`."""
     return unbilled.by_no_meter(session, since, until, (after_customer, after_type), limit)
+
+
+LONGEST_DAYS = 400
+
+
+@router.get("/without-price")
+def list_usage_without_price(
+    session: Database,
+    key: Reader,
+    since: Day,
+    until: Day,
+    after_customer: str = "",
+    limit: Annotated[int, Query(ge=1, le=500)] = 100,
+) -> WithoutPricePageOut:
+    """What meters count of days from `since` to before `until`, and no subscription of the customer has a price for.
+
+    A page looks at `limit` customers that have usage, behind `after_customer`; it may show none of them. A subscription
+    that is signed from the first day on bills what is shown here; an amended plan, what comes from its day on.
+    """
+    if not 0 < (until - since).days <= LONGEST_DAYS:
+        raise Refused(
+            "So many days are too many for one answer, or there are none.",
+            code="too_many_days",
+            faults=[Fault("until", f"must lie 1 to {LONGEST_DAYS} days after `since`")],
+            remedy="Ask for them part by part.",
+        )
+    page = unbilled.without_price(session, Period(since, until), after_customer, limit)
+    return WithoutPricePageOut(
+        usage=[
+            WithoutPriceOut(
+                customer_id=one.customer_id,
+                meter=one.usage.meter,
+                quantity=one.usage.quantity,
+                events=one.usage.events,
+                days=one.usage.days,
+                first_day=one.usage.first_day,
+                last_day=one.usage.last_day,
+                why=one.usage.why,
+                estimates=_worth(one.estimates),
+            )
+            for one in page.found
+        ],
+        next=page.after,
+    )
+
+
+def _worth(estimates: Sequence[Estimate]) -> list[WorthOut]:
+    return [
+        WorthOut(meter=e.meter, quantity=e.quantity, amount_minor=e.amount.minor, currency=e.amount.currency)
+        for e in estimates
+    ]

@@ -13,7 +13,7 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict
 from sqlmodel import Session
 
-from api.access import Database, Reader, Writer
+from api.access import Database, Open, Reader, Writer
 from api.bodies import ExactRoute
 from api.event_formats import MOST_EVENTS
 from api.fields import Day
@@ -27,6 +27,7 @@ from models.audit import Audit
 from models.customer import customer
 from models.intake import OutcomeKind
 from models.meter_version import counting
+from models.quarantine import HeldBy, Quarantined
 from models.recount import Recounted
 
 router = APIRouter(prefix="/v1", tags=["Usage"], route_class=ExactRoute)
@@ -212,30 +213,26 @@ def recount_usage(meter_id: str, body: RecountIn, session: Database, key: Writer
     return recount.recount(session, found, body.customer_id, where, between, store=not body.dry_run)
 
 
-class Quarantined(BaseModel):
-    """An event that is kept until its customer is known."""
-
-    source: str
-    id: str
-    subject: str
-    reason: str
-    received_at: datetime
-
-
 @router.get("/quarantine")
 def read_quarantine(
-    session: Database, key: Reader, limit: Annotated[int, Query(ge=1, le=1000)] = 100
+    session: Database,
+    key: Reader,
+    subject: str | None = None,
+    field: HeldBy | None = None,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> list[Quarantined]:
-    """What waits in quarantine, oldest first."""
-    names = ("source", "id", "subject", "reason", "received_at")
-    return [Quarantined(**dict(zip(names, row, strict=True))) for row in quarantine.quarantined(session, limit)]
+    """What waits in quarantine, oldest first: because nobody is known by the subject, or because of the time."""
+    return quarantine.quarantined(session, limit, subject, field)
 
 
 class ReplayIn(BaseModel):
-    """Which events to send again: those of one subject, or all."""
+    """Which events to send again: those of one subject, or all. With `whatever_time` also those whose time is out of
+    bounds.
+    """
 
     model_config = ConfigDict(extra="forbid")
     subject: str | None = None
+    whatever_time: bool = False
 
 
 class Released(BaseModel):
@@ -249,7 +246,10 @@ class Released(BaseModel):
 
 
 @router.post("/quarantine/replay")
-def replay_quarantine(body: ReplayIn, session: Database, key: Writer) -> Released:
-    """Send quarantined events again, up to 10,000; those whose customer is known by now are stored and folded."""
-    counts = Counter(outcome.kind for outcome in intake.replay(session, body.subject, MOST_EVENTS))
+def replay_quarantine(body: ReplayIn, session: Database, open_: Open, key: Writer) -> Released:
+    """Send quarantined events again, up to 10,000. Those are stored and folded whose customer is known by now, if their
+    time is within the bounds or said to be meant.
+    """
+    bounds = None if body.whatever_time else open_.bounds
+    counts = Counter(outcome.kind for outcome in intake.replay(session, body.subject, MOST_EVENTS, bounds))
     return Released(**{kind: counts[kind] for kind in get_args(OutcomeKind)})

@@ -9,6 +9,7 @@ import asyncio
 import logging
 import tempfile
 import time
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,6 +19,7 @@ from temporalio.client import Client
 
 from api.access import Doors
 from api.app import create
+from billing.time_bounds import TimeBounds
 from models.api_key import create_key
 from models.database import open_engine, transaction
 from models.migrations import migrate
@@ -62,7 +64,7 @@ def measure(times: int) -> list[str]:
             with transaction(engine) as session:
                 key = create_key(session, "benchmark", ["read"])
             app = create(Settings(database_url=url))
-            app.state.doors = Doors.open(engine, cast(Client, None))
+            app.state.doors = Doors.open(engine, cast(Client, None), TimeBounds(timedelta(days=400), timedelta(days=1)))
             return asyncio.run(_measured(app, key, times))
         finally:
             engine.dispose()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 
@@ -12,20 +12,23 @@ from billing.invoice import Heading, Invoice, assemble
 from billing.late_usage import late_usage
 from billing.line import Line, discounted
 from billing.period import Period, instant
-from billing.rating import rate_fixed, rated_usage, usage_windows
+from billing.rating import ItemWindow, rate_fixed, rated_usage, usage_windows
 from billing.spend import amounts_off, asks_of_periods, invoice_true_ups, spent, true_ups
 from billing.standing import Lane, Standing
 from billing.taxes import TaxRate, decide
 from billing.usage import Totals, carries_over
+from billing.usage_proof import Sets, Signature, signed_late, signed_windows
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What else billing needs: folded usage, tax rates and the customer's open credits."""
+    """What else billing needs: folded usage, tax rates, the customer's open credits, and which events are behind the
+    totals, if what is billed is to be signed."""
 
     totals: Totals
     rates: Sequence[TaxRate]
     grants: Sequence[Grant] = ()
+    sets: Sets | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +44,8 @@ class Bill:
     """An invoice (None if nothing was due), the watermarks after it, and the pending lines it took up.
 
     `standing` is what was billed from, with nothing pending any more. `usage_seen` is how many events of its days there
-    were, if all of them are billed; None while it goes on. `held` is what a person is to be asked about.
+    were, if all of them are billed; None while it goes on. `held` is what a person is to be asked about. `signed` says
+    which events are behind what was billed.
     """
 
     standing: Standing
@@ -50,6 +54,7 @@ class Bill:
     claimed: tuple[str, ...]
     usage_seen: int | None = None
     held: tuple[Line, ...] = ()
+    signed: tuple[Signature, ...] = ()
 
 
 def bill(standing: Standing, facts: Facts, occasion: Occasion) -> Bill:
@@ -63,9 +68,10 @@ def bill(standing: Standing, facts: Facts, occasion: Occasion) -> Bill:
     fresh = _fresh(standing, due)
     late = late_usage(standing, facts.totals)
     settled = [*late.lines, *(p.line for p in standing.pending)]
+    signed = tuple(_signed(standing, due, [*fresh, *late.lines], facts.sets)) if facts.sets is not None else ()
     seen = _usage_seen(standing, lanes, facts.totals)
     if not fresh and not settled:
-        return Bill(standing, None, lanes, (), seen, late.held)
+        return Bill(standing, None, lanes, (), seen, late.held, signed)
     lines = [*fresh, *settled]
     if fresh:
         lines += invoice_true_ups(standing, lines, _spanned(fresh))
@@ -85,7 +91,15 @@ def bill(standing: Standing, facts: Facts, occasion: Occasion) -> Bill:
     decision = decide(standing.parties, facts.rates, occasion.issued_on)
     invoice = assemble(heading, lines, decision, facts.grants)
     claimed = tuple(p.pending_id for p in standing.pending)
-    return Bill(replace(standing, pending=()), invoice, lanes, claimed, seen, late.held)
+    return Bill(replace(standing, pending=()), invoice, lanes, claimed, seen, late.held, signed)
+
+
+def _signed(standing: Standing, due: Sequence[Due], lines: Sequence[Line], sets: Sets) -> Iterator[Signature]:
+    """Of lines that a person has let go on an invoice the quantity is older than these sets."""
+    for lane in due:
+        yield from signed_windows(lane.windows, lines, sets)
+    yield from signed_late(standing.history, lines, sets)
+    yield from signed_late(standing.history, [p.line for p in standing.pending], None)
 
 
 def _usage_seen(standing: Standing, lanes: Sequence[Lane], totals: Totals) -> int | None:
@@ -105,11 +119,13 @@ def _usage_seen(standing: Standing, lanes: Sequence[Lane], totals: Totals) -> in
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """What one lane has due: its lines by the boundary at which they fall due, the parts billed, its new watermark."""
+    """What one lane has due: its lines by the boundary at which they fall due, the parts billed, its new watermark, and
+    the windows of usage that are billed with it."""
 
     lines: tuple[tuple[date, Line], ...]
     parts: tuple[Period, ...]
     moved: Lane
+    windows: tuple[ItemWindow, ...] = ()
 
 
 def _due(standing: Standing, totals: Totals, occasion: Occasion) -> list[Due]:
@@ -135,20 +151,20 @@ def _arrears(standing: Standing, lane: Lane, totals: Totals, occasion: Occasion)
     """Every period that has ended by the cut-off and is not billed: usage, and fees agreed in arrears."""
     lines: list[tuple[date, Line]] = []
     parts: list[Period] = []
+    measured: list[ItemWindow] = []
     start = lane.billed_through
     while standing.ends_on is None or start < standing.ends_on:
         whole = standing.period_at(start)
         part = Period(start, min(whole.end, standing.ends_on or whole.end))
         if instant(part.end, standing.zone) > occasion.cutoff:
             break
-        found = [
-            *rate_fixed(standing.history, part, whole, advance=False),
-            *rated_usage(usage_windows(standing.history, part, whole), totals),
-        ]
+        windows = usage_windows(standing.history, part, whole)
+        found = [*rate_fixed(standing.history, part, whole, advance=False), *rated_usage(windows, totals)]
+        measured += windows
         lines += [(whole.end, line) for line in found]
         parts.append(part)
         start = part.end
-    return Due(tuple(lines), tuple(parts), Lane("arrears", start))
+    return Due(tuple(lines), tuple(parts), Lane("arrears", start), tuple(measured))
 
 
 def _fresh(standing: Standing, due: Sequence[Due]) -> list[Line]:

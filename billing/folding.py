@@ -216,7 +216,8 @@ Place = tuple[str, str, date, Properties, Decimal | None]
 class Total(NamedTuple):
     """What is kept of the events of one place, and how further events change it; `at` if the latest is kept.
 
-    `weighted` is the sum of the quantities times the seconds from the start of the day or window to each of them.
+    `weighted` is the sum of the quantities times the seconds from the start of the day or window to each of them;
+    `digest` the sum of the events' digests, by which their set is known again (billing/usage_proof.py).
     """
 
     quantity: Decimal
@@ -224,13 +225,14 @@ class Total(NamedTuple):
     kept: Kept
     at: datetime | None
     weighted: Decimal = Decimal(0)
+    digest: int = 0
 
 
 Totals = dict[Place, Total]
 
 
 def together(earlier: Totals, later: Totals) -> Totals:
-    """The totals of both, as if the later ones were added to the earlier ones."""
+    """The totals of both."""
     found = dict(earlier)
     for place, new in later.items():
         old = found.get(place)
@@ -240,11 +242,15 @@ def together(earlier: Totals, later: Totals) -> Totals:
 
 def _added(old: Total, new: Total) -> Total:
     events, weighted = old.events + new.events, added_up((old.weighted, new.weighted))
-    if old.at is not None and new.at is not None and new.at < old.at:
-        return old._replace(events=events, weighted=weighted)
-    quantity = kept_of(new.kept, (old.quantity, new.quantity))
-    return new._replace(quantity=quantity, events=events, weighted=weighted)
+    digest = old.digest + new.digest
+    if old.at is not None and new.at is not None:
+        at, quantity = max((old.at, old.quantity), (new.at, new.quantity))
+        return Total(quantity, events, old.kept, at, weighted, digest)
+    return Total(kept_of(old.kept, (old.quantity, new.quantity)), events, old.kept, None, weighted, digest)
 
+
+Latest = tuple[datetime, int | Decimal]
+"""Time and quantity of the latest event; of two at one moment the larger, so that it does not matter who came when."""
 
 _NOTHING = Decimal(0)
 _EPOCH, _QUARTER = datetime(1970, 1, 1, tzinfo=UTC), timedelta(minutes=15)
@@ -265,7 +271,8 @@ def _weight(quantity: int | Decimal, since: datetime, moment: datetime) -> Decim
     return product(Decimal(quantity), Decimal((moment - since) // timedelta(microseconds=1)).scaleb(-6))
 
 
-Key = tuple[str, str, date, datetime | None, Properties, Decimal | None]
+_Spot = tuple[str, str, date, datetime | None, Properties, Decimal | None]
+"""Customer, meter, local day, start of the window, properties, each."""
 
 
 class Clocks:
@@ -281,8 +288,31 @@ class Clocks:
         return self._known[quarter]
 
 
+class _Gathered:
+    """What came for one spot. `latest` is of meters that keep it; what a quantity weighs, of those that weigh."""
+
+    __slots__ = ("digest", "in_day", "in_window", "latest", "quantities")
+
+    def __init__(self) -> None:
+        self.quantities: list[int | Decimal] = []
+        self.digest = 0
+        self.latest: Latest | None = None
+        self.in_day = self.in_window = _NOTHING
+
+    def last(self, latest: Latest) -> None:
+        self.latest = latest if self.latest is None else max(self.latest, latest)
+
+    def take(self, other: _Gathered) -> None:
+        """What came for another spot of the same place."""
+        self.quantities.extend(other.quantities)
+        self.digest += other.digest
+        self.in_day = added_up((self.in_day, other.in_day))
+        if other.latest:
+            self.last(other.latest)
+
+
 class Folding:
-    """Counts the events of many customers, by the days and windows of their own clocks. They come in order of time.
+    """Counts the events of many customers, by the days and windows of their own clocks; in whatever order they come.
 
     `days` are the stretches of days of those meters that count only some, each up to before its second day.
     """
@@ -296,13 +326,11 @@ class Folding:
             kind: [(m.meter_id, m.resolution, taker(m), only.get(m.meter_id)) for m in looking]
             for kind, looking in by_type(some).items()
         }
+        self._lasting = {meter.meter_id for meter in some if meter.kept == "latest"}
         self._rates = {m.meter_id: RATE_MINUTES[m.rate_window] for m in some if m.rate_window}
         self._clocks = clocks
         self._weighing = {m.meter_id for m in some if needs_times(m)}
-        self._found: dict[Key, list[int | Decimal]] = {}
-        self._latest: dict[Key, datetime] = {}
-        self._by_day: dict[Key, Decimal] = {}
-        self._by_window: dict[Key, Decimal] = {}
+        self._found: dict[_Spot, _Gathered] = {}
 
     def add(
         self,
@@ -312,16 +340,18 @@ class Folding:
         moment: datetime,
         data: Mapping[str, object],
         by: Collection[str] | None = None,
+        digest: int = 0,
     ) -> tuple[date, list[str]]:
-        """The event's local day, and the meters that count it; with `by`, only those of them that are named there."""
+        """The event's local day, and the meters that count it; with `by`, only those of them that are named there.
+
+        `digest` is that of its name and content, where sets of events are to be known again (billing/usage_proof.py).
+        """
         day, hour = self._clocks.day_and_hour(where, moment)
         counted: list[str] = []
         for meter_id, resolution, take, only in self._meters.get(event_type, ()):
             if only is not None and not any(since <= day < until for since, until in only):
                 continue
-            if by is not None and meter_id not in by:
-                continue
-            if taken := take(data):
+            if (by is None or meter_id in by) and (taken := take(data)):
                 quantity, kept, each = taken
                 window = hour if resolution == "hour" else None
                 if resolution == "minute":
@@ -329,47 +359,39 @@ class Folding:
                 if meter_id in self._rates:
                     each = Decimal(_minutes(local_window(moment, where, self._rates[meter_id])))
                 key = (customer_id, meter_id, day, window, kept, each)
-                self._found.setdefault(key, []).append(quantity)
-                self._latest[key] = moment
+                if (gathered := self._found.get(key)) is None:
+                    gathered = self._found[key] = _Gathered()
+                gathered.quantities.append(quantity)
+                gathered.digest += digest
+                if meter_id in self._lasting:
+                    gathered.last((moment, quantity))
                 if meter_id in self._weighing:
-                    self._weigh(key, where, moment, quantity)
+                    gathered.in_day = added_up((gathered.in_day, _weight(quantity, _start(day, where), moment)))
+                    if window is not None:
+                        gathered.in_window = added_up((gathered.in_window, _weight(quantity, window, moment)))
                 counted.append(meter_id)
         return day, counted
 
-    def _weigh(self, key: Key, where: ZoneInfo, moment: datetime, quantity: int | Decimal) -> None:
-        _, _, day, window, _, _ = key
-        self._by_day[key] = added_up((self._by_day.get(key, _NOTHING), _weight(quantity, _start(day, where), moment)))
-        if window is not None:
-            self._by_window[key] = added_up((self._by_window.get(key, _NOTHING), _weight(quantity, window, moment)))
-
     def days(self) -> Totals:
         """What was counted, by local day."""
-        found: dict[Place, list[int | Decimal]] = {}
-        latest: dict[Place, datetime] = {}
-        weighted: dict[Place, Decimal] = {}
-        for key, quantities in self._found.items():
-            customer_id, meter_id, day, _, kept, each = key
-            place = (customer_id, meter_id, day, kept, each)
-            found.setdefault(place, []).extend(quantities)
-            latest[place] = self._latest[key]
-            if key in self._by_day:
-                weighted[place] = added_up((weighted.get(place, _NOTHING), self._by_day[key]))
-        return {
-            place: self._total(place[1], quantities, latest[place], weighted.get(place, _NOTHING))
-            for place, quantities in found.items()
-        }
+        found: dict[Place, _Gathered] = {}
+        for (customer_id, meter_id, day, _, kept, each), gathered in self._found.items():
+            found.setdefault((customer_id, meter_id, day, kept, each), _Gathered()).take(gathered)
+        return {place: self._total(place[1], gathered, gathered.in_day) for place, gathered in found.items()}
 
     def windows(self) -> Totals:
         """What was counted, by hour or minute, of meters that are kept by it."""
-        found: Totals = {}
-        for key, quantities in self._found.items():
-            customer_id, meter_id, _, window, kept, each = key
-            if window is not None:
-                total = self._total(meter_id, quantities, self._latest[key], self._by_window.get(key, _NOTHING))
-                found[customer_id, meter_id, window, kept, each] = total
-        return found
+        return {
+            (customer_id, meter_id, window, kept, each): self._total(meter_id, gathered, gathered.in_window)
+            for (customer_id, meter_id, _, window, kept, each), gathered in self._found.items()
+            if window is not None
+        }
 
-    def _total(self, meter_id: str, quantities: Sequence[int | Decimal], latest: datetime, weighted: Decimal) -> Total:
+    def _total(self, meter_id: str, gathered: _Gathered, weighted: Decimal) -> Total:
+        events, digest = len(gathered.quantities), gathered.digest
+        if gathered.latest:
+            at, last = gathered.latest
+            return Total(Decimal(last), events, "latest", at, weighted, digest)
         kept = self._kept[meter_id]
-        quantity = kept_of(kept, [Decimal(quantity) for quantity in quantities])
-        return Total(quantity, len(quantities), kept, latest if kept == "latest" else None, weighted)
+        quantity = kept_of(kept, [Decimal(quantity) for quantity in gathered.quantities])
+        return Total(quantity, events, kept, None, weighted, digest)

@@ -63,6 +63,9 @@ def import_events(
     api_key: Annotated[str | None, typer.Option(envvar="PERENNIAL_API_KEY", help="With the scope ingest.")] = None,
     state: Annotated[Path | None, typer.Option(help="Remembers how far it got; else FILE.import.json.")] = None,
     refused: Annotated[Path | None, typer.Option(help="Takes rows not taken in; else FILE.refused.ndjson.")] = None,
+    whatever_time: Annotated[
+        bool, typer.Option("--whatever-time", help="The times are meant, however far back or ahead they lie.")
+    ] = False,
     restart: Annotated[bool, typer.Option("--restart", help="From the first row, whatever was sent before.")] = False,
 ) -> None:
     """Send the rows of a file as usage events. Run it again after whatever stopped it: nothing counts twice.
@@ -90,7 +93,7 @@ def import_events(
     with open_rows(file, format, delimiter) as rows:
         how = hashlib.sha256(repr((columns, rows.format, delimiter, url)).encode()).hexdigest()
         done = memory.begin(file, how, restart=restart)
-        with _connected(url, key) as send:
+        with _connected(url, key, whatever_time) as send:
             done, shown = _Import(rows, columns.fitted(rows), memory, send).run(done)
     _report(file, done, shown, memory.refused)
     if done.refused:
@@ -102,12 +105,12 @@ def _beside(file: Path, ending: str) -> Path:
 
 
 @contextmanager
-def _connected(url: str, api_key: str) -> Iterator[Callable[[Sequence[Event]], Receipt]]:
+def _connected(url: str, api_key: str, whatever_time: bool) -> Iterator[Callable[[Sequence[Event]], Receipt]]:
     """What sends events; whatever keeps it from doing so is refused in words."""
     again = "Run the same command again: it goes on where it stopped, and nothing counts twice."
     try:
         with Perennial(url, api_key, retries=PATIENCE, gzip_above=64 * 1024) as perennial:
-            yield lambda events: _sent(perennial, events)
+            yield lambda events: _sent(perennial, events, whatever_time)
     except ProblemError as problem:
         faults = [Fault(error.field, error.reason) for error in problem.errors]
         reason = f"{url} refused: {problem.status} {problem.title}. {problem.detail}".strip()
@@ -117,9 +120,9 @@ def _connected(url: str, api_key: str) -> Iterator[Callable[[Sequence[Event]], R
         raise Refused(f"{url} cannot be reached: {error}.", remedy=remedy) from error
 
 
-def _sent(perennial: Perennial, events: Sequence[Event]) -> Receipt:
+def _sent(perennial: Perennial, events: Sequence[Event], whatever_time: bool) -> Receipt:
     try:
-        return perennial.events.send(events, batch=ROWS_AT_ONCE)
+        return perennial.events.send(events, batch=ROWS_AT_ONCE, whatever_time=whatever_time)
     except ValueError as error:
         remedy = "PERENNIAL_URL or --url says where Perennial is."
         raise Refused(f"Something answers, but not as Perennial does: {error}.", remedy=remedy) from error
@@ -200,12 +203,18 @@ def _report(file: Path, done: Progress, shown: Sequence[_Refusal], refused: Path
     words: dict[Outcome, str] = {
         "accepted": "accepted",
         "duplicate": "known already",
-        "quarantined": "kept until their customer is known",
+        "quarantined": "in quarantine",
         "conflict": "in conflict with what came under their id before",
         "invalid": "invalid",
     }
     told = [f"{done.count(name):,} {said}" for name, said in words.items() if done.count(name) or name == "accepted"]
     console.print(f"{done.rows:,} rows: {', '.join(told)}.", soft_wrap=True)
+    if done.count("quarantined"):
+        console.print(
+            "GET /v1/quarantine says why they wait. POST /v1/quarantine/replay sends them again; with whatever_time if"
+            " their times are meant, as they are where a file is imported with --whatever-time.",
+            soft_wrap=True,
+        )
     for one in shown:
         where = f"{one.field}: " if one.field else ""
         complaints.print(escape(f"  {file}:{one.row.line}: {where}{one.reason}"), soft_wrap=True)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
 from typing import NamedTuple
+from uuid import UUID
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -21,6 +22,7 @@ from billing.folding import Clocks, Folding, Totals
 from billing.period import instant
 from models import usage
 from models.database import columns, cursor
+from models.event import digest_of
 from models.intake import STRIPES, stripe_of
 
 
@@ -38,6 +40,12 @@ class Stored(NamedTuple):
     meters: Sequence[str]
     marks: Sequence[str]
     prepared: Sequence[str]
+    key: UUID
+    content: int
+
+    @property
+    def digest(self) -> int:
+        return digest_of(self.key.hex, self.content)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,13 +90,14 @@ select e.source, e.id, e.type, e.day, e.occurred_at, e.data::text, counted_by(e.
        array(select r.series from meter_rebuild r
              where r.settled_at is null and r.opened_at is not null
                and ((e.customer_id, e.day) <= (r.through_customer, r.through_day)
-                    or not pg_visible_in_snapshot(e.batch, r.seen::pg_snapshot)))
-from usage_event e
+                    or not pg_visible_in_snapshot(e.batch, r.seen::pg_snapshot))),
+       k.key, k.content
+from usage_event e join usage_key k on k.key = usage_key_of(e.source, e.id)
 where e.customer_id = %(customer)s and (%(type)s::text is null or e.type = %(type)s)
   and e.occurred_at >= %(since)s and e.occurred_at < %(until)s
   and (%(seen)s::text is null or pg_visible_in_snapshot(e.batch, %(seen)s::text::pg_snapshot) = %(before)s)
   and not exists (select from usage_void v where v.source = e.source and v.id = e.id)
-order by e.occurred_at, e.received_at, e.source, e.id limit %(limit)s
+limit %(limit)s
 """
 
 
@@ -103,7 +112,7 @@ def events(
     seen: str | None = None,
     before: bool = True,
 ) -> list[Stored]:
-    """A customer's events of local days, the second not included, in order of time; of one type, or of all.
+    """A customer's events of local days, the second not included; of one type, or of all.
 
     With a snapshot, those that came before it, or only the others.
     """
@@ -130,7 +139,7 @@ def counted(counting: Counting, customer_id: str, where: ZoneInfo, found: Iterab
         if not counting.plain:
             resting = {one.name for one in counting.series if one.prepared} - set(e.prepared)
             by = counting.names(e.day, e.meters, e.marks) - resting
-        folding.add(customer_id, where, e.type, e.occurred_at, DECODER.decode(e.data), by)
+        folding.add(customer_id, where, e.type, e.occurred_at, DECODER.decode(e.data), by, e.digest)
     return Counted(folding.days(), folding.windows())
 
 

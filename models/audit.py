@@ -13,7 +13,7 @@ from models.database import columns, cursor
 
 
 class UsageAnswered(SQLModel, table=True):
-    """How many events of a customer's day were answered so: accepted, duplicate or conflict."""
+    """How many events of a customer's day were answered so: accepted, duplicate or conflict; and how many wait."""
 
     __tablename__ = "usage_answered"
     customer_id: str = Field(primary_key=True)
@@ -24,69 +24,90 @@ class UsageAnswered(SQLModel, table=True):
 
 
 def count(session: Session, answered: Counter[tuple[str, str, date, str]]) -> None:
-    """Add to the numbers; in order, so that two who do never wait for each other."""
-    if answered:
+    """Add to the numbers, or take from them; in order, so that two who do never wait for each other."""
+    some = [(*key, events) for key, events in answered.items() if events]
+    if some:
         cursor(session).execute(
             "insert into usage_answered as a (customer_id, type, day, outcome, events)"
             " select * from unnest(%s::text[], %s::text[], %s::date[], %s::text[], %s::bigint[]) order by 1, 2, 3, 4"
             " on conflict (customer_id, type, day, outcome) do update set events = a.events + excluded.events",
-            columns([(*key, events) for key, events in answered.items()], 5),
+            columns(some, 5),
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """What became of a customer's events of one type over some days. The first is the sum of the next three.
+    """What became of a customer's events of one type over some days; for a meter, whose figures the last four are.
 
-    received: that came. accepted: stored, each once. duplicate: came again. conflict: came under another one's name.
-    stored: the stored events counted afresh, which must be those accepted, less those of months that were taken away.
-    void: those that do not count any more. counted: those in the meter's totals. uncounted: all other accepted ones,
-    which the meter did not count for want of a quantity, by its filters, or because it was made later.
+    received = accepted + duplicate + conflict + quarantined, and accepted = counted + uncounted + amended + voided.
+
+    accepted: stored, each once. duplicate: came again. conflict: came under another one's name, with another content.
+    quarantined: wait to be sent again. amended: do not count any more, another event does instead. voided: do not count
+    any more. stored: the stored events counted afresh, which must be those accepted, less those of months that were
+    taken away. late: of these, those that came when the meter's window of their day had been billed. counted: those in
+    the meter's totals. uncounted: all other accepted ones, which the meter did not count for want of a quantity, by its
+    filters, or because it was made later.
     """
 
     received: int
     accepted: int
     duplicate: int
     conflict: int
+    quarantined: int
+    amended: int
+    voided: int
     stored: int
-    void: int
+    late: int
     counted: int
     uncounted: int
+
+
+# One statement, so that all figures are of one moment. An event is late if the window of its day was signed by somebody
+# who did not see it; the first signature of a window is that of its bill.
+_AUDIT = """
+with billed as materialized (
+  select distinct on (period_start, period_end) period_start, period_end, snapshot from usage_proof
+  where customer_id = %(customer)s and meter_id = %(meter)s and period_start < %(until)s and period_end > %(since)s
+  order by period_start, period_end, signed_at),
+answered as (
+  select coalesce(sum(events) filter (where outcome = 'accepted'), 0)::bigint as accepted,
+    coalesce(sum(events) filter (where outcome = 'duplicate'), 0)::bigint as duplicate,
+    coalesce(sum(events) filter (where outcome = 'conflict'), 0)::bigint as conflict
+  from usage_answered
+  where customer_id = %(customer)s and type = %(type)s and day >= %(since)s and day < %(until)s),
+waiting as (
+  select count(*) as quarantined, coalesce(sum(q.duplicates), 0)::bigint as more_duplicates,
+    coalesce(sum(q.conflicts), 0)::bigint as more_conflicts
+  from usage_quarantine q join customer c on c.id = %(customer)s
+  where (q.subject = c.id or q.subject in (select alias from customer_alias a where a.customer_id = c.id))
+    and q.replayed_at is null and q.event ->> 'type' = %(type)s
+    and ((q.event ->> 'time')::timestamptz at time zone c.time_zone)::date >= %(since)s
+    and ((q.event ->> 'time')::timestamptz at time zone c.time_zone)::date < %(until)s),
+void as (
+  select count(*) filter (where instead_id is not null) as amended,
+    count(*) filter (where instead_id is null) as voided
+  from usage_void where customer_id = %(customer)s and type = %(type)s and day >= %(since)s and day < %(until)s),
+kept as (
+  select count(*) as stored, count(*) filter (where exists (
+    select from billed b where e.day >= b.period_start and e.day < b.period_end
+      and not pg_visible_in_snapshot(e.batch, b.snapshot))) as late
+  from usage_event e
+  where customer_id = %(customer)s and type = %(type)s and day >= %(since)s and day < %(until)s
+    and occurred_at >= %(since)s::date - 1 and occurred_at < %(until)s::date + 1),
+total as (
+  select coalesce(sum(t.events), 0)::bigint as counted from usage_total t
+  join meter_span n on n.series = t.meter_id and t.day >= n.since and t.day < n.until
+  where t.customer_id = %(customer)s and n.meter_id = %(meter)s and t.day >= %(since)s and t.day < %(until)s)
+select accepted + duplicate + more_duplicates + conflict + more_conflicts + quarantined, accepted,
+  duplicate + more_duplicates, conflict + more_conflicts, quarantined, amended, voided,
+  stored, late, counted, accepted - amended - voided - counted
+from answered, waiting, void, kept, total
+"""
 
 
 def audit(session: Session, customer_id: str, meter: Meter, since: date, until: date) -> Audit:
     """Of a meter's type of event, over local days from `since` up to, not including, `until`."""
     asked = {"customer": customer_id, "type": meter.event_type, "meter": meter.meter_id, "since": since, "until": until}
-    cur = cursor(session)
-    answered: dict[str, int] = dict(
-        cur.execute(
-            "select outcome, sum(events)::bigint from usage_answered where customer_id = %(customer)s"
-            " and type = %(type)s and day >= %(since)s and day < %(until)s group by 1",
-            asked,
-        ).fetchall()
-    )
-    row = cur.execute(
-        "select (select count(*) from usage_event where customer_id = %(customer)s and type = %(type)s"
-        " and day >= %(since)s and day < %(until)s"
-        " and occurred_at >= %(since)s::date - 1 and occurred_at < %(until)s::date + 1),"
-        " (select count(*) from usage_void where customer_id = %(customer)s and type = %(type)s"
-        " and day >= %(since)s and day < %(until)s),"
-        " (select coalesce(sum(t.events), 0)::bigint from usage_total t"
-        " join meter_span m on m.series = t.meter_id and t.day >= m.since and t.day < m.until"
-        " where t.customer_id = %(customer)s"
-        " and m.meter_id = %(meter)s and t.day >= %(since)s and t.day < %(until)s)",
-        asked,
-    ).fetchone()
+    row = cursor(session).execute(_AUDIT, asked).fetchone()
     assert row is not None
-    stored, void, counted = row
-    accepted = answered.get("accepted", 0)
-    return Audit(
-        received=sum(answered.values()),
-        accepted=accepted,
-        duplicate=answered.get("duplicate", 0),
-        conflict=answered.get("conflict", 0),
-        stored=stored,
-        void=void,
-        counted=counted,
-        uncounted=accepted - void - counted,
-    )
+    return Audit(*row)

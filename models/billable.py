@@ -14,7 +14,7 @@ from billing.invoice import Invoice
 from billing.standing import Standing
 from models.credit import open_grants
 from models.tax import rates
-from models.usage import totals_of
+from models.usage import folded
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +25,20 @@ class Parked:
     refusal: Refused
 
 
-def rated(session: Session, found: Sequence[Standing], occasion: Occasion) -> tuple[list[Bill], list[Parked]]:
+@dataclass(frozen=True, slots=True)
+class Rated:
+    """Bills, who is parked instead, and the moment of the usage that was billed (models/usage.py)."""
+
+    bills: list[Bill]
+    parked: list[Parked]
+    snapshot: str
+
+
+def rated(session: Session, found: Sequence[Standing], occasion: Occasion) -> Rated:
     """The bills of those subscriptions, nothing stored; a refused one parks its whole root."""
     active = [s for s in found if s.lanes]
     customers = sorted({s.customer_id for s in active})
-    totals = totals_of(session, customers)
+    used = folded(session, customers)
     grants = open_grants(session, customers)
     table = rates(session, {c for s in active for c in (s.parties.seller_country, s.parties.buyer_country)})
     bills: list[Bill] = []
@@ -37,14 +46,16 @@ def rated(session: Session, found: Sequence[Standing], occasion: Occasion) -> tu
     for one in active:
         wallet = (one.entity_id, one.customer_id)
         try:
-            done = bill(one, Facts(totals[one.customer_id], table, grants.get(wallet, ())), occasion)
+            its = used[one.customer_id]
+            done = bill(one, Facts(its.totals, table, grants.get(wallet, ()), its.sets), occasion)
         except Refused as refusal:
             parked[one.root_id] = Parked(one.root_id, refusal)
             continue
         bills.append(done)
         if done.invoice and done.invoice.draws:
             grants[wallet] = _less(grants[wallet], done.invoice)
-    return [b for b in bills if b.standing.root_id not in parked], list(parked.values())
+    snapshot = next((its.snapshot for its in used.values()), "")
+    return Rated([b for b in bills if b.standing.root_id not in parked], list(parked.values()), snapshot)
 
 
 def _less(grants: Sequence[Grant], document: Invoice) -> list[Grant]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -14,7 +14,7 @@ from billing.period import zone
 from models import afresh, intake, usage
 from models.afresh import Counted
 from models.database import columns, cursor
-from models.event import Event, Named
+from models.event import ANY_CONTENT, Event, Named, contents_of
 from models.event_month import refuse_taken
 from models.meter_version import counting
 from models.subscription import forget_seen
@@ -78,7 +78,7 @@ def correct(session: Session, corrections: Sequence[Correction], by_key: str) ->
         all_days = [counted.day for counted in found.values()]
         refuse_taken(session, mine, min(all_days), max(all_days))
     known = _voids(session, list(found))
-    _refuse(_faults(corrections, found, known))
+    _refuse(_faults(corrections, found, known) or _other_contents(session, corrections, known))
     new = [(n, c) for n, c in enumerate(corrections) if (c.source, c.id) not in known]
     days = sorted({(found[c.source, c.id].customer_id, found[c.source, c.id].day) for _, c in new})
     wrong = {(c.source, c.id) for _, c in new}
@@ -156,6 +156,19 @@ def _faults(
             faults.append(Fault(f"corrections.{n}.instead.id", "must be another one: this name is taken for ever"))
         seen.add(name)
     return faults
+
+
+def _other_contents(
+    session: Session, corrections: Sequence[Correction], known: Collection[tuple[str, str]]
+) -> list[Fault]:
+    """Of those that were made before, the ones whose `instead` is not what then came under its name."""
+    again = {n: Named.of(c.instead) for n, c in enumerate(corrections) if c.instead and (c.source, c.id) in known}
+    came = contents_of(session, [one.key for one in again.values()])
+    return [
+        Fault(f"corrections.{n}.instead", "was corrected by an event of this name already, which had another content")
+        for n, one in again.items()
+        if came.get(one.key) not in (one.content, ANY_CONTENT)
+    ]
 
 
 def _store(session: Session, made: Sequence[tuple[Correction, _Counted]], by_key: str) -> None:

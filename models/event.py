@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any, NamedTuple
@@ -42,13 +42,13 @@ class UsageEvent(SQLModel, table=True):
 
 
 class UsageConflict(SQLModel, table=True):
-    """Another content under the name of an event that counts already; each content once."""
+    """Another content under the name of an event that counts or waits already; each content once."""
 
     __tablename__ = "usage_conflict"
     source: str = Field(primary_key=True)
     id: str = Field(primary_key=True)
     content: int = Field(primary_key=True)
-    customer_id: str
+    customer_id: str | None
     event: Any = Field(sa_column=Column(JSON, nullable=False))
     received_at: datetime = moment()
 
@@ -67,6 +67,14 @@ class Event:
     @property
     def data_as_sent(self) -> str:
         return _AS_SENT.encode(self.data).decode()
+
+    @property
+    def content(self) -> int:
+        """A digest of all but its name. Another order of fields is no other content, other digits are."""
+        at = self.occurred_at if self.occurred_at.tzinfo is UTC else self.occurred_at.astimezone(UTC)
+        said = _SORTED.encode((self.subject, self.type, at, self.data))
+        content = int.from_bytes(hashlib.sha256(said).digest()[:8], signed=True)
+        return content if content != ANY_CONTENT else 1
 
     @property
     def as_sent(self) -> str:
@@ -94,7 +102,6 @@ class Named(NamedTuple):
     key: str
     """16 bytes of a digest of its name, as hexadecimal digits."""
     content: int
-    """A digest of all but its name. Another order of fields is no other content, other digits are."""
 
     @staticmethod
     def key_of(source: str, id: str) -> str:
@@ -103,11 +110,12 @@ class Named(NamedTuple):
 
     @classmethod
     def of(cls, event: Event) -> Named:
-        key = cls.key_of(event.source, event.id)
-        at = event.occurred_at if event.occurred_at.tzinfo is UTC else event.occurred_at.astimezone(UTC)
-        said = _SORTED.encode((event.subject, event.type, at, event.data))
-        content = int.from_bytes(hashlib.sha256(said).digest()[:8], signed=True)
-        return cls(event, key, content if content != ANY_CONTENT else 1)
+        return cls(event, cls.key_of(event.source, event.id), event.content)
+
+
+def digest_of(key: str, content: int) -> int:
+    """What an event adds to the digest of a set of events: 128 bits, the same as `usage_digest` in SQL."""
+    return int.from_bytes(hashlib.sha256(f"{key}{content}".encode()).digest()[:16])
 
 
 ANY_CONTENT = 0
@@ -131,8 +139,13 @@ def take_keys(session: Session, named: Sequence[Named]) -> dict[str, int]:
     if len(fresh) == len(entered):
         return {}
     known = {key for key, *_ in entered} - {key.hex for (key,) in fresh}
-    rows = cur.execute(
-        "select key, content from usage_key where key = any(%s::uuid[])", columns([(key,) for key in known], 1)
+    return contents_of(session, known)
+
+
+def contents_of(session: Session, keys: Collection[str]) -> dict[str, int]:
+    """Those keys that were entered before, with the digest of what then came."""
+    rows = cursor(session).execute(
+        "select key, content from usage_key where key = any(%s::uuid[])", columns([(key,) for key in keys], 1)
     )
     return {key.hex: content for key, content in rows}
 
@@ -146,13 +159,14 @@ def store(session: Session, rows: Sequence[tuple[Event, str, date, Sequence[str]
             copy.write_row((e.source, e.id, customer_id, e.type, e.occurred_at, day, e.data_as_sent, counted))
 
 
-def store_conflicts(session: Session, found: Sequence[tuple[Named, str]]) -> None:
-    """Keep what came under the name of another event, with its customer."""
+def store_conflicts(session: Session, found: Sequence[tuple[Named, str | None]]) -> None:
+    """Keep what came under the name of another event, with its customer if that is known."""
     if found:
-        rows = [(e.event.source, e.event.id, e.content, customer_id, e.event.as_sent) for e, customer_id in found]
+        rows = [(e.event.source, e.event.id, e.content, customer_id or "", e.event.as_sent) for e, customer_id in found]
         cursor(session).execute(
             "insert into usage_conflict (source, id, content, customer_id, event)"
-            " select * from unnest(%s::text[], %s::text[], %s::bigint[], %s::text[], %s::json[])"
+            " select source, id, content, nullif(customer_id, ''), event from unnest(%s::text[], %s::text[],"
+            " %s::bigint[], %s::text[], %s::json[]) as c (source, id, content, customer_id, event)"
             " order by 1, 2, 3 on conflict do nothing",
             columns(rows, 5),
         )

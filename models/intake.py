@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date
 from decimal import Decimal
 from typing import Literal, NamedTuple
 from zlib import crc32
@@ -19,11 +19,14 @@ from billing.field_formula import BOUND, Unfit, fields_of, formula
 from billing.folding import OPERATIONS, Clocks, Folding, by_type
 from billing.meter_check import LONGEST_VALUE
 from billing.period import zone
+from billing.time_bounds import TimeBounds
 from models import audit, event, quarantine, usage
 from models.customer import lock_roots
 from models.database import columns, cursor
-from models.event import Event, Named
+from models.event import Event, Named, digest_of
+from models.event_time import outside
 from models.meter_version import counting
+from models.quarantine import Held
 
 OutcomeKind = Literal["accepted", "duplicate", "conflict", "quarantined", "invalid"]
 
@@ -37,7 +40,8 @@ class Outcome:
     """What became of an event.
 
     accepted: stored and in the totals. duplicate: known already. conflict: another content came under this name before,
-    and counts; this one is kept for the audit. quarantined: kept until its customer is known. invalid: not kept.
+    and counts; this one is kept for the audit. quarantined: kept until its customer is known, or somebody says that its
+    time is meant. invalid: not kept.
     `reason` says why, and `field` where; both are empty for the first two.
     """
 
@@ -48,11 +52,8 @@ class Outcome:
 
 ACCEPTED, DUPLICATE = Outcome("accepted"), Outcome("duplicate")
 CONFLICT = Outcome("conflict", "another content came under this source and id before; that one counts")
+WAITS_OTHERWISE = Outcome("conflict", "another content came under this source and id before; that one stands")
 UNKNOWN = Outcome("quarantined", quarantine.UNKNOWN, "subject")
-
-
-def _time(answered: tuple[Named, Outcome]) -> datetime:
-    return answered[0].event.occurred_at
 
 
 class Customer(NamedTuple):
@@ -60,66 +61,132 @@ class Customer(NamedTuple):
     zone: ZoneInfo
 
 
-def receive(session: Session, events: Sequence[Event]) -> list[Outcome]:
+class _Books:
+    """What is written down of a transaction's events besides what is stored: numbers for the audit, and conflicts."""
+
+    def __init__(self) -> None:
+        self.clocks = Clocks()
+        self.answered: Counter[tuple[str, str, date, str]] = Counter()
+        self.conflicts: list[tuple[Named, str | None]] = []
+
+    def count(self, e: Event, customer: Customer, kind: OutcomeKind, many: int = 1) -> None:
+        day, _ = self.clocks.day_and_hour(customer.zone, e.occurred_at)
+        self.answered[customer.id, e.type, day, kind] += many
+
+
+def receive(
+    session: Session, events: Sequence[Event], bounds: TimeBounds | None = None, free: Collection[int] = ()
+) -> list[Outcome]:
     """Take in events, and say of each what became of it.
 
     A duplicate is the same (source, id), whatever its time says and however late it comes. A meter counts an event only
     if the event has its quantity, and only from the meter's making on: what a stored event was counted by is written on
-    it. If the event has something else in the quantity's place, it is invalid, so that the sender hears of it.
+    it. If the event has something else in the quantity's place, it is invalid, so that the sender hears of it. Events
+    out of `bounds` wait in quarantine, except those in the places `free`, whose sender means their time.
     """
     customers = customers_of(session, {e.subject for e in events})
     lock_stripes(session, {customer.id for customer in customers.values()})
     meters = counting(session)  # Under the lock: a meter that is made and counts anew leaves nothing between.
     looking = by_type(meters.newest)
     outcomes = {n: wrong for n, e in enumerate(events) if (wrong := _wrong(e, looking.get(e.type, ())))}
-    strangers = {n: e for n, e in enumerate(events) if n not in outcomes and e.subject not in customers}
-    outcomes |= zip(strangers, _quarantine(session, list(strangers.values())), strict=True)
-    good = {n: e for n, e in enumerate(events) if n not in outcomes}
-    outcomes |= zip(good, _take_in(session, list(good.values()), customers, meters), strict=True)
+    held = {n: UNKNOWN for n, e in enumerate(events) if n not in outcomes and e.subject not in customers}
+    good = {n: e for n, e in enumerate(events) if n not in outcomes and n not in held}
+    bound = {n: e for n, e in good.items() if n not in free} if free else good
+    for n, late in _outside(session, bound, customers, bounds).items():
+        held[n] = late
+        del good[n]
+    books = _Books()
+    outcomes |= zip(held, _quarantine(session, [(events[n], held[n]) for n in held], customers, books), strict=True)
+    outcomes |= zip(good, _take_in(session, list(good.values()), customers, meters, books), strict=True)
     return [outcomes[n] for n in range(len(events))]
 
 
-def replay(session: Session, subject: str | None, limit: int) -> list[Outcome]:
+def replay(session: Session, subject: str | None, limit: int, bounds: TimeBounds | None = None) -> list[Outcome]:
     """Send quarantined events again, those of one subject or all; what fits now is stored and folded.
 
-    Up to `limit`, those of subjects that are known by now first. Of what was sent before its meter was made, what the
-    meter cannot count is stored and not counted.
+    Up to `limit`, those first that may fit by now. Without `bounds`, whatever their time. Of what was sent before its
+    meter was made, what the meter cannot count is stored and not counted.
     """
-    events = quarantine.waiting(session, None if subject is None else [subject], limit)
-    customers = customers_of(session, {e.subject for e in events})
+    chosen = quarantine.waiting(session, None if subject is None else [subject], limit, bounds)
+    customers = customers_of(session, {one.event.subject for one in chosen})
     lock_stripes(session, {customer.id for customer in customers.values()})
-    known = [e for e in events if e.subject in customers]
-    outcomes = _take_in(session, known, customers, counting(session))
-    quarantine.release(session, known)
-    return outcomes + [UNKNOWN] * (len(events) - len(known))
+    meters, books = counting(session), _Books()
+    waiting = quarantine.hold(session, chosen)
+    known = {n: one.event for n, one in enumerate(waiting) if one.event.subject in customers}
+    late = _outside(session, known, customers, bounds)
+    good = {n: e for n, e in known.items() if n not in late}
+    for n, e in known.items():
+        customer, one = customers[e.subject], waiting[n]
+        books.count(e, customer, "duplicate", one.duplicates)
+        books.count(e, customer, "conflict", one.conflicts)
+    outcomes = late | dict(zip(good, _take_in(session, list(good.values()), customers, meters, books), strict=True))
+    quarantine.release(session, [(waiting[n], customers[e.subject].id) for n, e in good.items()])
+    quarantine.hold_for_time(
+        session, [(waiting[n], customers[known[n].subject].id, outcome.reason) for n, outcome in late.items()]
+    )
+    return [outcomes.get(n, UNKNOWN) for n in range(len(waiting))]
+
+
+def _outside(
+    session: Session, events: Mapping[int, Event], customers: Mapping[str, Customer], bounds: TimeBounds | None
+) -> dict[int, Outcome]:
+    if bounds is None:
+        return {}
+    reasons = outside(session, events, {subject: customer.id for subject, customer in customers.items()}, bounds)
+    return {n: Outcome("quarantined", reason, "time") for n, reason in reasons.items()}
+
+
+def _quarantine(
+    session: Session, some: Sequence[tuple[Event, Outcome]], customers: Mapping[str, Customer], books: _Books
+) -> list[Outcome]:
+    held = [
+        Held(
+            Named.of(e), "time" if e.subject in customers else "subject", outcome.reason, _id(customers.get(e.subject))
+        )
+        for e, outcome in some
+    ]
+    outcomes: list[Outcome] = []
+    for one, (e, why), kind in zip(held, some, quarantine.keep(session, held), strict=True):
+        if kind != "quarantined" and (customer := customers.get(e.subject)):
+            books.count(e, customer, kind)
+        if kind == "conflict":
+            books.conflicts.append((one.named, one.customer_id))
+        outcomes.append(why if kind == "quarantined" else WAITS_OTHERWISE if kind == "conflict" else DUPLICATE)
+    return outcomes
+
+
+def _id(customer: Customer | None) -> str | None:
+    return customer.id if customer else None
 
 
 def _take_in(
-    session: Session, events: Sequence[Event], customers: Mapping[str, Customer], meters: Counting
+    session: Session,
+    events: Sequence[Event],
+    customers: Mapping[str, Customer],
+    meters: Counting,
+    books: _Books,
 ) -> list[Outcome]:
     """Enter the events that are new, store and fold them. Everybody does it in this order, so that two that meet wait
     once; totals come last, so that their rows are locked for little more than the commit.
     """
-    clocks = Clocks()
     named = [Named.of(e) for e in events]
     outcomes = _known_or_new(session, named)
-    folding = Folding(meters.meters, clocks, meters.days)
+    folding = Folding(meters.meters, books.clocks, meters.days)
     fresh: list[tuple[Event, str, date, Sequence[str]]] = []
-    conflicts: list[tuple[Named, str]] = []
-    answered: Counter[tuple[str, str, date, str]] = Counter()
-    for one, outcome in sorted(zip(named, outcomes, strict=True), key=_time):
+    for one, outcome in zip(named, outcomes, strict=True):
         e, customer = one.event, customers[one.event.subject]
         if outcome is ACCEPTED:
-            day, counted_by = folding.add(customer.id, customer.zone, e.type, e.occurred_at, e.data)
+            digest = digest_of(one.key, one.content)
+            day, counted_by = folding.add(customer.id, customer.zone, e.type, e.occurred_at, e.data, digest=digest)
             fresh.append((e, customer.id, day, counted_by if meters.plain else meters.marks(day, counted_by)))
+            books.answered[customer.id, e.type, day, "accepted"] += 1
         else:
-            day, _ = clocks.day_and_hour(customer.zone, e.occurred_at)
+            books.count(e, customer, outcome.kind)
         if outcome is CONFLICT:
-            conflicts.append((one, customer.id))
-        answered[customer.id, e.type, day, outcome.kind] += 1
-    event.store_conflicts(session, conflicts)
+            books.conflicts.append((one, customer.id))
+    event.store_conflicts(session, books.conflicts)
     event.store(session, fresh)
-    audit.count(session, answered)
+    audit.count(session, books.answered)
     usage.add_windows(session, folding.windows())
     usage.add_days(session, folding.days())
     return outcomes
@@ -210,12 +277,6 @@ def _wrong_dimension(value: object) -> str:
     if not isinstance(value, str | int | Decimal):
         return "must be text, a number, true or false"
     return f"must have at most {LONGEST_VALUE} characters" if len(str(value)) > LONGEST_VALUE else ""
-
-
-def _quarantine(session: Session, strangers: Sequence[Event]) -> list[Outcome]:
-    kept = quarantine.keep(session, strangers)
-    first = {(e.source, e.id): e for e in reversed(strangers)}
-    return [UNKNOWN if (e.source, e.id) in kept and first[e.source, e.id] is e else DUPLICATE for e in strangers]
 
 
 def _known_or_new(session: Session, named: Sequence[Named]) -> list[Outcome]:

@@ -1,25 +1,39 @@
-"""Events that belong to no known customer: kept whole, and sent again when somebody has said whose they are."""
+"""Events that wait: of no known customer, or of a time that cannot be right. Kept whole, and sent again when somebody
+has said whose they are, or that the time is meant.
+"""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 from sqlalchemy import JSON, Column
 from sqlmodel import Field, Session, SQLModel
 
+from billing.time_bounds import TimeBounds
 from models.database import columns, cursor
-from models.event import Event
+from models.event import ANY_CONTENT, Event, Named
 from models.values import moment
 
 UNKNOWN = "unknown customer"
 
+HeldBy = Literal["subject", "time"]
+"""The field for which an event waits: nobody is known by its subject, or its time is out of bounds."""
+Name = tuple[str, str]
+"""Source and id."""
+
 
 class UsageQuarantine(SQLModel, table=True):
-    """An event that belongs to no known customer yet; kept whole until it is replayed."""
+    """An event that waits, kept whole until it is replayed; `field` says for which of its fields.
+
+    `customer_id` is whose it is, once that is known: what becomes of it is then counted there. Until then `duplicates`
+    and `conflicts` count what came under its name again.
+    """
 
     __tablename__ = "usage_quarantine"
     source: str = Field(primary_key=True)
@@ -27,61 +41,196 @@ class UsageQuarantine(SQLModel, table=True):
     subject: str
     event: Any = Field(sa_column=Column(JSON, nullable=False))
     reason: str
+    field: str
+    content: int
+    customer_id: str | None = None
+    duplicates: int = 0
+    conflicts: int = 0
     received_at: datetime = moment()
     replayed_at: datetime | None = moment(default=None)
 
 
-_DECODER = msgspec.json.Decoder(dict[str, Any], float_hook=Decimal)
+class Held(NamedTuple):
+    """An event that is to wait, why, and whose it is if that is known."""
+
+    named: Named
+    field: HeldBy
+    reason: str
+    customer_id: str | None
+
+    @property
+    def name(self) -> Name:
+        return self.named.event.source, self.named.event.id
 
 
-def keep(session: Session, strangers: Sequence[Event]) -> set[tuple[str, str]]:
-    """Keep events of unknown subjects, each name once; the names of those that are new here."""
-    if not strangers:
-        return set()
-    rows = [(e.source, e.id, e.subject, e.as_sent) for e in strangers]
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """An event that waits. `duplicates` and `conflicts` came under its name and are in nobody's audit yet."""
+
+    event: Event
+    customer_id: str | None
+    duplicates: int
+    conflicts: int
+
+    @property
+    def name(self) -> Name:
+        return self.event.source, self.event.id
+
+
+def keep(session: Session, held: Sequence[Held]) -> list[Literal["quarantined", "duplicate", "conflict"]]:
+    """Keep events, the first under each name; of the others, whether they are the same again or in conflict with it."""
+    if not held:
+        return []
+    first: dict[Name, Held] = {}
+    for one in held:
+        first.setdefault(one.name, one)
+    kept = _enter(session, list(first.values()))
+    contents = {name: one.named.content for name, one in first.items()}
+    contents |= _contents(session, [name for name in first if name not in kept])
+    told: list[Literal["quarantined", "duplicate", "conflict"]] = []
+    for one in held:
+        if one.name in kept and first[one.name] is one:
+            told.append("quarantined")
+        else:
+            told.append("duplicate" if contents[one.name] in (one.named.content, ANY_CONTENT) else "conflict")
+    again = Counter((one.name, kind) for one, kind in zip(held, told, strict=True) if one.customer_id is None)
+    _count_again(session, {name: (again[name, "duplicate"], again[name, "conflict"]) for name in first})
+    return told
+
+
+def _enter(session: Session, held: Sequence[Held]) -> set[Name]:
+    """The names of those that are new here. In order, so that two who enter the same never wait for each other."""
+    rows = [
+        (*one.name, one.named.event.subject, one.named.event.as_sent, one.named.content, one.field, one.reason)
+        for one in held
+    ]
+    whose = [one.customer_id for one in held]
     kept = cursor(session).execute(
-        "insert into usage_quarantine (source, id, subject, event, reason)"
-        " select source, id, subject, event, %s"
-        " from unnest(%s::text[], %s::text[], %s::text[], %s::json[]) as e (source, id, subject, event)"
-        " order by 1, 2 on conflict do nothing returning source, id",
-        [UNKNOWN, *columns(rows, 4)],
+        "insert into usage_quarantine (source, id, subject, event, content, field, reason, customer_id)"
+        " select * from unnest(%s::text[], %s::text[], %s::text[], %s::json[], %s::bigint[], %s::text[], %s::text[],"
+        " %s::text[]) order by 1, 2 on conflict do nothing returning source, id",
+        [*columns(rows, 7), whose],
     )
     return set(kept.fetchall())
 
 
-def waiting(session: Session, subjects: Sequence[str] | None, limit: int, *, hold: bool = True) -> list[Event]:
-    """Events that wait, those of known subjects first; with `hold`, nobody else may send them again meanwhile."""
+def _contents(session: Session, names: Sequence[Name]) -> dict[Name, int]:
+    """What came first under these names; nobody else counts what comes again meanwhile."""
+    if not names:
+        return {}
     rows = cursor(session).execute(
-        "select source, id, subject, event ->> 'type', (event ->> 'time')::timestamptz, event ->> 'data'"
-        " from usage_quarantine q where replayed_at is null"
+        "select source, id, content from usage_quarantine"
+        " where (source, id) in (select * from unnest(%s::text[], %s::text[]))"
+        " order by source, id for no key update",
+        columns(names, 2),
+    )
+    return {(source, key): content for source, key, content in rows}
+
+
+def _count_again(session: Session, again: dict[Name, tuple[int, int]]) -> None:
+    rows = [(*name, *counts) for name, counts in again.items() if any(counts)]
+    if rows:
+        cursor(session).execute(
+            "update usage_quarantine q set duplicates = q.duplicates + n.duplicates,"
+            " conflicts = q.conflicts + n.conflicts"
+            " from unnest(%s::text[], %s::text[], %s::bigint[], %s::bigint[]) as n (source, id, duplicates, conflicts)"
+            " where q.source = n.source and q.id = n.id",
+            columns(rows, 4),
+        )
+
+
+def waiting(
+    session: Session, subjects: Sequence[str] | None, limit: int, bounds: TimeBounds | None = None
+) -> list[Waiting]:
+    """Events that wait, those first that may fit by now: of subjects that are known, and within the bounds, if any."""
+    now = datetime.now(UTC)
+    first, last = bounds.around(now, now) if bounds else (None, None)
+    rows = cursor(session).execute(
+        "select source, id, subject, event ->> 'type', (event ->> 'time')::timestamptz, event ->> 'data', customer_id,"
+        " duplicates, conflicts from usage_quarantine q where replayed_at is null"
         " and (%(subjects)s::text[] is null or subject = any(%(subjects)s))"
-        " order by exists (select from customer c where c.id = q.subject)"
-        " or exists (select from customer_alias a where a.alias = q.subject) desc, source, id"
-        " limit %(limit)s" + (" for update" if hold else ""),
-        {"subjects": subjects, "limit": limit},
+        " order by (exists (select from customer c where c.id = q.subject)"
+        " or exists (select from customer_alias a where a.alias = q.subject))"
+        " and (field <> 'time' or %(first)s::timestamptz is null"
+        " or (event ->> 'time')::timestamptz between %(first)s and %(last)s) desc, source, id limit %(limit)s",
+        {"subjects": subjects, "limit": limit, "first": first, "last": last},
     )
     return [
-        Event(source, key, subject, kind, at, _DECODER.decode(data)) for source, key, subject, kind, at, data in rows
+        Waiting(Event(source, key, subject, kind, at, _DECODER.decode(data)), customer_id, duplicates, conflicts)
+        for source, key, subject, kind, at, data, customer_id, duplicates, conflicts in rows
     ]
 
 
-def release(session: Session, settled: Sequence[Event]) -> None:
-    """These wait no longer: they are stored, or known from elsewhere."""
-    cursor(session).execute(
-        "update usage_quarantine set replayed_at = now()"
-        " where (source, id) in (select * from unnest(%s::text[], %s::text[]))",
-        columns([(e.source, e.id) for e in settled], 2),
+def hold(session: Session, some: Sequence[Waiting]) -> list[Waiting]:
+    """Those of them that wait still, as they are now; until the commit nobody else sends them again."""
+    rows = cursor(session).execute(
+        "select source, id, customer_id, duplicates, conflicts from usage_quarantine"
+        " where (source, id) in (select * from unnest(%s::text[], %s::text[])) and replayed_at is null"
+        " order by source, id for no key update",
+        columns([one.name for one in some], 2),
+    )
+    events = {one.name: one for one in some}
+    return [
+        replace(events[source, key], customer_id=customer_id, duplicates=duplicates, conflicts=conflicts)
+        for source, key, customer_id, duplicates, conflicts in rows
+    ]
+
+
+def release(session: Session, settled: Sequence[tuple[Waiting, str]]) -> None:
+    """These wait no longer: they are stored, or known from elsewhere. Each with its customer."""
+    _attribute(session, [(*one.name, customer_id, "", "") for one, customer_id in settled], "now()")
+
+
+def hold_for_time(session: Session, found: Sequence[tuple[Waiting, str, str]]) -> None:
+    """These wait on, because of their time: whose they are is known now. Each with its customer and the reason."""
+    _attribute(session, [(*one.name, customer_id, "time", reason) for one, customer_id, reason in found], "null")
+
+
+def _attribute(session: Session, rows: Sequence[tuple[str, str, str, str, str]], replayed_at: str) -> None:
+    """What came under their names is from now on counted for their customers."""
+    if not rows:
+        return
+    named = " from unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::text[])"
+    named += " as n (source, id, customer_id, field, reason) where t.source = n.source and t.id = n.id"
+    cur = cursor(session)
+    cur.execute(
+        f"update usage_quarantine t set replayed_at = {replayed_at}, customer_id = n.customer_id, duplicates = 0,"
+        " conflicts = 0, field = coalesce(nullif(n.field, ''), t.field), reason = coalesce(nullif(n.reason, ''),"
+        f" t.reason){named}",
+        columns(rows, 5),
+    )
+    cur.execute(
+        f"update usage_conflict t set customer_id = n.customer_id{named} and t.customer_id is null", columns(rows, 5)
     )
 
 
-def quarantined(session: Session, limit: int) -> list[tuple[str, str, str, str, datetime]]:
-    """Open quarantine, oldest first: source, id, subject, reason, received."""
-    return (
-        cursor(session)
-        .execute(
-            "select source, id, subject, reason, received_at from usage_quarantine where replayed_at is null"
-            " order by received_at, source, id limit %s",
-            (limit,),
-        )
-        .fetchall()
+@dataclass(frozen=True, slots=True)
+class Quarantined:
+    """An event that waits, why, and for which of its fields; `customer_id` is null while nobody is known."""
+
+    source: str
+    id: str
+    subject: str
+    customer_id: str | None
+    type: str
+    time: datetime
+    field: HeldBy
+    reason: str
+    received_at: datetime
+
+
+def quarantined(
+    session: Session, limit: int, subject: str | None = None, by: HeldBy | None = None
+) -> list[Quarantined]:
+    """What waits, oldest first; of one subject, or for one of the fields, if these are given."""
+    rows = cursor(session).execute(
+        "select source, id, subject, customer_id, event ->> 'type', (event ->> 'time')::timestamptz, field, reason,"
+        " received_at from usage_quarantine where replayed_at is null"
+        " and (%(subject)s::text is null or subject = %(subject)s) and (%(by)s::text is null or field = %(by)s)"
+        " order by received_at, source, id limit %(limit)s",
+        {"subject": subject, "by": by, "limit": limit},
     )
+    return [Quarantined(*row) for row in rows]
+
+
+_DECODER = msgspec.json.Decoder(dict[str, Any], float_hook=Decimal)

@@ -61,6 +61,7 @@ class MeterRebuild(SQLModel, table=True):
     apply_at: datetime | None = moment(default=None)
     apply_with: str | None = None
     applied_at: datetime | None = moment(default=None)
+    batch: int | None = None
     drop_at: datetime | None = moment(default=None)
     drop_with: str | None = None
     dropped_at: datetime | None = moment(default=None)

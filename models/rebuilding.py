@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import date, datetime
 from typing import NamedTuple
+from uuid import UUID
 
 from sqlmodel import Session
 
@@ -23,6 +24,7 @@ from models import catalog, usage
 from models.afresh import DECODER, lock_afresh
 from models.customer import lock_roots
 from models.database import columns, connection, cursor
+from models.event import digest_of
 from models.intake import hold_all
 from models.meter_version import put_spans, spans
 from models.rebuild import MeterRebuild, ToDo, misfits, open_of
@@ -105,13 +107,20 @@ def count_next(session: Session, meter_id: str) -> bool:
     differing: list[tuple[str, str, str]] = []
     events = 0
     for e in _stored(session, row, mine.event_type, stretches):
-        _, counted = folding.add(e.customer_id, zone(e.zone), mine.event_type, e.occurred_at, DECODER.decode(e.data))
+        _, counted = folding.add(
+            e.customer_id,
+            zone(e.zone),
+            mine.event_type,
+            e.occurred_at,
+            DECODER.decode(e.data),
+            digest=digest_of(e.key.hex, e.content),
+        )
         events += 1
         if bool(counted) != e.counted:
             differing.append((e.source, e.id, e.occurred_at.isoformat()))
     _mark(session, row.series, differing)
-    usage.add_windows(session, folding.windows(), before=True)
-    usage.add_days(session, folding.days(), before=True)
+    usage.add_windows(session, folding.windows())
+    usage.add_days(session, folding.days())
     cursor(session).execute(
         "update meter_rebuild set counted = counted + %s, through_customer = %s, through_day = %s where id = %s",
         (events, stretches[-1].customer_id, stretches[-1].last, row.id),
@@ -151,22 +160,25 @@ class _Stored(NamedTuple):
     occurred_at: datetime
     data: str
     counted: bool
+    key: UUID
+    content: int
 
 
 _STORED = """
-select c.id, c.time_zone, e.source, e.id, e.occurred_at, e.data::text, %(meter)s = any(counted_by(e.meters))
+select c.id, c.time_zone, e.source, e.id, e.occurred_at, e.data::text, %(meter)s = any(counted_by(e.meters)),
+       k.key, k.content
 from unnest(%(customers)s::text[], %(firsts)s::date[], %(lasts)s::date[]) s (customer_id, first, last)
 join customer c on c.id = s.customer_id
 join usage_event e on e.customer_id = s.customer_id and e.type = %(type)s and e.day >= s.first and e.day <= s.last
   and e.occurred_at >= s.first - 1 and e.occurred_at < s.last + 2
+join usage_key k on k.key = usage_key_of(e.source, e.id)
 where pg_visible_in_snapshot(e.batch, %(seen)s::text::pg_snapshot)
   and not exists (select from usage_void v where v.source = e.source and v.id = e.id)
-order by c.id, e.occurred_at, e.received_at, e.source, e.id
 """
 
 
 def _stored(session: Session, row: MeterRebuild, event_type: str, stretches: Sequence[Stretch]) -> Iterator[_Stored]:
-    """The events that were stored before the rebuild was opened, piece by piece, each customer's in order of time."""
+    """The events that were stored before the rebuild was opened, piece by piece."""
     customers, firsts, lasts = columns(stretches, 3)
     with connection(session).cursor(name="stored") as cur:
         cur.itersize = ROWS_AT_ONCE
@@ -229,7 +241,10 @@ def swap(session: Session, row: MeterRebuild, at: datetime) -> None:
     else:
         version = next(span.version for span in held if span.since <= row.since < span.until)
     put_spans(session, row.meter_id, with_span(held, Span(row.since, row.until, row.series, version)))
-    cursor(session).execute("update meter_rebuild set applied_at = %s where id = %s", (at, row.id))
+    cursor(session).execute(
+        "update meter_rebuild set applied_at = %s, batch = pg_current_xact_id()::text::bigint where id = %s",
+        (at, row.id),
+    )
     session.expire(row)
 
 
@@ -298,6 +313,15 @@ _NOT_HELD = """
   t.customer_id = any(%(customers)s) and t.meter_id = any(%(series)s)
   and not exists (select from meter_span n where n.series = t.meter_id and {day} >= n.since and {day} < n.until)
 """
+# By the transaction that let the rebuild hold: since then the meter counts them, or does not (models/usage_proof.py).
+_RECOUNTED = """
+insert into usage_recounted (source, id, meter_id, batch, counted, recounted_at)
+select e.source, e.id, r.meter_id, r.batch::text::xid8, r.meter_id = any(counted_by(e.meters)), r.applied_at
+from usage_event e join meter_rebuild r on r.series = %(mark)s
+where e.customer_id = any(%(customers)s) and %(mark)s = any(e.meters)
+  and e.occurred_at >= %(since)s::date - 1 and e.occurred_at < %(until)s::date + 1
+on conflict do nothing
+"""
 _SETTLED = """
 update usage_event set meters = case
   when not %(applied)s then array_remove(meters, %(mark)s)
@@ -326,4 +350,6 @@ def _clear(session: Session, row: MeterRebuild, customer_ids: Sequence[str]) -> 
     cur.execute(
         f"delete from usage_window t using customer c where c.id = t.customer_id and {_NOT_HELD.format(day=day)}", asked
     )
+    if row.applied_at:
+        cur.execute(_RECOUNTED, asked)
     cur.execute(_SETTLED, asked)

@@ -90,7 +90,8 @@ class _Part:
         folding = Folding(mine.meters, Clocks(), mine.days)
         differing: tuple[list[Stored], list[Stored]] = ([], [])
         for e in events:
-            _, names = folding.add(customer_id, where, e.type, e.occurred_at, DECODER.decode(e.data))
+            data = DECODER.decode(e.data)
+            _, names = folding.add(customer_id, where, e.type, e.occurred_at, data, digest=e.digest)
             if bool(names) != (meter.meter_id in e.meters):
                 differing[0 if names else 1].append(e)
         return cls(folding.days(), folding.windows(), *differing)
@@ -136,7 +137,7 @@ def _events(
     *,
     before: bool = True,
 ) -> list[Stored]:
-    """In order of time; those that are void do not count."""
+    """Those that are void do not count."""
     found = afresh.events(
         session,
         customer_id,

@@ -77,14 +77,14 @@ def _complete(session: Session, heads: Iterable[tuple[Any, ...]]) -> list[Standi
     ids = list(found)
     if not ids:
         return []
-    histories = _histories(session, {key: one.currency for key, one in found.items()})
+    found_terms = histories(session, {key: one.currency for key, one in found.items()})
     lanes, pending = _lanes(session, ids), _pending(session, ids)
     late, aside = _late(session), _set_aside(session, ids)
     fees, usage, true_ups = _billed(session, found)
     return [
         replace(
             one,
-            history=tuple(histories[key]),
+            history=tuple(found_terms[key]),
             lanes=tuple(lanes[key]),
             pending=tuple(pending[key]),
             fees=tuple(fees[key]),
@@ -97,7 +97,7 @@ def _complete(session: Session, heads: Iterable[tuple[Any, ...]]) -> list[Standi
     ]
 
 
-def _histories(session: Session, currencies: dict[str, str]) -> dict[str, list[Terms]]:
+def histories(session: Session, currencies: dict[str, str]) -> dict[str, list[Terms]]:
     """Every version of the terms of these subscriptions, given with their currencies; plans as they are priced."""
     rows = (
         cursor(session)

@@ -1,4 +1,6 @@
-"""Usage that came and is not billed: of nobody who is known, or counted by no meter; and what it may be worth."""
+"""Usage that came and is not billed: of nobody who is known, counted by no meter, or priced by nothing that was sold;
+and what it may be worth.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +14,16 @@ from sqlmodel import Session
 from billing.estimate import MeanPrice
 from billing.folding import fold
 from billing.money import Money
+from billing.period import Period
+from billing.unpriced import Agreed, Unpriced, unpriced
 from billing.usage import Portion, quantity_of
 from models import quarantine
 from models.catalog import live_meters
 from models.database import cursor
 from models.event import Event
+from models.quarantine import HeldBy
+from models.standing import histories
+from models.usage import totals_of
 
 MOST_ESTIMATED = 10_000
 """So many of the events of a page are looked at for the estimates, the first by source and id."""
@@ -33,13 +40,23 @@ class Estimate:
 
 
 @dataclass(frozen=True, slots=True)
+class WhyWaiting:
+    """For which of their fields so many events wait, and why."""
+
+    field: HeldBy
+    reason: str
+    events: int
+
+
+@dataclass(frozen=True, slots=True)
 class OfNobody:
-    """Events of a subject that wait in quarantine. There is an estimate for each meter and currency billed
-    lately, of the first `estimated_events` of them."""
+    """Events of a subject that wait in quarantine: nobody is known by it, or their times are out of bounds. There is an
+    estimate for each meter and currency billed lately, of the first `estimated_events` of them."""
 
     subject: str
+    customer_id: str | None
     types: tuple[str, ...]
-    reason: str
+    reasons: tuple[WhyWaiting, ...]
     events: int
     first_received_at: datetime
     last_received_at: datetime
@@ -58,28 +75,62 @@ class ByNoMeter:
     last_day: date
 
 
+@dataclass(frozen=True, slots=True)
+class WithoutPrice:
+    """A customer's usage that a meter counts and no price looks at. There is an estimate for each currency billed
+    lately."""
+
+    customer_id: str
+    usage: Unpriced
+    estimates: tuple[Estimate, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class WithoutPricePage:
+    """In order of customer and meter; `after` is where the next page begins, None if this is the last."""
+
+    found: tuple[WithoutPrice, ...]
+    after: str | None
+
+
 def of_nobody(session: Session, after: str, limit: int) -> list[OfNobody]:
     """A page in order of subject, behind `after`."""
     rows = (
         cursor(session)
         .execute(
-            "select subject, array_agg(distinct event ->> 'type'), min(reason), count(*), min(received_at),"
+            "select subject, max(customer_id), array_agg(distinct event ->> 'type'), count(*), min(received_at),"
             " max(received_at) from usage_quarantine where replayed_at is null and subject > %s"
             " group by 1 order by 1 limit %s",
             (after, limit),
         )
         .fetchall()
     )
+    subjects = [subject for subject, *_ in rows]
+    reasons = _reasons(session, subjects)
     meters, prices = live_meters(session), _mean_prices(session)
     waiting: dict[str, list[Event]] = {}
-    for e in quarantine.waiting(session, [subject for subject, *_ in rows], MOST_ESTIMATED, hold=False):
-        waiting.setdefault(e.subject, []).append(e)
+    for one in quarantine.waiting(session, subjects, MOST_ESTIMATED):
+        waiting.setdefault(one.event.subject, []).append(one.event)
     found: list[OfNobody] = []
-    for subject, types, reason, many, first, last in rows:
+    for subject, customer_id, types, many, first, last in rows:
         events = sorted(waiting.get(subject, ()), key=lambda e: e.occurred_at)
         folded = fold(meters, ((e.type, e.data) for e in events))
         worth = _estimates(folded, prices)
-        found.append(OfNobody(subject, tuple(types), reason, many, first, last, len(events), worth))
+        why = tuple(reasons[subject])
+        found.append(OfNobody(subject, customer_id, tuple(types), why, many, first, last, len(events), worth))
+    return found
+
+
+def _reasons(session: Session, subjects: Sequence[str]) -> dict[str, list[WhyWaiting]]:
+    """By subject, those of most events first."""
+    rows = cursor(session).execute(
+        "select subject, field, reason, count(*) from usage_quarantine where replayed_at is null"
+        " and subject = any(%s) group by 1, 2, 3 order by 1, 4 desc, 2, 3",
+        (list(subjects),),
+    )
+    found: dict[str, list[WhyWaiting]] = {}
+    for subject, field, reason, events in rows:
+        found.setdefault(subject, []).append(WhyWaiting(field, reason, events))
     return found
 
 
@@ -118,3 +169,49 @@ def by_no_meter(session: Session, since: date, until: date, after: tuple[str, st
         (since, until, *after, limit),
     )
     return [ByNoMeter(*row) for row in rows]
+
+
+def without_price(session: Session, asked: Period, after: str, limit: int) -> WithoutPricePage:
+    """A page over customers behind `after` that have usage on the days asked for, so many of them looked at."""
+    customers = _customers_with_usage(session, asked, after, limit)
+    totals = totals_of(session, customers, asked.start)
+    agreed = _agreed(session, customers)
+    prices = _mean_prices(session)
+    found = [
+        WithoutPrice(customer_id, one, _worth(one, prices.get(one.meter, ())))
+        for customer_id in customers
+        for one in unpriced(agreed.get(customer_id, ()), totals[customer_id], asked)
+    ]
+    return WithoutPricePage(tuple(found), customers[-1] if len(customers) == limit else None)
+
+
+def _customers_with_usage(session: Session, asked: Period, after: str, limit: int) -> list[str]:
+    rows = cursor(session).execute(
+        "select id from customer c where id > %(after)s and exists (select from usage_total t"
+        " where t.customer_id = c.id and t.day >= %(start)s and t.day < %(end)s) order by id limit %(limit)s",
+        {"after": after, "start": asked.start, "end": asked.end, "limit": limit},
+    )
+    return [customer_id for (customer_id,) in rows]
+
+
+def _agreed(session: Session, customer_ids: Sequence[str]) -> dict[str, list[Agreed]]:
+    """Every subscription of these customers, whatever has become of it."""
+    rows = (
+        cursor(session)
+        .execute(
+            "select s.customer_id, s.id, s.currency, s.anchor, k.effective_on from subscription s"
+            " left join cancellation k on k.subscription_id = s.id and k.scheduled_at is not null"
+            " and k.withdrawn_at is null where s.customer_id = any(%s) order by s.id",
+            (list(customer_ids),),
+        )
+        .fetchall()
+    )
+    terms = histories(session, {key: currency for _, key, currency, *_ in rows})
+    found: dict[str, list[Agreed]] = {}
+    for customer_id, key, _, anchor, ends_on in rows:
+        found.setdefault(customer_id, []).append(Agreed(tuple(terms[key]), anchor, ends_on))
+    return found
+
+
+def _worth(one: Unpriced, prices: Sequence[MeanPrice]) -> tuple[Estimate, ...]:
+    return tuple(Estimate(one.meter, one.quantity, price.of(one.quantity)) for price in prices)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
@@ -18,6 +19,7 @@ from billing.catalog import Meter
 from billing.folding import Properties, Total, Totals, portion_of
 from billing.period import instant
 from billing.usage import BEFORE, NO_PROPERTIES, Portion
+from billing.usage_proof import EventSet, Sets
 from models.database import columns, cursor
 from models.meter_version import counting
 from models.values import moment
@@ -30,7 +32,7 @@ class UsageTotal(SQLModel, table=True):
     meter keeps events apart, or a digest of the value that is counted once, or the bucket of a percentile, or the
     minute since 1970 at which the window of a rate begins, else 0. `at` is the time of the latest event where the
     latest is kept, else before all time. `weighted` is the sum of the changes of a level, each times the seconds from
-    the day's start to it.
+    the day's start to it. `digest` is the sum of the digests of the events (billing/usage_proof.py).
     """
 
     __tablename__ = "usage_total"
@@ -43,6 +45,7 @@ class UsageTotal(SQLModel, table=True):
     events: int
     at: datetime = moment()
     weighted: Decimal = Decimal(0)
+    digest: Decimal = Decimal(0)
 
 
 class UsageWindow(SQLModel, table=True):
@@ -60,12 +63,21 @@ class UsageWindow(SQLModel, table=True):
     weighted: Decimal = Decimal(0)
 
 
-_STATEMENT = """
-insert into {table} as t (customer_id, meter_id, {when}, properties, each, quantity, events, at, weighted)
-select * from unnest(%s::text[], %s::text[], %s::{type}[], %s::jsonb[], %s::numeric[], %s::numeric[], %s::bigint[],
-                     %s::timestamptz[], %s::numeric[])
+_DAYS = """
+insert into usage_total as t (customer_id, meter_id, day, properties, each, quantity, events, at, weighted, digest)
+select * from unnest(%s::text[], %s::text[], %s::date[], %s::jsonb[], %s::numeric[], %s::numeric[], %s::bigint[],
+                     %s::timestamptz[], %s::numeric[], %s::numeric[])
 order by 1, 2, 3, 4, 5
-on conflict (customer_id, meter_id, {when}, properties, each) do update
+on conflict (customer_id, meter_id, day, properties, each) do update
+  set quantity = {quantity}, events = t.events + excluded.events, at = greatest(t.at, excluded.at),
+      weighted = t.weighted + excluded.weighted, digest = t.digest + excluded.digest
+"""
+_WINDOWS = """
+insert into usage_window as t (customer_id, meter_id, starts_at, properties, each, quantity, events, at, weighted)
+select * from unnest(%s::text[], %s::text[], %s::timestamptz[], %s::jsonb[], %s::numeric[], %s::numeric[],
+                     %s::bigint[], %s::timestamptz[], %s::numeric[])
+order by 1, 2, 3, 4, 5
+on conflict (customer_id, meter_id, starts_at, properties, each) do update
   set quantity = {quantity}, events = t.events + excluded.events, at = greatest(t.at, excluded.at),
       weighted = t.weighted + excluded.weighted
 """
@@ -73,38 +85,39 @@ _QUANTITY: dict[Kept, str] = {
     "added": "t.quantity + excluded.quantity",
     "max": "greatest(t.quantity, excluded.quantity)",
     "min": "least(t.quantity, excluded.quantity)",
-    "latest": "case when excluded.at >= t.at then excluded.quantity else t.quantity end",
+    "latest": "case when (t.at, t.quantity) < (excluded.at, excluded.quantity) then excluded.quantity else t.quantity"
+    " end",
 }
 
 
-_IF_NONE_IS_AS_LATE = "case when excluded.at > t.at then excluded.quantity else t.quantity end"
+def add_days(session: Session, totals: Totals) -> None:
+    """Add to the totals of days. Their rows are locked until the commit, in order, so that there is no dead-lock."""
+    for kept, rows in _rows(totals, digests=True).items():
+        cursor(session).execute(_DAYS.format(quantity=_QUANTITY[kept]), columns(rows, 10))
 
 
-def add_days(session: Session, totals: Totals, *, before: bool = False) -> None:
-    """Add to the totals of days. Their rows are locked until the commit, in order, so that there is no dead-lock.
-
-    What came `before` the events that are in the totals gives way to them if it is of the same moment.
-    """
-    _add(session, "usage_total", "day", "date", totals, before)
-
-
-def add_windows(session: Session, totals: Totals, *, before: bool = False) -> None:
+def add_windows(session: Session, totals: Totals) -> None:
     """Add to the totals of shorter windows, likewise."""
-    _add(session, "usage_window", "starts_at", "timestamptz", totals, before)
+    for kept, rows in _rows(totals, digests=False).items():
+        cursor(session).execute(_WINDOWS.format(quantity=_QUANTITY[kept]), columns(rows, 9))
 
 
-def _add(session: Session, table: str, when: str, type_: str, totals: Totals, before: bool) -> None:
-    for kept, quantity in _QUANTITY.items():
-        if kept == "latest" and before:
-            quantity = _IF_NONE_IS_AS_LATE
-        rows = [
-            (*who, start, _json(properties), each or Decimal(0), t.quantity, t.events, t.at or "-infinity", t.weighted)
-            for (*who, start, properties, each), t in totals.items()
-            if t.kept == kept
-        ]
-        if rows:
-            statement = _STATEMENT.format(table=table, when=when, type=type_, quantity=quantity)
-            cursor(session).execute(statement, columns(rows, 9))
+def _rows(totals: Totals, *, digests: bool) -> dict[Kept, list[tuple[object, ...]]]:
+    """By how a further event changes them, in one order for everybody."""
+    found: dict[Kept, list[tuple[object, ...]]] = {}
+    for (*who, start, properties, each), t in totals.items():
+        row = (
+            *who,
+            start,
+            _json(properties),
+            each or Decimal(0),
+            t.quantity,
+            t.events,
+            t.at or "-infinity",
+            t.weighted,
+        )
+        found.setdefault(t.kept, []).append((*row, t.digest) if digests else row)
+    return {kept: found[kept] for kept in _QUANTITY if kept in found}
 
 
 def _json(kept: Properties) -> str:
@@ -143,10 +156,31 @@ def totals_of(
 
     Of meters that carry over, what was before `since` is there too, under the day `BEFORE`.
     """
+    return {customer_id: mine.totals for customer_id, mine in folded(session, customer_ids, since, until).items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Folded:
+    """One customer's usage: totals, and which set of events is behind those of each day.
+
+    `snapshot` is PostgreSQL's word for the moment: a transaction's events are in these totals exactly if it sees the
+    transaction.
+    """
+
+    totals: usage.Totals
+    sets: Sets
+    snapshot: str
+
+
+def folded(
+    session: Session, customer_ids: Sequence[str], since: date | None = None, until: date | None = None
+) -> dict[str, Folded]:
+    """Folded usage of many customers, all of one moment; for days as in `totals_of`."""
     rows = cursor(session).execute(
         _TOTALS.format(days="meter_days")
         + " and (%(since)s::date is null or t.day >= %(since)s) and (%(until)s::date is null or t.day < %(until)s)"
-        + (_EARLIER.format(days="meter_days") if since else ""),
+        + (_EARLIER.format(days="meter_days") if since else "")
+        + _MOMENT,
         {"apart": list(APART), "customers": list(customer_ids), "since": since, "until": until, "before": BEFORE},
     )
     return _by_customer(customer_ids, rows)
@@ -158,22 +192,46 @@ def prepared_of(session: Session, customer_ids: Sequence[str], series: str) -> d
         _TOTALS.format(days="meter_prepared") + " and t.meter_id = %(series)s",
         {"apart": list(APART), "customers": list(customer_ids), "series": series},
     )
-    return _by_customer(customer_ids, rows)
+    return {customer_id: mine.totals for customer_id, mine in _by_customer(customer_ids, rows).items()}
 
 
-def _by_customer(customer_ids: Sequence[str], rows: Iterable[tuple[Any, ...]]) -> dict[str, usage.Totals]:
-    found: dict[str, dict[tuple[str, date], list[Portion]]] = {customer_id: {} for customer_id in customer_ids}
+def _by_customer(customer_ids: Sequence[str], rows: Iterable[tuple[Any, ...]]) -> dict[str, Folded]:
+    totals: dict[str, dict[tuple[str, date], list[Portion]]] = {customer_id: {} for customer_id in customer_ids}
+    sets: dict[str, dict[tuple[str, date], EventSet]] = {customer_id: {} for customer_id in customer_ids}
     courses: dict[tuple[object, ...], Course] = {}
-    for customer_id, meter, day, quantity, events, properties, each, aggregation, percent, weighted, *course in rows:
+    snapshot = ""
+    for (
+        moment_,
+        customer_id,
+        meter,
+        day,
+        quantity,
+        events,
+        properties,
+        each,
+        way,
+        percent,
+        weighted,
+        digest,
+        *more,
+    ) in rows:
+        if moment_:
+            snapshot = moment_
+            continue
+        key, mine, its = (meter, day), totals[customer_id], sets[customer_id]
         named = tuple(sorted(properties.items())) if properties else NO_PROPERTIES
-        goes_on = None
-        if course[0] or course[1]:
-            goes_on = courses.setdefault(tuple(course), Course(*course))
-            if goes_on.carries_over:
-                found[customer_id].setdefault((meter, BEFORE), [])
-        portion = Portion(quantity, events, named, each, "", aggregation, percent, weighted, goes_on)
-        found[customer_id].setdefault((meter, day), []).append(portion)
-    return {customer_id: {key: tuple(some) for key, some in mine.items()} for customer_id, mine in found.items()}
+        course = None
+        if more[0] or more[1]:
+            course = courses.setdefault(tuple(more), Course(*more))
+            if course.carries_over:
+                mine.setdefault((meter, BEFORE), [])
+        mine.setdefault(key, []).append(Portion(quantity, events, named, each, "", way, percent, weighted, course))
+        if day != BEFORE:
+            its[key] = its.get(key, EventSet()) + EventSet(events, int(digest))
+    return {
+        customer_id: Folded({key: tuple(some) for key, some in mine.items()}, sets[customer_id], snapshot)
+        for customer_id, mine in totals.items()
+    }
 
 
 _KEPT_OF = (
@@ -186,7 +244,11 @@ _FROM = (
     " join customer c on c.id = t.customer_id where t.customer_id = any(%(customers)s)"
 )
 _TOTALS = (
-    "select t.customer_id, d.meter_id, t.day, t.quantity, t.events," + _KEPT_OF + " t.weighted," + _GOES_ON + _FROM
+    "select null as moment, t.customer_id, d.meter_id, t.day, t.quantity, t.events,"
+    + _KEPT_OF
+    + " t.weighted, t.digest,"
+    + _GOES_ON
+    + _FROM
 )
 # What earlier days leave: the sum of the changes, or the latest of what is kept apart.
 _LEFT = (
@@ -194,13 +256,18 @@ _LEFT = (
     " else (array_agg(t.quantity order by t.day desc))[1] end, sum(t.events)::bigint,"
 )
 _EARLIER = (
-    " union all select t.customer_id, d.meter_id, %(before)s::date,"
+    " union all select null, t.customer_id, d.meter_id, %(before)s::date,"
     + _LEFT
     + _KEPT_OF
-    + " 0,"
+    + " 0, 0,"
     + _GOES_ON
     + _FROM
     + " and carries(d.m) and t.day < %(since)s group by t.customer_id, d.meter_id, t.properties, t.each, d.m, c.id"
+)
+
+# In the same statement, so that it is the moment of these totals.
+_MOMENT = (
+    f" union all select pg_current_snapshot()::text, '', '', {', '.join(['null'] * 5)}, '', {', '.join(['null'] * 7)}"
 )
 
 

@@ -8,11 +8,12 @@ from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from types import FunctionType
 from typing import Any
 
 import httpx
+import prometheus_client
 import pytest
 import structlog
 from fastapi import FastAPI
@@ -21,6 +22,7 @@ from temporalio.client import Client
 
 from api.access import Doors
 from api.app import create
+from billing.time_bounds import TimeBounds
 from integrations.crm.pretend import PretendCrm
 from integrations.erp.pretend import PretendErp
 from integrations.payments.pretend import PretendGateway
@@ -57,7 +59,14 @@ TEAM = {
 }
 CUSTOMER = {"id": "cus", "name": "Kunde AG", "email": "k@k.example", "country": "DE", "time_zone": "Europe/Berlin"}
 
-structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
+ANY_TIME = TimeBounds(timedelta(days=100_000), timedelta(days=100_000))
+"""Most tests live in years of their own."""
+
+structlog.configure(
+    # Plain tracebacks: those that show every variable take minutes over what a test holds.
+    processors=[structlog.processors.format_exc_info, structlog.processors.KeyValueRenderer()],
+    wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR),
+)
 
 
 def pytest_make_parametrize_id(config: pytest.Config, val: object) -> str | None:
@@ -165,8 +174,9 @@ async def opened(engine: Engine, temporal: Temporal) -> AsyncIterator[House]:
     gateway, crm, erp = PretendGateway(), PretendCrm(), PretendErp()
     hands = Hands(engine, client, ("pretend", gateway), ("pretend", crm), ("pretend", erp))
     app = create()
-    app.state.doors = Doors.open(engine, client)
+    app.state.doors = Doors.open(engine, client, ANY_TIME)
     app.state.gateways = {"pretend": gateway}
+    app.state.figures = prometheus_client.REGISTRY
     with transaction(engine) as session:
         key = create_key(session, "tests", ["admin"])
     async with AsyncExitStack() as stack:

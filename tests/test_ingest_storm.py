@@ -224,7 +224,8 @@ def round_of(postgres: Postgres, temporal: Temporal, folder: Path, name: str) ->
     apis = []
     for port in free_ports(PROCESSES):
         at = Addresses(api_port=port, database_url=url, temporal_address=temporal.address)
-        apis.append(Api(port, environment(folder, at), folder / f"{name}-{port}.log"))
+        settings = environment(folder, at) | {"EVENTS_OLDEST_DAYS": "20000"}
+        apis.append(Api(port, settings, folder / f"{name}-{port}.log"))
     with ExitStack() as stack:
         for api in apis:
             api.start()
@@ -315,6 +316,12 @@ TOTALS = {
 KEYS = (
     "select encode(substring(sha256(convert_to('1:s' || id, 'UTF8')) for 16), 'hex')::uuid from usage_event order by 1"
 )
+DIGESTS = "select customer_id, meter_id, day, sum(digest) from usage_total group by 1, 2, 3 order by 1, 2, 3"
+DIGESTS_OF_EVENTS = (
+    "select e.customer_id, meter_id, e.day, sum(usage_digest(k.key, k.content)) from usage_event e"
+    " join usage_key k on k.key = usage_key_of(e.source, e.id), unnest(e.meters) as meter_id"
+    " group by 1, 2, 3 order by 1, 2, 3"
+)
 
 
 def judge(storm: Storm) -> int:
@@ -336,6 +343,7 @@ def judge(storm: Storm) -> int:
         found = {(c, m, day): (quantity, events) for c, m, day, quantity, events in storm.rows(question)}
         assert found == expected, what
     assert storm.rows("select key from usage_key order by 1") == storm.rows(KEYS)
+    assert storm.rows(DIGESTS) == storm.rows(DIGESTS_OF_EVENTS)
 
     by_day = Counter((sent.customer, drawn(no)[1], sent.day) for no, sent in taken.items())
     answered = storm.rows("select customer_id, type, day, events from usage_answered where outcome = 'accepted'")

@@ -51,6 +51,7 @@ ROWS = {
     "agenda": "to_jsonb(t)",
     "usage_total": "to_jsonb(t)",
     "usage_seen": "to_jsonb(t)",
+    "usage_proof": "to_jsonb(t) - 'snapshot' - 'signed_at'",
     "held_usage": "to_jsonb(t)",
     "month_close": "to_jsonb(t) - 'approved_with'",
     "tie_out": "to_jsonb(t)",

@@ -6,11 +6,13 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 
 from billing.money import Money
+from billing.period import Period
 from models import unbilled
 from models.correction import Correction, correct
 from models.database import transaction
 from models.event import Event
 from models.intake import receive
+from models.unbilled import WhyWaiting
 from tests.activities.company import Company
 
 
@@ -66,8 +68,69 @@ def test_usage_of_nobody_has_an_estimated_worth(company: Company) -> None:
         assert unbilled.of_nobody(session, "other", 10) == [stray]
         [mail] = unbilled.by_no_meter(session, date(2026, 1, 1), date(2026, 2, 1), ("", ""), 10)
     assert (other.subject, other.types, other.events, other.estimates) == ("other", ("mail",), 1, ())
-    assert (stray.subject, stray.events, stray.reason) == ("stray", 3, "unknown customer")
+    assert (stray.subject, stray.events, stray.reasons) == ("stray", 3, (WhyWaiting("subject", "unknown customer", 3),))
     assert stray.estimated_events == 3
     [worth] = stray.estimates
     assert (worth.meter, worth.quantity, worth.amount) == ("tokens", 1_500_000, Money(billed * 3 // 2, "EUR"))
     assert (mail.customer_id, mail.type, mail.events) == ("anna", "mail", 1)
+
+
+JANUARY = Period(date(2026, 1, 1), date(2026, 2, 1))
+
+
+def without_price(company: Company, asked: Period = JANUARY) -> list[tuple[str, str, Decimal, str]]:
+    with transaction(company.engine) as session:
+        page = unbilled.without_price(session, asked, "", 10)
+    return [(one.customer_id, one.usage.meter, one.usage.quantity, one.usage.why) for one in page.found]
+
+
+def test_usage_without_a_price_is_told_and_billed_once_there_is_one(company: Company) -> None:
+    """Anna's plan lacks the meter until she is amended, Bert has no plan, Cora is billed by her plan. Dora's plan lacks
+    it too, and she gets a second subscription."""
+    for name in ("anna", "bert", "cora", "dora"):
+        company.customer(name)
+        company.use(name, "2026-01-10", 1_000_000, f"{name}-early")
+        company.use(name, "2026-01-25", 500_000, f"{name}-late")
+    company.sign("anna", "fee")
+    company.sign("cora", "usage")
+    company.sign("dora", "fee")
+    whole = Decimal(1_500_000)
+    bert = ("bert", "tokens", whole, "no subscription")
+    dora = ("dora", "tokens", whole, "not in the plan")
+    assert without_price(company) == [("anna", "tokens", whole, "not in the plan"), bert, dora]
+    company.live("2026-01-20")
+    company.amend("amd", "sub-anna", date(2026, 1, 20), "team")
+    early = ("anna", "tokens", Decimal(1_000_000), "not in the plan")
+    assert without_price(company) == [early, bert, dora]
+    company.live("2026-02-02")
+    with transaction(company.engine) as session:
+        page = unbilled.without_price(session, JANUARY, "", 1)
+        [anna], behind = page.found, page.after
+        assert behind == "anna"
+        assert unbilled.without_price(session, JANUARY, "anna", 2).after == "cora"
+        assert unbilled.without_price(session, JANUARY, "dora", 2) == unbilled.WithoutPricePage((), None)
+    # What others paid for a unit: Cora's 1.5 million and Anna's 0.5 million, at 0.01 each.
+    [worth] = anna.estimates
+    assert (worth.quantity, worth.amount) == (Decimal(1_000_000), Money(1_000_000, "EUR"))
+    company.sign("bert", "usage", starts_on=date(2026, 1, 1))
+    company.sign("dora", "usage", subscription_id="sub-dora-too", starts_on=date(2026, 1, 1))
+    company.live("2026-02-03")
+    assert (
+        company.sql(
+            "select quantity, net_minor from invoice_line where subscription_id in ('sub-bert', 'sub-dora-too')"
+        )
+        == [(whole, 1_500_000)] * 2
+    )
+    assert without_price(company) == [early]
+    company.live("2026-02-10")
+    assert company.prove("2026-01").differences == ()
+
+
+def test_days_after_the_end_have_no_price(company: Company) -> None:
+    company.customer("anna")
+    sub = company.sign("anna", "usage")
+    for day in (10, 20, 30):
+        company.use("anna", f"2026-01-{day}", day)
+    company.cancel("can", sub, date(2026, 1, 20))
+    company.live("2026-02-02")
+    assert without_price(company) == [("anna", "tokens", Decimal(50), "no subscription")]

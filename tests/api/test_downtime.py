@@ -21,7 +21,7 @@ from models.migrations import migrate
 from sandbox.postgres import Postgres
 from sandbox.temporal import Temporal
 from tests.api.conftest import problem
-from tests.conftest import CUSTOMER, ENTITY, METER, TEAM, House, opened
+from tests.conftest import ANY_TIME, CUSTOMER, ENTITY, METER, TEAM, House, opened
 from workflows.client import connect
 
 pytestmark = pytest.mark.anyio
@@ -31,7 +31,7 @@ pytestmark = pytest.mark.anyio
 async def door(engine: Engine, temporal: Temporal) -> AsyncIterator[httpx.AsyncClient]:
     """The API alone, without any worker."""
     app = create()
-    app.state.doors = Doors.open(engine, await connect(temporal.address, "default"))
+    app.state.doors = Doors.open(engine, await connect(temporal.address, "default"), ANY_TIME)
     app.state.gateways = {}
     with transaction(engine) as session:
         key = create_key(session, "tests", ["admin"])

@@ -14,6 +14,7 @@ from models import intake
 from models.event import Event
 from models.intake import ACCEPTED, Outcome
 from tests.api.conftest import Front
+from tests.conftest import ANY_TIME
 from tests.models.test_usage import NOON
 
 pytestmark = pytest.mark.anyio
@@ -24,13 +25,13 @@ async def test_a_request_that_is_given_up_takes_no_thread_with_it(
 ) -> None:
     going, wait = threading.Event(), threading.Event()
 
-    def slow(session: Session, events: Sequence[Event]) -> list[Outcome]:
+    def slow(session: Session, events: Sequence[Event], *bounds: object) -> list[Outcome]:
         going.set()
         wait.wait(10)
         return [ACCEPTED] * len(events)
 
     monkeypatch.setattr(intake, "receive", slow)
-    mine = Intake(front.house.engine)
+    mine = Intake(front.house.engine, ANY_TIME)
     some = [Event("s", secrets.token_hex(4), "cus", "llm", NOON, {})]
     first = mine.take(some)
     assert going.wait(10)

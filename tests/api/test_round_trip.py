@@ -23,6 +23,7 @@ from models.database import transaction
 from models.plan import plans as stored
 from models.values import read, to_json
 from tests.billing.strategies import FEATURES, METERS, PRODUCTS, drawn, plans
+from tests.conftest import ANY_TIME
 
 pytestmark = pytest.mark.anyio
 
@@ -33,7 +34,7 @@ NOON = datetime(2026, 3, 10, 12, tzinfo=UTC)
 async def api(engine: Engine) -> AsyncIterator[httpx.AsyncClient]:
     """The front door on an empty database; nobody here asks a workflow."""
     app = create()
-    app.state.doors = Doors.open(engine, cast(Client, None))
+    app.state.doors = Doors.open(engine, cast(Client, None), ANY_TIME)
     with transaction(engine) as session:
         key = create_key(session, "tests", ["admin"])
         apply(session, Catalog(PRODUCTS, FEATURES, METERS), NOON)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 from urllib.parse import quote
@@ -136,8 +137,65 @@ async def test_an_audit_adds_up(front: Front) -> None:
         "accepted": 9,
         "duplicate": 7,
         "conflict": 1,
+        "quarantined": 0,
+        "amended": 0,
+        "voided": 0,
         "stored": 9,
-        "void": 0,
+        "late": 0,
         "counted": 7,
         "uncounted": 2,
     }
+
+
+async def test_the_events_behind_an_invoice_are_proved(front: Front) -> None:
+    customer = await front.customer()
+    sub = await front.subscription(customer)
+    days = ("2026-01-03", "2026-01-04")
+    sent = [event(subject=customer, type="llm", time=f"{day}T12:00:00Z", data={"n": 3}) for day in days]
+    assert (await send(front, sent))["accepted"] == 2
+    await front.advance("clk", datetime(2026, 2, 2, 9, tzinfo=UTC))
+    usage = await front.get(f"/v1/subscriptions/{sub}/usage")
+    assert [(u["first_day"], u["quantity"], u["net_minor"], u["billed_quantity"]) for u in usage] == [
+        ("2026-01-01", "6", 6, "6"),
+        ("2026-02-01", "0", 0, "0"),
+    ]
+    await send(front, [event(subject=customer, type="llm", time="2026-01-05T12:00:00Z", data={"n": 1})])
+    wrong = {"source": sent[0]["source"], "id": sent[0]["id"], "reason": "a test"}
+    await front.post("/v1/events/corrections", {"corrections": [wrong]})
+    found = [
+        await front.get(f"/v1/invoices/{i['id']}/usage-proof")
+        for i in await front.get(f"/v1/invoices?customer={customer}")
+    ]
+    assert all(one["holds"] for one in found)
+    [line] = [line for one in found for line in one["lines"]]
+    assert (line["verdict"], line["signed"], line["signed"]["events"], line["now"]["events"]) == (
+        "holds",
+        line["then"],
+        2,
+        2,
+    )
+    assert len(line["signed"]["digest"]) == 32 and line["now"]["digest"] != line["signed"]["digest"]
+    assert (line["since"]["came"], line["since"]["void"]) == (1, 1)
+    assert {d["what"] for d in line["differences"]} == {"came", "void"}
+    told = await front.get(f"/v1/customers/{customer}/usage/audit?meter=tokens&since=2026-01-01&until=2026-02-01")
+    assert (told["accepted"], told["late"], told["voided"], told["counted"]) == (3, 1, 1, 2)
+    [bill] = [one for one in found if one["lines"]]
+    at = f"/v1/invoices/{bill['number']}/usage-proof?line="
+    assert (await front.get(f"{at}{line['line_no']}"))["lines"] == [line]
+    await front.refused("GET", f"{at}99", status=404)
+    await front.refused("GET", "/v1/invoices/nothing/usage-proof", status=404)
+    await front.refused("GET", "/v1/subscriptions/nothing/usage", status=404)
+
+
+async def test_usage_without_a_price_is_listed(front: Front) -> None:
+    customer = await front.customer("a-customer-without-a-plan")
+    await send(front, [event(subject=customer, type="llm", time="2026-01-03T12:00:00Z", data={"n": 3})])
+    at = "/v1/usage/without-price?since=2026-01-01&until=2026-02-01"
+    found = (await front.get(at))["usage"]
+    [mine] = [u for u in found if u["customer_id"] == customer]
+    assert (mine["meter"], mine["quantity"], mine["days"], mine["why"]) == ("tokens", "3", 1, "no subscription")
+    page = await front.get(f"{at}&limit=1&after_customer=a")
+    assert page["next"] == customer
+    for until in ("2026-01-01", "2028-01-01"):
+        refused = await front.refused("GET", at.replace("2026-02-01", until), status=422, code="too_many_days")
+        assert set(refused["fields"]) == {"until"}

@@ -141,6 +141,7 @@ def api(postgres: Postgres, template: str) -> Iterator[Api]:
             "DATABASE_URL": database_url,
             "TEMPORAL_ADDRESS": temporal.address,
             "API_PORT": str(port),
+            "EVENTS_OLDEST_DAYS": "20000",
             "API_PROCESSES": "2",
             "PERENNIAL_URL": url,
             "PERENNIAL_API_KEY": key,

@@ -126,7 +126,7 @@ def test_what_is_refused_is_kept_with_its_reason(send: Sender, tmp_path: Path) -
     rows = [f"a,{at},1", f"b,{at},many", f"a,{at},2", "c,nobody,llm,2026-01-05T10:00:00Z,1", f"d,{at}", f",{at},5"]
     file.write_text("\n".join([HEADER, *rows]))
     code, said = send(file)
-    told = "1 accepted, 1 kept until their customer is known, 1 in conflict with what came under their id before, 3 inv"
+    told = "1 accepted, 1 in quarantine, 1 in conflict with what came under their id before, 3 inv"
     assert (code, f"6 rows: {told}" in said) == (1, True), said
     assert f"  {file}:3: data.n: must be a number\n" in said
     assert f"  {file}:6: has 4 cells, and the header has 5\n" in said
@@ -145,6 +145,23 @@ def test_what_is_refused_is_kept_with_its_reason(send: Sender, tmp_path: Path) -
     assert (code, said.split(".")[0]) == (1, "6 rows: 2 accepted, 2 known already, 2 invalid")
     assert len(refused.read_text().splitlines()) == 2
     assert send.total() == 111
+
+
+def test_usage_from_long_ago_waits_unless_it_is_meant(send: Sender, tmp_path: Path) -> None:
+    file, other = tmp_path / "usage.csv", tmp_path / "more.csv"
+    for path, name in ((file, "a"), (other, "b")):
+        rows = [
+            f"{name}1,{send.customer},llm,1970-06-01T10:00:00Z,1",
+            f"{name}2,{send.customer},llm,2026-01-05T10:00:00Z,2",
+        ]
+        path.write_text("\n".join([HEADER, *rows]))
+    code, said = send(file)
+    assert (code, said.splitlines()[0]) == (0, "2 rows: 1 accepted, 1 in quarantine.")
+    assert "whatever_time" in said
+    assert send(other, "--whatever-time") == (0, "2 rows: 2 accepted.\n")
+    assert send.total() == 5
+    assert send(file, "--restart", "--whatever-time") == (0, "2 rows: 1 accepted, 1 known already.\n")
+    assert send.total() == 6
 
 
 def test_ids_that_are_made_up(send: Sender, tmp_path: Path) -> None:

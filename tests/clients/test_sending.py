@@ -43,6 +43,15 @@ def test_what_is_sent(server: Server, perennial: Perennial) -> None:
     assert sent == expected | {"time": "2026-03-01T12:00:00+01:00"}
 
 
+def test_usage_from_before_is_said_to_be_meant(server: Server, perennial: Perennial) -> None:
+    """Also by the halves of a body that is too large."""
+    server.longest = 700
+    done = perennial.events.send((event(n) for n in range(8)), batch=8, whatever_time=True)
+    assert done == Receipt(accepted=8)
+    assert len(server.requests) > 2
+    assert {path for _, path, _ in server.requests} == {"/v1/events?whatever_time=true"}
+
+
 def test_a_moment_without_a_zone_is_refused() -> None:
     with pytest.raises(ValueError, match="'1' has no time zone"):
         Event("s", "1", "cus_1", "api_call", NOON.replace(tzinfo=None))

@@ -22,9 +22,11 @@ from billing.pricing import PerUnit
 from billing.quantity import decimal_of, in_steps
 from billing.usage import measure
 from models.catalog import put_meter
+from models.correction import Correction, correct
 from models.database import transaction
 from models.event import Event
 from models.intake import receive
+from models.recount import recount
 from models.usage import events_folded, totals_folded, totals_of
 from tests.billing.bookkeeping import Agreement, Books, midnight, signed
 
@@ -136,12 +138,7 @@ def met(engine: Engine, sql: Sql) -> Engine:
 def test_totals_are_what_the_events_make(met: Engine, seed: int) -> None:
     dice = random.Random(seed)
     events = [drawn(dice, no) for no in range(400)]
-    at = START
-    for e in sorted(
-        events, key=lambda e: e.occurred_at
-    ):  # The latest of two at one moment would depend on who came last.
-        at = max(at + timedelta(seconds=1), e.occurred_at)
-        object.__setattr__(e, "occurred_at", at)
+    assert len({e.occurred_at for e in events}) < 370, "some are at one moment"
     sent = events + dice.sample(events, 100)
     dice.shuffle(sent)
     while sent:
@@ -150,10 +147,12 @@ def test_totals_are_what_the_events_make(met: Engine, seed: int) -> None:
             receive(session, sent[:size])
         sent = sent[size:]
     with transaction(met) as session:
-        compare(session, sorted(events, key=lambda e: e.occurred_at))
+        compare(session, events)
 
 
 def compare(session: Session, events: Sequence[Event]) -> None:
+    """In whatever order they are given; of two at one moment the larger is the latest."""
+    events = sorted(events, key=lambda e: (e.occurred_at, e.data.get("n", 0)))
     totals = totals_of(session, ["berlin"])["berlin"]
     proofs, folded = events_folded(session, ["berlin"]), totals_folded(session, ["berlin"])
     tried = fold(METERS, ((e.type, e.data) for e in events))
@@ -201,6 +200,47 @@ def test_the_latest_event_counts_whichever_comes_last(met: Engine, sql: Sql) -> 
         with transaction(met) as session:
             receive(session, [one])
     assert sql("select quantity, events from usage_total where meter_id = 'latest-0'") == [(2, 2)]
+
+
+def test_of_two_at_one_moment_the_larger_is_the_latest(met: Engine, sql: Sql) -> None:
+    """In one batch or in several, in either order; and so when they are counted anew."""
+    pairs = [
+        Event("s", f"{day}{n}", "berlin", "job", START + timedelta(days=day), {"n": n})
+        for day in (0, 1)
+        for n in (7, 9)
+    ]
+    small, large, other_small, other_large = pairs
+    for some in ([small], [large], [other_large, other_small]):
+        with transaction(met) as session:
+            receive(session, some)
+    latest = "select quantity, events from usage_total where meter_id = 'latest-0' order by day"
+    by_hour = "select quantity, events from usage_window where meter_id = 'latest-0' order by starts_at"
+    kept = sql(latest), sql(by_hour)
+    assert kept == ([(9, 2), (9, 2)], [(9, 2), (9, 2)])
+    berlin = zone("Europe/Berlin")
+    for one in METERS:
+        with transaction(met) as session:
+            assert not recount(session, one, "berlin", berlin, (DAYS.start, DAYS.end), store=True)
+    assert kept == (sql(latest), sql(by_hour))
+    with transaction(met) as session:
+        correct(session, [Correction("s", other_large.id, "wrong")], "key")
+    assert sql(latest) == [(9, 2), (7, 1)]
+
+
+def test_of_two_operations_at_one_moment_the_adding_counts(met: Engine, sql: Sql) -> None:
+    """In one batch or in several, in either order; and so when they are counted anew."""
+    seats = Meter("seats", "Seats", "seat", "who", aggregation="unique", operation_field="what")
+    said = [("anna", "add"), ("anna", "remove"), ("bert", "remove"), ("bert", "add"), ("carla", "remove")]
+    events = [Event("s", who + what, "berlin", "seat", START, {"who": who, "what": what}) for who, what in said]
+    with transaction(met) as session:
+        put_meter(session, seats)
+    for some in (events[:2], events[2:3], events[3:]):
+        with transaction(met) as session:
+            receive(session, some)
+    with transaction(met) as session:
+        assert not recount(session, seats, "berlin", zone("Europe/Berlin"), (DAYS.start, DAYS.end), store=True)
+        totals = totals_of(session, ["berlin"])["berlin"]
+    assert measure(totals, "seats", Period(DAYS.start, date(2026, 3, 29))).quantity == 2
 
 
 def test_a_bucket_is_within_one_percent_and_buckets_keep_the_order() -> None:

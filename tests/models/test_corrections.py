@@ -42,27 +42,23 @@ def void(engine: Engine, *wrong: Event, instead: Sequence[Event] = ()) -> int:
         return correct(session, corrections, "key")
 
 
-def apart(events: Sequence[Event]) -> list[Event]:
-    """No two at one moment."""
-    return [replace(e, occurred_at=e.occurred_at + timedelta(milliseconds=no)) for no, e in enumerate(events)]
-
-
 @pytest.mark.parametrize("seed", range(3))
 def test_totals_are_what_the_events_make_that_still_count(met: Engine, seed: int) -> None:
     dice = random.Random(seed)
-    events = apart([drawn(dice, no) for no in range(300)])
+    events = [drawn(dice, no) for no in range(300)]
     wrong = dice.sample(events, 60)
-    instead = apart([replace(drawn(dice, no), id=f"instead-{no}") for no in range(30)])
+    instead = [replace(drawn(dice, no), id=f"instead-{no}") for no in range(30)]
     with transaction(met) as session:
         receive(session, events)
     assert void(met, *wrong, instead=instead) == 60
     assert void(met, *wrong, instead=instead) == 0
-    counting = sorted([*(e for e in events if e not in wrong), *instead], key=lambda e: e.occurred_at)
+    counting = [*(e for e in events if e not in wrong), *instead]
     with transaction(met) as session:
         compare(session, counting)
         [meter] = [m for m in live_meters(session) if m.meter_id == "count-1"]
         told = audit(session, "berlin", meter, DAYS.start, DAYS.end)
-    assert (told.accepted, told.stored, told.void, told.counted, told.uncounted) == (330, 330, 60, 270, 0)
+    assert (told.accepted, told.stored, told.amended, told.voided) == (330, 330, 30, 30)
+    assert (told.counted, told.uncounted) == (270, 0)
 
 
 def test_what_is_void_stays_kept_and_its_name_taken(engine: Engine, sql: Sql) -> None:
@@ -106,10 +102,30 @@ def test_corrections_are_made_all_or_none(engine: Engine, sql: Sql) -> None:
     assert "otherwise" in caught.value.faults[0].reason
 
 
+def test_the_same_again_changes_nothing_and_another_content_instead_is_refused(engine: Engine, sql: Sql) -> None:
+    events = [Event("s", str(no), "berlin", "llm", START, {"n": no}) for no in (1, 2)]
+    other = replace(events[0], id="8", data={"n": 16})
+    send(engine, *events)
+    assert void(engine, events[0], instead=[other]) == 1
+    assert void(engine, events[0], instead=[replace(other, data={"n": 16})]) == 0
+    for changed in (
+        replace(other, data={"n": 17}),
+        replace(other, type="mail"),
+        replace(other, subject="york"),
+        replace(other, occurred_at=START + timedelta(seconds=1)),
+    ):
+        with pytest.raises(Refused) as caught:
+            void(engine, events[1], events[0], instead=[replace(other, id="9"), changed])
+        [fault] = caught.value.faults
+        assert fault.field == "corrections.1.instead"
+        assert "another content" in fault.reason
+    assert (total(engine), sql("select count(*) from usage_void")) == (18, [(1,)])
+
+
 def test_what_comes_while_events_are_corrected_is_not_lost(met: Engine, threads: ThreadPoolExecutor) -> None:
     """Senders of the same days beside those who count them afresh: totals are the sum of what counts."""
     dice = random.Random(5)
-    events = apart([drawn(dice, no) for no in range(1200)])
+    events = [drawn(dice, no) for no in range(1200)]
     with transaction(met) as session:
         receive(session, events[:600])
     batches = [events[start : start + 20] for start in range(600, 1200, 20)]
@@ -126,7 +142,7 @@ def test_what_comes_while_events_are_corrected_is_not_lost(met: Engine, threads:
     for one in waiting:
         one.result(60)
     with transaction(met) as session:
-        compare(session, sorted(events[300:], key=lambda e: e.occurred_at))
+        compare(session, events[300:])
 
 
 def test_days_of_a_month_that_was_taken_away_are_not_counted_anew(engine: Engine, sql: Sql) -> None:

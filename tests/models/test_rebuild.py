@@ -18,19 +18,18 @@ from activities.rebuilding import Rebuilds
 from billing.catalog import Filter, Meter
 from billing.errors import Refused
 from billing.period import zone
-from models import rebuild, rebuilding
+from models import rebuild, rebuilding, usage
 from models.audit import audit
 from models.catalog import live_meters, put_meter
 from models.correction import Correction, correct
 from models.database import transaction
-from models.event import Event, events_of
+from models.event import Event, Named, digest_of, events_of
 from models.intake import receive
 from models.meter_version import counting, spans, versions
 from models.rebuild import Asked, ask, decide
 from models.recount import recount
 from models.usage import events_folded, totals_of, windows_of
 from tests.models.test_aggregations import DAYS, METERS, drawn
-from tests.models.test_corrections import apart
 
 Sql = Callable[..., list[tuple[Any, ...]]]
 NOW = datetime(2026, 4, 10, tzinfo=UTC)
@@ -125,9 +124,13 @@ def proved(engine: Engine, one: Meter, events: Sequence[Event]) -> None:
         told = audit(session, "berlin", now, DAYS.start, DAYS.end)
         behind = events_of(session, "berlin", (DAYS.start, DAYS.end), one.meter_id, None, 10_000)
         folded = events_folded(session, ["berlin"]).get(f"berlin {one.meter_id}", 0)
+        sets = usage.folded(session, ["berlin"])["berlin"].sets
     counted = sum(p.events for p in mine)
     assert (told.counted, len(behind), told.accepted) == (counted, counted, len(events))
     assert all(one.meter_id in e.meters and "@" not in " ".join(e.meters) for e in behind)
+    names = {e.id for e in behind}
+    signed = sum(its.digest for (name, _), its in sets.items() if name == one.meter_id)
+    assert signed == sum(digest_of(n.key, n.content) for n in map(Named.of, events) if n.event.id in names)
     assert folded == sum((p.quantity if p.aggregation in ("sum", "count", "weighted_sum") else p.events) for p in mine)
 
 
@@ -136,7 +139,7 @@ def test_a_changed_meter_has_the_totals_it_would_have_had(what: str, engine: Eng
     """Before the day it has what the former version counted; and after it also counts what comes as it is now."""
     before, change = CHANGES[what]
     dice = random.Random(what)
-    events = apart([drawn(dice, no) for no in range(400)])
+    events = [drawn(dice, no) for no in range(400)]
     with transaction(engine) as session:
         put_meter(session, before)
     send(engine, events[:150])
@@ -208,7 +211,7 @@ def test_events_that_come_all_the_while_are_in_both(
     """Senders go on in threads from before it is opened until after it is settled; corrections are made meanwhile."""
     monkeypatch.setattr(rebuilding, "EVENTS_AT_ONCE", 15)
     dice = random.Random(7)
-    events = apart([drawn(dice, no) for no in range(1800)])
+    events = [drawn(dice, no) for no in range(1800)]
     wrong = dice.sample(events[:300], 40)
     before = METERS[0]
     send(
@@ -289,7 +292,7 @@ def test_a_correction_in_the_middle_of_counting_is_in_what_is_prepared(engine: E
 
 def test_days_between_others_are_counted_anew_and_then_others_again(engine: Engine, sql: Sql) -> None:
     """Backfills of ranges that overlap, and a change from the middle of one: each day has one series that holds it."""
-    events = apart([drawn(random.Random(5), no) for no in range(200)])
+    events = [drawn(random.Random(5), no) for no in range(200)]
     with transaction(engine) as session:
         put_meter(session, METERS[0])
     send(engine, events)

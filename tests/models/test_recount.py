@@ -20,7 +20,6 @@ from models.database import transaction
 from models.intake import receive
 from models.recount import Recounted
 from tests.models.test_aggregations import DAYS, METERS, compare, drawn
-from tests.models.test_corrections import apart
 
 Sql = Callable[..., list[tuple[Any, ...]]]
 BETWEEN = (DAYS.start, DAYS.end)
@@ -37,7 +36,7 @@ def anew(engine: Engine, *, store: bool = True) -> dict[str, list[Recounted]]:
 
 def test_a_meter_made_late_counts_what_came_before(engine: Engine, sql: Sql) -> None:
     dice = random.Random(3)
-    events = apart([drawn(dice, no) for no in range(300)])
+    events = [drawn(dice, no) for no in range(300)]
     with transaction(engine) as session:
         receive(session, events[:200])
         correct(session, [Correction("s", e.id, "wrong") for e in events[:20]], "key")
@@ -54,7 +53,7 @@ def test_a_meter_made_late_counts_what_came_before(engine: Engine, sql: Sql) -> 
     assert anew(engine) == shown
     assert any(shown.values())
     with transaction(engine) as session:
-        compare(session, sorted(events[20:], key=lambda e: e.occurred_at))
+        compare(session, events[20:])
     assert not any(anew(engine).values())
     by_hour = "select sum(quantity), sum(events) from usage_window where meter_id = 'sum-0'"
     assert sql(by_hour) == sql(by_hour.replace("usage_window", "usage_total"))
@@ -62,7 +61,7 @@ def test_a_meter_made_late_counts_what_came_before(engine: Engine, sql: Sql) -> 
 
 def test_what_comes_meanwhile_is_counted_once(engine: Engine, sql: Sql, threads: ThreadPoolExecutor) -> None:
     dice = random.Random(4)
-    events = apart([drawn(dice, no) for no in range(800)])
+    events = [drawn(dice, no) for no in range(800)]
     with transaction(engine) as session:
         receive(session, events[:400])
         for one in METERS:
@@ -78,7 +77,7 @@ def test_what_comes_meanwhile_is_counted_once(engine: Engine, sql: Sql, threads:
         one.result(60)
     anew(engine)
     with transaction(engine) as session:
-        compare(session, sorted(events, key=lambda e: e.occurred_at))
+        compare(session, events)
 
 
 def test_events_themselves_stay_as_they_came(engine: Engine, sql: Sql) -> None:
@@ -102,6 +101,6 @@ def test_too_much_is_refused(until: date, engine: Engine, sql: Sql) -> None:
 def test_too_many_events_are_refused(engine: Engine, sql: Sql, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recount, "MOST_EVENTS", 5)
     with transaction(engine) as session:
-        receive(session, apart([drawn(random.Random(1), no) for no in range(6)]))
+        receive(session, [drawn(random.Random(1), no) for no in range(6)])
     with transaction(engine) as session, pytest.raises(Refused, match="at once"):
         recount.recount(session, METERS[0], "berlin", zone("Europe/Berlin"), BETWEEN, store=True)

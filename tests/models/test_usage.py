@@ -196,7 +196,7 @@ def test_quarantine_is_replayed_once_the_customer_is_known(engine: Engine, sql: 
     assert again(engine, "crm-7") == Received(0, 0, 0)
     assert total(engine) == 11
     with transaction(engine) as session:
-        assert [row[1:3] for row in quarantined(session, 10)] == [("3", "crm-8")]
+        assert [(one.id, one.subject) for one in quarantined(session, 10)] == [("3", "crm-8")]
 
 
 def test_what_was_sent_again_meanwhile_is_not_counted_twice(engine: Engine, sql: Sql) -> None:

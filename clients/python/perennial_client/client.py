@@ -46,13 +46,14 @@ class Perennial:
         headers = None if body is None else {"Content-Type": "application/json"}
         return self._call(self._http.build_request("POST", path, content=content, headers=headers), repeat=repeat)
 
-    def post_events(self, written: str) -> Json:
+    def post_events(self, written: str, *, whatever_time: bool = False) -> Json:
         """Send events that are written as JSON, with commas between them. `Events` does this for you."""
         content, headers = f'{{"events":[{written}]}}'.encode(), {"Content-Type": "application/json"}
         if self._gzip_above is not None and len(content) > self._gzip_above:
             content = gzip.compress(content, compresslevel=1, mtime=0)
             headers["Content-Encoding"] = "gzip"
-        return self._call(self._http.build_request("POST", "/v1/events", content=content, headers=headers), repeat=True)
+        path = "/v1/events?whatever_time=true" if whatever_time else "/v1/events"
+        return self._call(self._http.build_request("POST", path, content=content, headers=headers), repeat=True)
 
     def close(self) -> None:
         self._http.close()

@@ -71,7 +71,8 @@ class Receipt:
     """What became of events, in numbers that add up to how many were sent; `refused` are those not taken in.
 
     accepted: stored, and in the totals. duplicate: known already. conflict: another content came under this source and
-    id before, and counts. quarantined: kept until the customer is known. invalid: not kept.
+    id before, and counts. quarantined: kept until the customer is known, or the time is said to be meant. invalid: not
+    kept.
     """
 
     accepted: int = 0
@@ -98,8 +99,10 @@ class Events:
     def __init__(self, perennial: Perennial) -> None:
         self._perennial = perennial
 
-    def send(self, events: Iterable[Event], *, batch: int = 1000) -> Receipt:
+    def send(self, events: Iterable[Event], *, batch: int = 1000, whatever_time: bool = False) -> Receipt:
         """Send all of them, `batch` (at most 10,000) a request; one batch and what was refused are held in memory.
+
+        The server quarantines events whose time lies far back or ahead, unless it is meant `whatever_time` they have.
 
         Each event is answered by itself; one that is wrong does not hold back the others. Raises ProblemError when the
         server refuses for another reason than the events, httpx.TransportError when it cannot be reached, both after
@@ -109,10 +112,10 @@ class Events:
         waiting = iter(events)
         done = Receipt()
         while some := list(islice(waiting, batch)):
-            done += self._send(some)
+            done += self._send(some, whatever_time)
         return done
 
-    def _send(self, events: Sequence[Event]) -> Receipt:
+    def _send(self, events: Sequence[Event], whatever_time: bool) -> Receipt:
         """One batch; what cannot be written as JSON is invalid before it is sent."""
         written: list[tuple[Event, str]] = []
         unwritten: list[RefusedEvent] = []
@@ -122,20 +125,21 @@ class Events:
             except (ValueError, TypeError, RecursionError) as error:
                 unwritten.append(RefusedEvent(event, "invalid", f"cannot be written as JSON: {error}", "data"))
         done = Receipt(invalid=len(unwritten), refused=tuple(unwritten))
-        return done + self._post(written) if written else done
+        return done + self._post(written, whatever_time) if written else done
 
-    def _post(self, written: Sequence[tuple[Event, str]]) -> Receipt:
+    def _post(self, written: Sequence[tuple[Event, str]], whatever_time: bool) -> Receipt:
         """A body that is refused as a whole goes in halves, until it is known which events are to blame."""
         events = [event for event, _ in written]
         try:
-            return _receipt(self._perennial.post_events(",".join(text for _, text in written)), events)
+            body = ",".join(text for _, text in written)
+            return _receipt(self._perennial.post_events(body, whatever_time=whatever_time), events)
         except ProblemError as problem:
             if problem.status not in _REFUSED_AS_A_WHOLE:
                 raise
             if len(events) == 1 or _blames_each(problem):
                 return _all_invalid(problem, events)
         half = len(written) // 2
-        return self._post(written[:half]) + self._post(written[half:])
+        return self._post(written[:half], whatever_time) + self._post(written[half:], whatever_time)
 
 
 def check_batch(batch: int) -> None:

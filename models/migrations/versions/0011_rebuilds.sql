@@ -75,6 +75,7 @@ create table meter_rebuild (
   apply_at timestamptz,
   apply_with text,
   applied_at timestamptz,
+  batch bigint,
   drop_at timestamptz,
   drop_with text,
   dropped_at timestamptz,
@@ -86,6 +87,7 @@ create table meter_rebuild (
 comment on table meter_rebuild is 'Days of a meter counted anew for all customers, by the meter as it is or as it shall be.';
 comment on column meter_rebuild.seen is 'Events of transactions that are visible in it are counted from what is stored;'
   ' all others were added by whoever took them in, or count them anew.';
+comment on column meter_rebuild.batch is 'The transaction that let it hold.';
 comment on column meter_rebuild.through_customer is 'What is stored is counted up to this customer and day, in order.';
 create view meter_prepared as
   select r.meter_id, r.series, r.since, r.until, c as m
