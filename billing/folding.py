@@ -30,18 +30,19 @@ OPERATIONS = {"add": 1, "remove": 0}
 @lru_cache(maxsize=4096)
 def taker(meter: Meter) -> Take:
     """How a meter takes its share of an event's data; None if the event does not pass or has no quantity for it."""
-    names = sorted(meter.dimensions)
+    names, filters, per_event = sorted(meter.dimensions), meter.filters, meter.per_event
     plain = _WAYS.get(meter.aggregation, _number)(meter)
-    if not names and not meter.per_event and not meter.filters:
+    if not names and not per_event and not filters:
         return plain
 
     def full(data: Mapping[str, object]) -> Taken | None:
-        if not all(one.passes(as_text(data.get(one.field))) for one in meter.filters):
-            return None
+        for one in filters:
+            if not one.passes(as_text(data.get(one.field))):
+                return None
         if (taken := plain(data)) is None:
             return None
         quantity, _, each = taken
-        return quantity, properties(names, data), Decimal(quantity) if meter.per_event else each
+        return quantity, properties(names, data), Decimal(quantity) if per_event else each
 
     return full
 
@@ -287,7 +288,8 @@ class _Gathered:
         """What came for another spot of the same place."""
         self.quantities.extend(other.quantities)
         self.digest += other.digest
-        self.in_day = added_up((self.in_day, other.in_day))
+        if other.in_day:
+            self.in_day = added_up((self.in_day, other.in_day))
         if other.latest:
             self.last(other.latest)
 
@@ -349,7 +351,10 @@ class Folding:
         """What was counted, by local day."""
         found: dict[Place, _Gathered] = {}
         for (customer_id, meter_id, day, _, kept, each), gathered in self._found.items():
-            found.setdefault((customer_id, meter_id, day, kept, each), _Gathered()).take(gathered)
+            place = (customer_id, meter_id, day, kept, each)
+            if (whole := found.get(place)) is None:
+                whole = found[place] = _Gathered()
+            whole.take(gathered)
         return {place: self._total(place[1], gathered, gathered.in_day) for place, gathered in found.items()}
 
     def windows(self) -> Totals:
