@@ -12,7 +12,7 @@ from billing.period import Period
 from billing.terms import Terms, windows
 from billing.usage import Portion, Totals, quantity_of
 
-Why = Literal["no subscription", "not in the plan", "both"]
+Why = Literal["no_subscription", "not_in_plan", "both"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,5 +63,5 @@ def _stretches(one: Agreed, asked: Period) -> list[tuple[Period, Collection[str]
 
 def _summed(meter: str, days: dict[date, tuple[Portion, ...]], running: Sequence[bool]) -> Unpriced:
     portions = [portion for some in days.values() for portion in some]
-    why: Why = "both" if any(running) and not all(running) else "not in the plan" if all(running) else "no subscription"
+    why: Why = "both" if any(running) and not all(running) else "not_in_plan" if all(running) else "no_subscription"
     return Unpriced(meter, quantity_of(portions), sum(p.events for p in portions), len(days), min(days), max(days), why)

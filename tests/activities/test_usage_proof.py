@@ -93,7 +93,7 @@ def test_a_meter_that_counts_anew_is_told(billed: Company) -> None:
         between = (date(2026, 1, 1), date(2026, 2, 1))
         recount(session, other, "anna", zone("Europe/Berlin"), between, store=True)
     [one] = proofs(billed)
-    assert said(one) == ("holds", 3, 0, {"not counted": 3})
+    assert said(one) == ("holds", 3, 0, {"not_counted": 3})
     with transaction(billed.engine) as session:
         recount(session, tokens, "anna", zone("Europe/Berlin"), between, store=True)
     [one] = proofs(billed)
