@@ -28,6 +28,7 @@ from activities.metering import Metering
 from activities.onboarding import Onboarding
 from activities.outcomes import Outcomes
 from activities.payments import Payments
+from activities.rebuilding import Rebuilds
 from activities.rolling_out import Rollouts
 from integrations.crm import Crm
 from integrations.crm.registry import open_crm
@@ -68,6 +69,7 @@ class Hands:
         self.deliveries = Deliveries(engine, crm[1])
         self.onboarding = Onboarding(engine, *crm, client, crm_since)
         self.rollouts = Rollouts(engine)
+        self.rebuilds = Rebuilds(engine)
         self.metering = Metering(engine)
         self.clocks = Clocks(engine, client)
 
@@ -97,6 +99,13 @@ class Hands:
             self.rollouts.stage,
             self.rollouts.decide,
             self.rollouts.take_back,
+            self.rebuilds.look_at_rebuild,
+            self.rebuilds.open_rebuild,
+            self.rebuilds.count_rebuild,
+            self.rebuilds.compare_rebuild,
+            self.rebuilds.apply_rebuild,
+            self.rebuilds.drop_rebuild,
+            self.rebuilds.clear_rebuild,
             self.metering.make_months,
             self.clocks.aim,
             self.clocks.due_now,

@@ -16,7 +16,7 @@ from activities.closing import Month
 from activities.onboarding import LIFECYCLE_QUEUE
 from activities.pulse import heartbeating_async
 from billing.errors import Broken, Refused
-from models import agenda, closing
+from models import agenda, closing, rebuild
 from models.agenda import ClockMoment
 from models.database import transaction
 from models.entity import TestClock
@@ -114,13 +114,15 @@ class Clocks:
         """Rouse everyone on the wall clock who should have woken by now."""
         with transaction(self.engine) as session:
             found = agenda.open_subjects(session, overdue_only=True, now=datetime.now(UTC))
-        return await self.rouse(tuple(subject for subject, _ in found))
+            begun = rebuild.subjects(session, to_do_only=True)
+        return await self.rouse((*(subject for subject, _ in found), *begun))
 
     async def rebuild(self) -> int:
         """Start everyone who has something to wait for and does not run; looking changes nothing that is not due."""
         with transaction(self.engine) as session:
             planned = agenda.open_subjects(session, overdue_only=False, now=datetime.now(UTC))
             begun = [Month(c.entity_id, c.month).subject for c in closing.closes(session) if c.locked_at is None]
+            begun += rebuild.subjects(session, to_do_only=False)
         subjects = sorted({*begun, *(subject for subject, _ in planned)})
         for subject in subjects:
             workflow, argument = who(subject)
@@ -163,6 +165,8 @@ def who(subject: str) -> tuple[str, str | Month]:
             return "Collection", rest
         case "rollout":
             return "Rollout", rest
+        case "rebuild":
+            return "Rebuild", rest
         case "close":
             entity_id, _, month = rest.rpartition("/")
             return "MonthlyClose", Month(entity_id, date.fromisoformat(f"{month}-01"))

@@ -215,7 +215,7 @@ async def _resume(client: Client, subject: str) -> None:
     leaves nothing to wait for on a test clock but the person. A roll-out may have lost its history.
     """
     kind, _, name = subject.partition("/")
-    if kind in ("collection", "rollout"):
+    if kind in ("collection", "rollout", "rebuild"):
         await client.start_workflow(
             kind.title(),
             name,

@@ -26,6 +26,7 @@ from models import audit, catalog, intake, quarantine, recount, usage
 from models.audit import Audit
 from models.customer import customer
 from models.intake import OutcomeKind
+from models.meter_version import counting
 from models.quarantine import HeldBy, Quarantined
 from models.recount import Recounted
 
@@ -135,11 +136,12 @@ def read_windows(
     where = zone(customer(session, customer_id).time_zone)
     found = _meter(session, meter)
     short = window in ("minute", "hour")
-    if short and (found.resolution == "day" or (window == "minute" and found.resolution == "hour")):
+    kept_by = counting(session).holding(meter).kept_by(since, until)
+    if short and (kept_by == "day" or (window == "minute" and kept_by == "hour")):
         raise Refused(
-            f"The meter {meter!r} is kept by {found.resolution}.",
+            f"The meter {meter!r} is kept by {kept_by}.",
             code="too_fine",
-            faults=[Fault("window", f"must not be shorter than the meter's resolution, {found.resolution}")],
+            faults=[Fault("window", f"must not be shorter than the meter's resolution, {kept_by}")],
             remedy="Ask for longer windows, or make a meter of a finer resolution.",
         )
     if (until - since).days > LONGEST_DAYS[window]:

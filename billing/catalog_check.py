@@ -145,7 +145,13 @@ def meter_faults(meter: Meter, standing: Meter | None) -> Iterator[Fault]:
         return
     for name in (field.name for field in fields(Meter) if field.name not in MAY_CHANGE):
         if getattr(meter, name) != getattr(standing, name):
-            yield Fault(name, "must stay as it is: usage was counted by it; make another meter")
+            yield Fault(name, _OTHER_TYPE if name == "event_type" else _REBUILT)
+
+
+_OTHER_TYPE = "must stay as it is: usage was counted by it; make another meter"
+_REBUILT = (
+    "changes what was counted: ask for it by POST /v1/meters/{id}/rebuilds, which shows it first; then write it here"
+)
 
 
 def coupon_faults(coupon: Coupon) -> Iterator[Fault]:

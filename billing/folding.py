@@ -231,6 +231,25 @@ class Total(NamedTuple):
 
 Totals = dict[Place, Total]
 
+
+def together(earlier: Totals, later: Totals) -> Totals:
+    """The totals of both."""
+    found = dict(earlier)
+    for place, new in later.items():
+        old = found.get(place)
+        found[place] = _added(old, new) if old else new
+    return found
+
+
+def _added(old: Total, new: Total) -> Total:
+    events, weighted = old.events + new.events, added_up((old.weighted, new.weighted))
+    digest = old.digest + new.digest
+    if old.at is not None and new.at is not None:
+        at, quantity = max((old.at, old.quantity), (new.at, new.quantity))
+        return Total(quantity, events, old.kept, at, weighted, digest)
+    return Total(kept_of(old.kept, (old.quantity, new.quantity)), events, old.kept, None, weighted, digest)
+
+
 Latest = tuple[datetime, int | Decimal]
 """Time and quantity of the latest event; of two at one moment the larger, so that it does not matter who came when."""
 
@@ -295,13 +314,19 @@ class _Gathered:
 
 
 class Folding:
-    """Counts the events of many customers, by the days and windows of their own clocks; in whatever order they come."""
+    """Counts the events of many customers, by the days and windows of their own clocks; in whatever order they come.
 
-    def __init__(self, meters: Iterable[Meter], clocks: Clocks) -> None:
-        some = tuple(meters)
+    `days` are the stretches of days of those meters that count only some, each up to before its second day.
+    """
+
+    def __init__(
+        self, meters: Iterable[Meter], clocks: Clocks, days: Mapping[str, Sequence[tuple[date, date]]] | None = None
+    ) -> None:
+        some, only = tuple(meters), days or {}
         self._kept: dict[str, Kept] = {meter.meter_id: meter.kept for meter in some}
         self._meters = {
-            kind: [(m.meter_id, m.resolution, taker(m)) for m in looking] for kind, looking in by_type(some).items()
+            kind: [(m.meter_id, m.resolution, taker(m), only.get(m.meter_id)) for m in looking]
+            for kind, looking in by_type(some).items()
         }
         self._lasting = {meter.meter_id for meter in some if meter.kept == "latest"}
         self._rates = {m.meter_id: RATE_MINUTES[m.rate_window] for m in some if m.rate_window}
@@ -325,7 +350,9 @@ class Folding:
         """
         day, hour = self._clocks.day_and_hour(where, moment)
         counted: list[str] = []
-        for meter_id, resolution, take in self._meters.get(event_type, ()):
+        for meter_id, resolution, take, only in self._meters.get(event_type, ()):
+            if only is not None and not any(since <= day < until for since, until in only):
+                continue
             if (by is None or meter_id in by) and (taken := take(data)):
                 quantity, kept, each = taken
                 window = hour if resolution == "hour" else None

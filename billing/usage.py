@@ -93,10 +93,23 @@ def quantity_of(portions: Iterable[Portion]) -> Decimal:
     """What portions of one meter, in order of day, make together: each combination of properties by itself, then their
     sum, as they are billed.
     """
-    found: dict[tuple[tuple[str, str], ...], list[Portion]] = {}
-    for portion in portions:
-        found.setdefault(portion.properties, []).append(portion)
-    return added_up(brought_together(group) for group in found.values())
+    return added_up(brought_together(group) for group in _groups(portions).values())
+
+
+_Group = tuple[tuple[tuple[str, str], ...], Aggregation, Decimal]
+
+
+def _groups(portions: Iterable[Portion]) -> dict[_Group, list[Portion]]:
+    """Those with the same properties. Where a meter counts otherwise from some day on, days before and after it are
+    brought together each by their own aggregation.
+    """
+    found: dict[_Group, list[Portion]] = {}
+    for p in portions:
+        found.setdefault((p.properties, p.aggregation, p.percent or _NO_PERCENT), []).append(p)
+    return found
+
+
+_NO_PERCENT = Decimal(0)
 
 
 def provable(portions: Iterable[Portion]) -> Decimal:
@@ -168,7 +181,8 @@ def _merged(totals: Totals, meter: str, period: Period) -> tuple[Portion, ...]:
             if portion.aggregation not in ADDITIVE:
                 return _aggregated(days)
             if portion.properties or portion.each is not None:
-                return _kept_apart(days)
+                mixed = any(p.aggregation not in ADDITIVE for some in days for p in some)
+                return _aggregated(days) if mixed else _kept_apart(days)
             quantities.append(portion.quantity)
             events += portion.events
     return (Portion(added_up(quantities), events),)
@@ -176,13 +190,9 @@ def _merged(totals: Totals, meter: str, period: Period) -> tuple[Portion, ...]:
 
 def _aggregated(days: Sequence[tuple[Portion, ...]]) -> tuple[Portion, ...]:
     """Each combination of properties by itself."""
-    found: dict[tuple[tuple[str, str], ...], list[Portion]] = {}
-    for portions in days:
-        for portion in portions:
-            found.setdefault(portion.properties, []).append(portion)
     return tuple(
         Portion(brought_together(group), sum(p.events for p in group), properties)
-        for properties, group in sorted(found.items())
+        for (properties, *_), group in sorted(_groups(p for portions in days for p in portions).items())
     )
 
 

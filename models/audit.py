@@ -95,8 +95,9 @@ kept as (
   where customer_id = %(customer)s and type = %(type)s and day >= %(since)s and day < %(until)s
     and occurred_at >= %(since)s::date - 1 and occurred_at < %(until)s::date + 1),
 total as (
-  select coalesce(sum(events), 0)::bigint as counted from usage_total
-  where customer_id = %(customer)s and meter_id = %(meter)s and day >= %(since)s and day < %(until)s)
+  select coalesce(sum(t.events), 0)::bigint as counted from usage_total t
+  join meter_span n on n.series = t.meter_id and t.day >= n.since and t.day < n.until
+  where t.customer_id = %(customer)s and n.meter_id = %(meter)s and t.day >= %(since)s and t.day < %(until)s)
 select accepted + duplicate + more_duplicates + conflict + more_conflicts + quarantined, accepted,
   duplicate + more_duplicates, conflict + more_conflicts, quarantined, amended, voided,
   stored, late, counted, accepted - amended - voided - counted

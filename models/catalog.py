@@ -83,6 +83,7 @@ class Meter(SQLModel, table=True):
     carries_over: bool = False
     expression: str = ""
     late: Any = Field(default_factory=lambda: to_json(NEXT_INVOICE), sa_column=Column(JSONB, nullable=False))
+    version: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +178,10 @@ def put_meter(session: Session, meter: catalog.Meter) -> None:
         _set_late(session, session.get_one(Meter, meter.meter_id), meter.late)
     else:
         reason = f"The meter {meter.meter_id!r} exists and differs."
-        raise Refused(reason, code="conflict", remedy="Give the new meter another id.")
+        remedy = (
+            "Change it by POST /v1/meters/{id}/rebuilds, which shows first what it changes; or give this another id."
+        )
+        raise Refused(reason, code="conflict", remedy=remedy)
 
 
 def live(session: Session) -> Catalog:
@@ -195,16 +199,23 @@ def live(session: Session) -> Catalog:
 
 def live_meters(session: Session) -> tuple[catalog.Meter, ...]:
     """Every meter as the engine knows it, in order of id."""
-    rows = cursor(session).execute(
-        "select id, name, event_type, quantity_field, unit, dimensions, per_event, resolution, aggregation, filters,"
-        " percent, rate_window, time_unit, operation_field, carries_over, expression, late from meter"
+    rows = cursor(session).execute(f"select {columns_of('m')} from meter m")
+    return tuple(sorted(map(meter_from, rows), key=lambda meter: meter.meter_id))
+
+
+def columns_of(table: str) -> str:
+    """For SQL: what `meter_from` reads, of a table or of one version's content as such a row."""
+    names = (
+        "id name event_type quantity_field unit dimensions per_event resolution aggregation filters percent rate_window"
+        " time_unit operation_field carries_over expression late"
     )
-    return tuple(
-        catalog.Meter(key, name, kind, field, unit, tuple(dimensions), apart, shortest, way, _filters(kept), *more)
-        for key, name, kind, field, unit, dimensions, apart, shortest, way, kept, *more in (
-            (*row[:-1], read_late(row[-1])) for row in sorted(rows, key=lambda row: str(row[0]))
-        )
-    )
+    return ", ".join(f"{table}.{name}" for name in names.split())
+
+
+def meter_from(row: Sequence[Any]) -> catalog.Meter:
+    key, name, kind, field, unit, dimensions, apart, shortest, way, kept, *more, late = row
+    rest: tuple[Any, ...] = (*more, read_late(late))
+    return catalog.Meter(key, name, kind, field, unit, tuple(dimensions), apart, shortest, way, _filters(kept), *rest)
 
 
 def apply(session: Session, draft: Catalog, at: datetime) -> list[Published]:

@@ -5,19 +5,18 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from decimal import Decimal
+from zoneinfo import ZoneInfo
 
-import msgspec
 from sqlmodel import Field, Session, SQLModel
 
 from billing.errors import Fault, Refused
-from billing.folding import Clocks, Folding
-from billing.period import instant, zone
-from models import intake, usage
-from models.catalog import live_meters
+from billing.period import zone
+from models import afresh, intake, usage
+from models.afresh import Counted
 from models.database import columns, cursor
-from models.event import ANY_CONTENT, Event, Named, contents_of, digest_of
+from models.event import ANY_CONTENT, Event, Named, contents_of
 from models.event_month import refuse_taken
+from models.meter_version import counting
 from models.subscription import forget_seen
 from models.values import moment
 
@@ -67,19 +66,24 @@ def correct(session: Session, corrections: Sequence[Correction], by_key: str) ->
     """Make events void, and take in those that count instead; all or, refused with every fault, none.
 
     The same corrections again change nothing. Says how many events became void. Totals of the days are counted afresh
-    from the events that still count, so whoever bills and whoever sends events of these customers waits meanwhile.
+    from the events that still count. Whoever bills and whoever sends events of these customers waits only while what
+    came meanwhile is added, however many events the days have.
     """
     found = _find(session, corrections)
     instead = [c.instead for c in corrections if c.instead]
     others = {customer.id for customer in intake.customers_of(session, {e.subject for e in instead}).values()}
     mine = {counted.customer_id for counted in found.values()}
-    intake.hold_usage(session, others | mine)
+    seen = afresh.begin(session, others | mine)
     if found:
-        days = [counted.day for counted in found.values()]
-        refuse_taken(session, mine, min(days), max(days))
+        all_days = [counted.day for counted in found.values()]
+        refuse_taken(session, mine, min(all_days), max(all_days))
     known = _voids(session, list(found))
     _refuse(_faults(corrections, found, known) or _other_contents(session, corrections, known))
     new = [(n, c) for n, c in enumerate(corrections) if (c.source, c.id) not in known]
+    days = sorted({(found[c.source, c.id].customer_id, found[c.source, c.id].day) for _, c in new})
+    wrong = {(c.source, c.id) for _, c in new}
+    before = [_count(session, *day, wrong, seen, before=True) for day in days]
+    intake.hold_usage(session, others | mine)
     replacements = {n: c.instead for n, c in new if c.instead}
     _store(session, [(c, found[c.source, c.id]) for _, c in new], by_key)
     outcomes = dict(zip(replacements, intake.receive(session, list(replacements.values())), strict=True))
@@ -90,9 +94,9 @@ def correct(session: Session, corrections: Sequence[Correction], by_key: str) ->
             if outcome.kind != "accepted"
         ]
     )
-    forget_seen(session, {found[c.source, c.id].customer_id for _, c in new})
-    for customer_id, day in sorted({(found[c.source, c.id].customer_id, found[c.source, c.id].day) for _, c in new}):
-        _count_afresh(session, customer_id, day)
+    forget_seen(session, {customer_id for customer_id, _ in days})
+    for day, counted in zip(days, before, strict=True):
+        _replace(session, *day, counted, _count(session, *day, wrong, seen, before=False))
     return len(new)
 
 
@@ -196,37 +200,29 @@ def _store(session: Session, made: Sequence[tuple[Correction, _Counted]], by_key
         )
 
 
-def _count_afresh(session: Session, customer_id: str, day: date) -> None:
-    """Replace all totals of a customer's day by what its events make that still count, each by the meters it had."""
-    cur = cursor(session)
-    row = cur.execute("select time_zone from customer where id = %s", (customer_id,)).fetchone()
-    assert row is not None
-    where = zone(row[0])
-    events = cur.execute(
-        "select e.type, e.occurred_at, e.data::text, e.meters, k.key, k.content from usage_event e"
-        " join usage_key k on k.key = usage_key_of(e.source, e.id)"
-        " where e.customer_id = %(customer)s and e.day = %(day)s"
-        " and e.occurred_at >= %(since)s and e.occurred_at < %(until)s"
-        " and not exists (select from usage_void v where v.source = e.source and v.id = e.id)"
-        " limit %(limit)s",
-        {
-            "limit": MOST_EVENTS + 1,
-            "customer": customer_id,
-            "day": day,
-            "since": instant(day, where),
-            "until": instant(day + ONE_DAY, where),
-        },
-    ).fetchall()
+def _count(
+    session: Session, customer_id: str, day: date, wrong: set[tuple[str, str]], seen: str, *, before: bool
+) -> Counted:
+    """What the events of a customer's day make that are not wrong, those that came before the snapshot or the others:
+    each in the totals of the meters that counted it.
+    """
+    where = _zone_of(session, customer_id)
+    between = (day, day + ONE_DAY)
+    events = afresh.events(session, customer_id, where, between, limit=MOST_EVENTS + 1, seen=seen, before=before)
     if len(events) > MOST_EVENTS:
         reason = f"{customer_id} has more than {MOST_EVENTS:,} events on {day}: too many to be counted anew at once."
         raise Refused(reason, code="too_much_to_recount", remedy="Credit the difference on an invoice.")
-    usage.clear_days(session, customer_id, (day, day + ONE_DAY), where)
-    folding = Folding(live_meters(session), Clocks())
-    for kind, at, data, meters, key, content in events:
-        digest = digest_of(key.hex, content)
-        folding.add(customer_id, where, kind, at, _DECODER.decode(data), by=meters, digest=digest)
-    usage.add_windows(session, folding.windows())
-    usage.add_days(session, folding.days())
+    return afresh.counted(counting(session), customer_id, where, (e for e in events if (e.source, e.id) not in wrong))
 
 
-_DECODER = msgspec.json.Decoder(dict[str, object], float_hook=Decimal)
+def _replace(session: Session, customer_id: str, day: date, *counted: Counted) -> None:
+    """All totals of a customer's day."""
+    usage.clear_days(session, customer_id, (day, day + ONE_DAY), _zone_of(session, customer_id))
+    for one in counted:
+        one.add(session)
+
+
+def _zone_of(session: Session, customer_id: str) -> ZoneInfo:
+    row = cursor(session).execute("select time_zone from customer where id = %s", (customer_id,)).fetchone()
+    assert row is not None
+    return zone(row[0])

@@ -205,12 +205,12 @@ def events_of(
     """
     first, last = between
     rows = cursor(session).execute(
-        "select source, id, type, occurred_at, received_at, day, data::text, meters,"
+        "select source, id, type, occurred_at, received_at, day, data::text, counted_by(meters),"
         " exists (select from usage_void v where v.source = e.source and v.id = e.id) as void from usage_event e"
         " where customer_id = %(customer)s and day >= %(first)s and day < %(last)s"
         # Local days lie within a day of the same days in UTC, by which events are found.
         " and occurred_at >= %(first)s::date - 1 and occurred_at < %(last)s::date + 1"
-        " and (%(meter)s::text is null or %(meter)s = any(meters)"
+        " and (%(meter)s::text is null or %(meter)s = any(counted_by(meters))"
         " and not exists (select from usage_void v where v.source = e.source and v.id = e.id))"
         " and (%(time)s::timestamptz is null or (occurred_at, source, id) > (%(time)s, %(source)s, %(id)s))"
         " order by occurred_at, source, id limit %(limit)s",

@@ -63,7 +63,7 @@ def kept(session: Session, month: date) -> Iterator[list[KeptEvent]]:
 def _pieces(session: Session, table: str) -> Iterator[list[KeptEvent]]:
     with connection(session).cursor(name="events_of_month") as rows:
         rows.execute(
-            "select source, id, customer_id, type, occurred_at, received_at, day, data::text, meters,"
+            "select source, id, customer_id, type, occurred_at, received_at, day, data::text, counted_by(meters),"
             f" exists (select from usage_void v where v.source = e.source and v.id = e.id) from {table} e"
         )
         while some := rows.fetchmany(ROWS_AT_ONCE):

@@ -14,17 +14,18 @@ from zoneinfo import ZoneInfo
 from sqlmodel import Session
 
 from billing.catalog import Meter
+from billing.counting import Counting
 from billing.field_formula import BOUND, Unfit, fields_of, formula
 from billing.folding import OPERATIONS, Clocks, Folding, by_type
 from billing.meter_check import LONGEST_VALUE
 from billing.period import zone
 from billing.time_bounds import TimeBounds
 from models import audit, event, quarantine, usage
-from models.catalog import live_meters
 from models.customer import lock_roots
 from models.database import columns, cursor
 from models.event import Event, Named, digest_of
 from models.event_time import outside
+from models.meter_version import counting
 from models.quarantine import Held
 
 OutcomeKind = Literal["accepted", "duplicate", "conflict", "quarantined", "invalid"]
@@ -85,8 +86,8 @@ def receive(
     """
     customers = customers_of(session, {e.subject for e in events})
     lock_stripes(session, {customer.id for customer in customers.values()})
-    meters = live_meters(session)  # Under the lock: a meter that is made and counts anew leaves nothing between.
-    looking = by_type(meters)
+    meters = counting(session)  # Under the lock: a meter that is made and counts anew leaves nothing between.
+    looking = by_type(meters.newest)
     outcomes = {n: wrong for n, e in enumerate(events) if (wrong := _wrong(e, looking.get(e.type, ())))}
     held = {n: UNKNOWN for n, e in enumerate(events) if n not in outcomes and e.subject not in customers}
     good = {n: e for n, e in enumerate(events) if n not in outcomes and n not in held}
@@ -109,7 +110,7 @@ def replay(session: Session, subject: str | None, limit: int, bounds: TimeBounds
     chosen = quarantine.waiting(session, None if subject is None else [subject], limit, bounds)
     customers = customers_of(session, {one.event.subject for one in chosen})
     lock_stripes(session, {customer.id for customer in customers.values()})
-    meters, books = live_meters(session), _Books()
+    meters, books = counting(session), _Books()
     waiting = quarantine.hold(session, chosen)
     known = {n: one.event for n, one in enumerate(waiting) if one.event.subject in customers}
     late = _outside(session, known, customers, bounds)
@@ -162,7 +163,7 @@ def _take_in(
     session: Session,
     events: Sequence[Event],
     customers: Mapping[str, Customer],
-    meters: Sequence[Meter],
+    meters: Counting,
     books: _Books,
 ) -> list[Outcome]:
     """Enter the events that are new, store and fold them. Everybody does it in this order, so that two that meet wait
@@ -170,14 +171,14 @@ def _take_in(
     """
     named = [Named.of(e) for e in events]
     outcomes = _known_or_new(session, named)
-    folding = Folding(meters, books.clocks)
+    folding = Folding(meters.meters, books.clocks, meters.days)
     fresh: list[tuple[Event, str, date, Sequence[str]]] = []
     for one, outcome in zip(named, outcomes, strict=True):
         e, customer = one.event, customers[one.event.subject]
         if outcome is ACCEPTED:
             digest = digest_of(one.key, one.content)
             day, counted_by = folding.add(customer.id, customer.zone, e.type, e.occurred_at, e.data, digest=digest)
-            fresh.append((e, customer.id, day, counted_by))
+            fresh.append((e, customer.id, day, counted_by if meters.plain else meters.marks(day, counted_by)))
             books.answered[customer.id, e.type, day, "accepted"] += 1
         else:
             books.count(e, customer, outcome.kind)
@@ -207,8 +208,20 @@ def lock_stripes(session: Session, customer_ids: set[str], *, alone: bool = Fals
     There are 64 such locks, each for a part of all customers, taken in order, however many customers there are.
     """
     statement = "select pg_advisory_xact_lock%s(hashtext('usage'), stripe) from unnest(%%s::int[]) as stripe"
-    stripes = sorted({crc32(customer_id.encode()) % STRIPES for customer_id in customer_ids})
+    stripes = sorted({stripe_of(customer_id) for customer_id in customer_ids})
     cursor(session).execute(statement % ("" if alone else "_shared"), columns([(stripe,) for stripe in stripes], 1))
+
+
+def stripe_of(customer_id: str) -> int:
+    return crc32(customer_id.encode()) % STRIPES
+
+
+def hold_all(session: Session) -> None:
+    """Until the commit nobody takes in any event. It is given up soon, rather than let senders wait for others."""
+    cursor(session).execute("set local lock_timeout = '2s'")
+    cursor(session).execute(
+        "select pg_advisory_xact_lock(hashtext('usage'), stripe) from generate_series(0, %s) as stripe", (STRIPES - 1,)
+    )
 
 
 def customers_of(session: Session, subjects: set[str]) -> dict[str, Customer]:

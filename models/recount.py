@@ -1,34 +1,34 @@
-"""Counting anew: a meter that was made after usage came counts the stored events, which replaces its totals."""
+"""Counting anew for one customer: a meter that was made after usage came counts the stored events, which replaces its
+totals. For all customers it is done in the background, and compared before (models/rebuild.py).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date
 from decimal import Decimal
-from typing import NamedTuple
-from uuid import UUID
 from zoneinfo import ZoneInfo
 
-import msgspec
 from sqlmodel import Session
 
 from billing import usage as measured
 from billing.aggregation import APART
 from billing.catalog import Meter
+from billing.counting import Counting
 from billing.errors import Fault, Refused
-from billing.folding import Clocks, Folding, Totals, portion_of
-from billing.period import instant
+from billing.folding import Clocks, Folding, Totals, portion_of, together
 from billing.usage import Portion, quantity_of
-from models import usage
+from models import afresh, usage
+from models.afresh import DECODER, Stored
 from models.database import columns, cursor
-from models.event import digest_of
 from models.event_month import refuse_taken
 from models.intake import hold_usage
+from models.meter_version import counting
 from models.subscription import forget_seen
 
 MOST_DAYS, MOST_EVENTS = 400, 500_000
-"""Of one customer, at once: unless it is a dry run, senders wait meanwhile (models/intake.py says who)."""
+"""Of one customer, at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,53 +43,64 @@ class Recounted:
     after: Decimal
 
 
-class _Stored(NamedTuple):
-    source: str
-    id: str
-    occurred_at: datetime
-    data: str
-    counted: bool
-    key: UUID
-    content: int
-
-    @property
-    def digest(self) -> int:
-        return digest_of(self.key.hex, self.content)
-
-
 def recount(
     session: Session, meter: Meter, customer_id: str, where: ZoneInfo, between: tuple[date, date], *, store: bool
 ) -> list[Recounted]:
-    """Count a customer's stored events of local days, the second not included, by the meter as it is now.
+    """Count a customer's stored events of local days, the second not included, by the meter as it holds for each day.
 
-    Says which days change; stored only if asked. Events that come meanwhile wait, and are in the totals afterwards.
+    Says which days change; stored only if asked. Events that come meanwhile are in the totals afterwards; they wait
+    while what came since the counting began is added.
     """
     since, until = between
     if not 0 < (until - since).days <= MOST_DAYS:
         raise _refused("until", f"must lie 1 to {MOST_DAYS} days after `since`")
+    seen = afresh.begin(session, {customer_id}) if store else None
+    refuse_taken(session, {customer_id}, since, until)
+    if store:
+        _refuse_rebuilt(session, meter)
+    mine = counting(session).holding(meter.meter_id)
+    earlier = _Part.of(mine, customer_id, where, _events(session, meter, customer_id, where, between, seen))
+    later = None
     if store:
         hold_usage(session, {customer_id})
-    refuse_taken(session, {customer_id}, since, until)
-    events = _events(session, meter, customer_id, where, between)
-    folding = Folding([meter], Clocks())
-    counts = [
-        bool(
-            folding.add(customer_id, where, meter.event_type, e.occurred_at, _DECODER.decode(e.data), digest=e.digest)[
-                1
-            ]
-        )
-        for e in events
-    ]
-    days = folding.days()
-    changes = _changes(usage.totals_of(session, [customer_id], since, until)[customer_id], days, meter, between)
-    if store:
-        usage.clear_days(session, customer_id, between, where, meter.meter_id)
-        usage.add_windows(session, folding.windows())
-        usage.add_days(session, days)
-        _say(session, meter, [e for e, now in zip(events, counts, strict=True) if now and not e.counted], counted=True)
-        _say(session, meter, [e for e, now in zip(events, counts, strict=True) if e.counted and not now], counted=False)
+        found = _events(session, meter, customer_id, where, between, seen, before=False)
+        later = _Part.of(mine, customer_id, where, found)
+    held = usage.totals_of(session, [customer_id], since, until)[customer_id]
+    days = together(earlier.days, later.days) if later else earlier.days
+    if later:
+        usage.clear_days(session, customer_id, between, where, {one.name for one in mine.series})
+        for part in (earlier, later):
+            part.add(session, meter)
         forget_seen(session, {customer_id})
-    return changes
+    return changes(mine, {day: some for (name, day), some in held.items() if name == meter.meter_id}, days, between)
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """What some events make, and those of which it is to be written that the meter counts them, or does not."""
+
+    days: Totals
+    windows: Totals
+    counted: Sequence[Stored]
+    uncounted: Sequence[Stored]
+
+    @classmethod
+    def of(cls, mine: Counting, customer_id: str, where: ZoneInfo, events: Sequence[Stored]) -> _Part:
+        [meter] = mine.newest
+        folding = Folding(mine.meters, Clocks(), mine.days)
+        differing: tuple[list[Stored], list[Stored]] = ([], [])
+        for e in events:
+            data = DECODER.decode(e.data)
+            _, names = folding.add(customer_id, where, e.type, e.occurred_at, data, digest=e.digest)
+            if bool(names) != (meter.meter_id in e.meters):
+                differing[0 if names else 1].append(e)
+        return cls(folding.days(), folding.windows(), *differing)
+
+    def add(self, session: Session, meter: Meter) -> None:
+        usage.add_windows(session, self.windows)
+        usage.add_days(session, self.days)
+        _say(session, meter, self.counted, counted=True)
+        _say(session, meter, self.uncounted, counted=False)
 
 
 def _refused(field: str, reason: str) -> Refused:
@@ -97,65 +108,85 @@ def _refused(field: str, reason: str) -> Refused:
         "So much cannot be counted anew at once.",
         code="too_much_to_recount",
         faults=[Fault(field, reason)],
-        remedy="Ask for a shorter range.",
+        remedy="Ask for a shorter range, or count it anew in the background: POST /v1/meters/{id}/rebuilds.",
     )
+
+
+def _refuse_rebuilt(session: Session, meter: Meter) -> None:
+    """Its marks on events tell how what is being prepared differs from what holds."""
+    row = (
+        cursor(session)
+        .execute("select id from meter_rebuild where meter_id = %s and settled_at is null", (meter.meter_id,))
+        .fetchone()
+    )
+    if row:
+        raise Refused(
+            f"The meter {meter.meter_id!r} is being counted anew for all customers, by {row[0]!r}.",
+            code="conflict",
+            remedy="Apply or drop that first, and wait until it is settled.",
+        )
 
 
 def _events(
-    session: Session, meter: Meter, customer_id: str, where: ZoneInfo, between: tuple[date, date]
-) -> list[_Stored]:
+    session: Session,
+    meter: Meter,
+    customer_id: str,
+    where: ZoneInfo,
+    between: tuple[date, date],
+    seen: str | None,
+    *,
+    before: bool = True,
+) -> list[Stored]:
     """Those that are void do not count."""
-    rows = cursor(session).execute(
-        "select e.source, e.id, e.occurred_at, e.data::text, %(meter)s = any(e.meters), k.key, k.content"
-        " from usage_event e join usage_key k on k.key = usage_key_of(e.source, e.id)"
-        " where e.customer_id = %(customer)s and e.type = %(type)s"
-        " and e.occurred_at >= %(since)s and e.occurred_at < %(until)s"
-        " and not exists (select from usage_void v where v.source = e.source and v.id = e.id)"
-        " limit %(limit)s",
-        {
-            "meter": meter.meter_id,
-            "customer": customer_id,
-            "type": meter.event_type,
-            "since": instant(between[0], where),
-            "until": instant(between[1], where),
-            "limit": MOST_EVENTS + 1,
-        },
+    found = afresh.events(
+        session,
+        customer_id,
+        where,
+        between,
+        limit=MOST_EVENTS + 1,
+        kind=meter.event_type,
+        seen=seen,
+        before=before,
     )
-    found = [_Stored(*row) for row in rows]
     if len(found) > MOST_EVENTS:
         raise _refused("until", f"must be earlier: there are more than {MOST_EVENTS:,} events")
     return found
 
 
-def _changes(before: measured.Totals, after: Totals, meter: Meter, between: tuple[date, date]) -> list[Recounted]:
+def changes(
+    mine: Counting,
+    held: dict[date, tuple[Portion, ...]],
+    after: Totals,
+    between: tuple[date, date],
+) -> list[Recounted]:
+    """The days on which what held differs from new totals, which stand by the names of the meter's series."""
+    by_name = {one.name: one.meter for one in mine.series}
     found: dict[date, list[Portion]] = {}
-    for (_, _, day, kept, each), total in after.items():
+    for (_, name, day, kept, each), total in after.items():
+        meter = by_name[name]
         apart = each if meter.per_event or meter.aggregation in APART else None
         found.setdefault(day, []).append(portion_of(meter, "UTC", kept, apart, total))
-    had = {
-        day: some for (name, day), some in before.items() if name == meter.meter_id and between[0] <= day < between[1]
-    }
+    had = {day: some for day, some in held.items() if between[0] <= day < between[1]}
     days = sorted(found.keys() | had.keys())
     return [
         Recounted(day, quantity_of(had.get(day, ())), quantity_of(found.get(day, ())))
         for day in days
-        if _kept(had.get(day, ())) != _kept(found.get(day, ()))
+        if kept_of(had.get(day, ())) != kept_of(found.get(day, ()))
     ]
 
 
-def _kept(portions: Sequence[Portion]) -> set[tuple[object, ...]]:
+def kept_of(portions: Collection[measured.Portion]) -> set[tuple[object, ...]]:
+    """What tells the totals of a day from others."""
     return {(p.properties, p.each, p.quantity, p.events, p.weighted) for p in portions}
 
 
-def _say(session: Session, meter: Meter, events: Sequence[_Stored], *, counted: bool) -> None:
+def _say(session: Session, meter: Meter, events: Sequence[Stored], *, counted: bool) -> None:
     """Write on events whether the meter counts them."""
     if events:
         cursor(session).execute(
-            f"update usage_event e set meters = {'array_append' if counted else 'array_remove'}(e.meters, %s)"
+            "update usage_event e set meters ="
+            f" {'array_append' if counted else 'array_remove'}(e.meters, %s)"
             " from unnest(%s::text[], %s::text[], %s::timestamptz[]) as n (source, id, occurred_at)"
             " where e.occurred_at = n.occurred_at and e.source = n.source and e.id = n.id",
             [meter.meter_id, *columns([(e.source, e.id, e.occurred_at.isoformat()) for e in events], 3)],
         )
-
-
-_DECODER = msgspec.json.Decoder(dict[str, object], float_hook=Decimal)

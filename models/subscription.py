@@ -177,7 +177,8 @@ def forget_seen_of(session: Session, meter_id: str) -> None:
     cur.execute("select pg_advisory_xact_lock(hashtext('late usage'))")
     cur.execute(
         "delete from usage_seen u using subscription s where s.id = u.subscription_id and exists"
-        " (select from usage_total t where t.customer_id = s.customer_id and t.meter_id = %s)",
+        " (select from usage_total t join meter_span m on m.series = t.meter_id"
+        " where t.customer_id = s.customer_id and m.meter_id = %s)",
         (meter_id,),
     )
 
@@ -191,8 +192,9 @@ _ENDED = """
   left join usage_seen u on u.subscription_id = s.id
   where s.entity_id = %(entity)s and s.state = 'ended' and coalesce(u.events, 0) {is_seen} coalesce(
     (select sum(t.events) from usage_total t
+      join meter_span n on n.series = t.meter_id and t.day >= n.since and t.day < n.until
       where t.customer_id = s.customer_id and t.day < l.billed_through
-        and (t.day >= s.anchor or t.meter_id = any(array(select m.id from meter m where carries(m))))), 0)
+        and (t.day >= s.anchor or n.meter_id = any(array(select m.id from meter m where carries(m))))), 0)
 """
 _LATE_AFTER_THE_END = "select s.root_id" + _ENDED.format(is_seen="<>")
 

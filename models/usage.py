@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
@@ -21,6 +21,7 @@ from billing.period import instant
 from billing.usage import BEFORE, NO_PROPERTIES, Portion
 from billing.usage_proof import EventSet, Sets
 from models.database import columns, cursor
+from models.meter_version import counting
 from models.values import moment
 
 
@@ -124,22 +125,26 @@ def _json(kept: Properties) -> str:
 
 
 def clear_days(
-    session: Session, customer_id: str, between: tuple[date, date], where: ZoneInfo, meter_id: str | None = None
+    session: Session,
+    customer_id: str,
+    between: tuple[date, date],
+    where: ZoneInfo,
+    series: Collection[str] | None = None,
 ) -> None:
-    """Take away the totals of a customer's days, the second not included, of one meter or all; to be counted afresh in
-    the same transaction.
+    """Take away the totals of a customer's days, the second not included, of these series or all; to be counted afresh
+    in the same transaction.
     """
     since, until = between
     asked = {
         "customer": customer_id,
-        "meter": meter_id,
+        "series": None if series is None else list(series),
         "first": since,
         "last": until,
         "since": instant(since, where),
         "until": instant(until, where),
     }
     cur = cursor(session)
-    mine = "customer_id = %(customer)s and (%(meter)s::text is null or meter_id = %(meter)s)"
+    mine = "customer_id = %(customer)s and (%(series)s::text[] is null or meter_id = any(%(series)s))"
     cur.execute(f"delete from usage_total where {mine} and day >= %(first)s and day < %(last)s", asked)
     cur.execute(f"delete from usage_window where {mine} and starts_at >= %(since)s and starts_at < %(until)s", asked)
 
@@ -172,12 +177,25 @@ def folded(
 ) -> dict[str, Folded]:
     """Folded usage of many customers, all of one moment; for days as in `totals_of`."""
     rows = cursor(session).execute(
-        _TOTALS
+        _TOTALS.format(days="meter_days")
         + " and (%(since)s::date is null or t.day >= %(since)s) and (%(until)s::date is null or t.day < %(until)s)"
-        + (_EARLIER if since else "")
+        + (_EARLIER.format(days="meter_days") if since else "")
         + _MOMENT,
         {"apart": list(APART), "customers": list(customer_ids), "since": since, "until": until, "before": BEFORE},
     )
+    return _by_customer(customer_ids, rows)
+
+
+def prepared_of(session: Session, customer_ids: Sequence[str], series: str) -> dict[str, usage.Totals]:
+    """What a rebuild has counted so far, likewise."""
+    rows = cursor(session).execute(
+        _TOTALS.format(days="meter_prepared") + " and t.meter_id = %(series)s",
+        {"apart": list(APART), "customers": list(customer_ids), "series": series},
+    )
+    return {customer_id: mine.totals for customer_id, mine in _by_customer(customer_ids, rows).items()}
+
+
+def _by_customer(customer_ids: Sequence[str], rows: Iterable[tuple[Any, ...]]) -> dict[str, Folded]:
     totals: dict[str, dict[tuple[str, date], list[Portion]]] = {customer_id: {} for customer_id in customer_ids}
     sets: dict[str, dict[tuple[str, date], EventSet]] = {customer_id: {} for customer_id in customer_ids}
     courses: dict[tuple[object, ...], Course] = {}
@@ -217,16 +235,16 @@ def folded(
 
 
 _KEPT_OF = (
-    " nullif(t.properties, '{}'), case when m.per_event or m.aggregation = any(%(apart)s) then t.each end,"
-    " m.aggregation, m.percent,"
+    " nullif(t.properties, '{{}}'), case when (d.m).per_event or (d.m).aggregation = any(%(apart)s) then t.each end,"
+    " (d.m).aggregation, (d.m).percent,"
 )
-_GOES_ON = " carries(m), m.operation_field <> '', m.time_unit, c.time_zone"
+_GOES_ON = " carries(d.m), (d.m).operation_field <> '', (d.m).time_unit, c.time_zone"
 _FROM = (
-    " from usage_total t join meter m on m.id = t.meter_id join customer c on c.id = t.customer_id"
-    " where t.customer_id = any(%(customers)s)"
+    " from usage_total t join {days} d on d.series = t.meter_id and t.day >= d.since and t.day < d.until"
+    " join customer c on c.id = t.customer_id where t.customer_id = any(%(customers)s)"
 )
 _TOTALS = (
-    "select null as moment, t.customer_id, t.meter_id, t.day, t.quantity, t.events,"
+    "select null as moment, t.customer_id, d.meter_id, t.day, t.quantity, t.events,"
     + _KEPT_OF
     + " t.weighted, t.digest,"
     + _GOES_ON
@@ -234,17 +252,17 @@ _TOTALS = (
 )
 # What earlier days leave: the sum of the changes, or the latest of what is kept apart.
 _LEFT = (
-    "case when m.aggregation in ('sum', 'weighted_sum') then sum(t.quantity)"
+    "case when (d.m).aggregation in ('sum', 'weighted_sum') then sum(t.quantity)"
     " else (array_agg(t.quantity order by t.day desc))[1] end, sum(t.events)::bigint,"
 )
 _EARLIER = (
-    " union all select null, t.customer_id, t.meter_id, %(before)s::date,"
+    " union all select null, t.customer_id, d.meter_id, %(before)s::date,"
     + _LEFT
     + _KEPT_OF
     + " 0, 0,"
     + _GOES_ON
     + _FROM
-    + " and carries(m) and t.day < %(since)s group by t.customer_id, t.meter_id, t.properties, t.each, m.id, c.id"
+    + " and carries(d.m) and t.day < %(since)s group by t.customer_id, d.meter_id, t.properties, t.each, d.m, c.id"
 )
 
 # In the same statement, so that it is the moment of these totals.
@@ -260,21 +278,34 @@ def windows_of(
 
     Each with the start of its window, in UTC.
     """
-    rows = cursor(session).execute(
-        "select starts_at, nullif(properties, '{}'), each, quantity, events, weighted from usage_window"
-        " where customer_id = %s and meter_id = %s and starts_at >= %s and starts_at < %s order by 1"
+    table, start, of_day = (
+        ("usage_window", "starts_at", "(t.starts_at at time zone %(zone)s)::date")
         if short
-        else "select day, nullif(properties, '{}'), each, quantity, events, weighted from usage_total"
-        " where customer_id = %s and meter_id = %s and day >= %s and day < %s order by 1",
-        (customer_id, meter.meter_id, *((instant(since, where), instant(until, where)) if short else (since, until))),
+        else ("usage_total", "day", "t.day")
     )
-    apart = meter.aggregation in APART
+    counted_by = {one.name: one.meter for one in counting(session).holding(meter.meter_id).series}
+    rows = cursor(session).execute(
+        f"select n.series, t.{start}, nullif(t.properties, '{{}}'), t.each, t.quantity, t.events, t.weighted"
+        f" from {table} t join meter_span n on n.series = t.meter_id and {of_day} >= n.since and {of_day} < n.until"
+        " where t.customer_id = %(customer)s and n.meter_id = %(meter)s"
+        # A customer's rows are found by the names of the series, which the planner cannot know by itself.
+        " and t.meter_id in (select series from meter_span where meter_id = %(meter)s)"
+        f" and t.{start} >= %(since)s and t.{start} < %(until)s order by 2",
+        {
+            "zone": where.key,
+            "customer": customer_id,
+            "meter": meter.meter_id,
+            "since": instant(since, where) if short else since,
+            "until": instant(until, where) if short else until,
+        },
+    )
     found: list[tuple[datetime, Portion]] = []
-    for start, properties, each, quantity, events, weighted in rows:
+    for series, begin, properties, each, quantity, events, weighted in rows:
         named = tuple(sorted(properties.items())) if properties else NO_PROPERTIES
-        total = Total(quantity, events, meter.kept, None, weighted)
-        portion = portion_of(meter, where.key, named, each if apart else None, total)
-        found.append((start if short else instant(start, where), portion))
+        way = counted_by[series]
+        total = Total(quantity, events, way.kept, None, weighted)
+        portion = portion_of(way, where.key, named, each if way.aggregation in APART else None, total)
+        found.append((begin if short else instant(begin, where), portion))
     return found
 
 
@@ -286,8 +317,9 @@ def level_before(session: Session, customer_id: str, meter: Meter, day: date) ->
 def totals_folded(session: Session, customer_ids: Sequence[str]) -> dict[str, Decimal]:
     """What all totals add up to, "customer meter" to the quantity or number that `events_folded` proves."""
     rows = cursor(session).execute(
-        "select t.customer_id || ' ' || m.id, sum(case when proved_by_sum(m) then t.quantity else t.events end)"
-        " from usage_total t join meter m on m.id = t.meter_id where t.customer_id = any(%s) group by 1",
+        "select t.customer_id || ' ' || d.meter_id, sum(case when proved_by_sum(d.m) then t.quantity else t.events end)"
+        " from usage_total t join meter_days d on d.series = t.meter_id and t.day >= d.since and t.day < d.until"
+        " where t.customer_id = any(%s) group by 1",
         (list(customer_ids),),
     )
     return dict(rows.fetchall())
@@ -300,9 +332,10 @@ def events_folded(session: Session, customer_ids: Sequence[str]) -> dict[str, De
     """
     rows = cursor(session).execute(
         "select customer_id || ' ' || meter_id, sum(quantity) from ("
-        " select e.customer_id, m.id as meter_id,"
-        " case when proved_by_sum(m) then (e.data ->> m.quantity_field)::numeric else 1 end as quantity"
-        " from usage_event e join meter m on m.id = any(e.meters)"
+        " select e.customer_id, d.meter_id,"
+        " case when proved_by_sum(d.m) then (e.data ->> (d.m).quantity_field)::numeric else 1 end as quantity"
+        " from usage_event e cross join lateral unnest(counted_by(e.meters)) as c (meter_id)"
+        " join meter_days d on d.meter_id = c.meter_id and e.day >= d.since and e.day < d.until"
         " where not exists (select from usage_void v where v.source = e.source and v.id = e.id)"
         " union all select customer_id, meter_id, quantity from usage_taken"
         ") counted where customer_id = any(%s) group by 1",

@@ -180,16 +180,21 @@ def _events(session: Session, signed: Signed, limit: int) -> Iterator[_Row]:
         cur.itersize = _ROWS_AT_ONCE
         cur.execute(
             "select e.source, e.id, e.type, e.occurred_at, e.data::text, k.content, e.received_at,"
-            " pg_visible_in_snapshot(e.batch, %(then)s::pg_snapshot), %(meter)s = any(e.meters), r.counted,"
+            " pg_visible_in_snapshot(e.batch, %(then)s::pg_snapshot), %(meter)s = any(counted_by(e.meters)), r.counted,"
             " r.recounted_at, v.voided_at, coalesce(pg_visible_in_snapshot(v.batch, %(then)s::pg_snapshot), false)"
             " from usage_event e left join usage_key k on k.key = usage_key_of(e.source, e.id)"
             " left join usage_void v on v.source = e.source and v.id = e.id"
-            " left join lateral (select r.counted, r.recounted_at from usage_recounted r where r.source = e.source"
-            "   and r.id = e.id and r.meter_id = %(meter)s"
-            "   and not pg_visible_in_snapshot(r.batch, %(then)s::pg_snapshot) order by r.batch limit 1) r on true"
+            " left join lateral (select r.counted, r.recounted_at, r.batch from usage_recounted r"
+            "   where r.source = e.source and r.id = e.id and r.meter_id = %(meter)s"
+            "   and not pg_visible_in_snapshot(r.batch, %(then)s::pg_snapshot)"
+            # What a rebuild changed and is not written down yet: its mark is still on the event.
+            "   union all select %(meter)s = any(counted_by(e.meters)), b.applied_at, b.batch::text::xid8"
+            "   from meter_rebuild b where b.meter_id = %(meter)s and b.series = any(e.meters)"
+            "   and b.batch is not null and not pg_visible_in_snapshot(b.batch::text::xid8, %(then)s::pg_snapshot)"
+            "   order by 3 limit 1) r on true"
             " where e.customer_id = %(customer)s and e.day between %(first)s and %(last)s"
             " and e.occurred_at >= %(since)s and e.occurred_at < %(until)s"
-            " and (%(meter)s = any(e.meters) or r.counted is not null) limit %(limit)s",
+            " and (%(meter)s = any(counted_by(e.meters)) or r.counted is not null) limit %(limit)s",
             {
                 "then": signed.snapshot,
                 "meter": signed.meter,

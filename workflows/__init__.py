@@ -11,6 +11,7 @@ from workflows.billing_run import BillingRun
 from workflows.collection import Collection
 from workflows.monthly_close import MonthlyClose
 from workflows.onboarding import Onboarding
+from workflows.rebuild import Rebuild
 from workflows.rollout import Rollout
 from workflows.standing_duties import Courier, CrmIntake, MonthsAhead, Sweep
 from workflows.subscription import Subscription
@@ -24,6 +25,7 @@ WORKFLOWS = (
     MonthlyClose,
     MonthsAhead,
     Onboarding,
+    Rebuild,
     Rollout,
     Subscription,
     Sweep,

@@ -58,6 +58,7 @@ async def live_a_month(stage: Stage) -> dict[str, WorkflowHistory]:
     await house.post(f"{path}/cancellations", {"id": "can-1", "when": "2026-02-03", "reason": "moves"})
     await stage.until(lambda: ends(stage, path), "the end")
     await roll_out_and_back(stage)
+    await count_anew(stage)
     await house.advance("clk", at(6, 2))
     await house.post("/v1/entities/acme/closes/2026-01/approve", {"by": "Carla"})
     await house.client.get_workflow_handle("close/acme/2026-01").result()
@@ -84,6 +85,20 @@ async def roll_out_and_back(stage: Stage) -> None:
     await stage.until(lambda: counted(stage, held=1, planned=1), "the move to be planned")
     await house.post("/v1/rollouts/rol-1/take-back", {})
     await stage.until(lambda: counted(stage, taken_back=2), "the take-back")
+
+
+async def count_anew(stage: Stage) -> None:
+    """The days of a meter are counted anew and compared, and then hold."""
+    path = "/v1/meters/tokens/rebuilds"
+    await stage.house.post(path, {"id": "reb-1", "since": "2026-01-01"})
+    await stage.until(lambda: rebuilt(stage, "compared"), "the comparison")
+    await stage.house.post(f"{path}/reb-1/apply", {})
+    await stage.until(lambda: rebuilt(stage, "applied"), "the rebuild to hold")
+    await stage.house.client.get_workflow_handle("rebuild/tokens").result()
+
+
+async def rebuilt(stage: Stage, wanted: str) -> bool:
+    return (await stage.house.get("/v1/meters/tokens/rebuilds/reb-1"))["stage"] == wanted
 
 
 async def counted(stage: Stage, **members: int) -> bool:

@@ -78,10 +78,10 @@ create trigger append_only before update or delete or truncate on usage_recounte
 create function keep_recounted() returns trigger language plpgsql as $$
 begin
   insert into usage_recounted (source, id, meter_id, counted)
-    select n.source, n.id, m.meter_id, m.meter_id = any(n.meters)
+    select n.source, n.id, m.meter_id, m.meter_id = any(counted_by(n.meters))
     from events_before o join events_after n using (source, id, occurred_at)
-    cross join unnest(o.meters || n.meters) as m (meter_id)
-    where (m.meter_id = any(o.meters)) <> (m.meter_id = any(n.meters))
+    cross join unnest(counted_by(o.meters) || counted_by(n.meters)) as m (meter_id)
+    where (m.meter_id = any(counted_by(o.meters))) <> (m.meter_id = any(counted_by(n.meters)))
     group by n.source, n.id, m.meter_id, n.meters;
   return null;
 end $$;
