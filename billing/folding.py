@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -332,7 +333,7 @@ class Folding:
         self._rates = {m.meter_id: RATE_MINUTES[m.rate_window] for m in some if m.rate_window}
         self._clocks = clocks
         self._weighing = {m.meter_id for m in some if needs_times(m)}
-        self._found: dict[_Spot, _Gathered] = {}
+        self._found: defaultdict[_Spot, _Gathered] = defaultdict(_Gathered)
 
     def add(
         self,
@@ -360,9 +361,7 @@ class Folding:
                     window = local_window(moment, where, 1)
                 if meter_id in self._rates:
                     each = Decimal(_minutes(local_window(moment, where, self._rates[meter_id])))
-                key = (customer_id, meter_id, day, window, kept, each)
-                if (gathered := self._found.get(key)) is None:
-                    gathered = self._found[key] = _Gathered()
+                gathered = self._found[customer_id, meter_id, day, window, kept, each]
                 gathered.quantities.append(quantity)
                 gathered.digest += digest
                 if meter_id in self._lasting:
@@ -376,12 +375,9 @@ class Folding:
 
     def days(self) -> Totals:
         """What was counted, by local day."""
-        found: dict[Place, _Gathered] = {}
+        found: defaultdict[Place, _Gathered] = defaultdict(_Gathered)
         for (customer_id, meter_id, day, _, kept, each), gathered in self._found.items():
-            place = (customer_id, meter_id, day, kept, each)
-            if (whole := found.get(place)) is None:
-                whole = found[place] = _Gathered()
-            whole.take(gathered)
+            found[customer_id, meter_id, day, kept, each].take(gathered)
         return {place: self._total(place[1], gathered, gathered.in_day) for place, gathered in found.items()}
 
     def windows(self) -> Totals:
