@@ -11,7 +11,8 @@ from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from billing.aggregation import RATE_MINUTES, Kept, bucket
-from billing.catalog import Meter
+from billing.catalog import Meter, Resolution
+from billing.counting import within
 from billing.field_formula import Unfit, formula
 from billing.meter_check import LONGEST_VALUE
 from billing.period import instant, local_day, local_window
@@ -320,15 +321,12 @@ class Folding:
     def __init__(
         self, meters: Iterable[Meter], clocks: Clocks, days: Mapping[str, Sequence[tuple[date, date]]] | None = None
     ) -> None:
-        some, only = tuple(meters), days or {}
+        some, self._clocks, self._days_of = tuple(meters), clocks, days or {}
         self._kept: dict[str, Kept] = {meter.meter_id: meter.kept for meter in some}
-        self._meters = {
-            kind: [(m.meter_id, m.resolution, taker(m), only.get(m.meter_id)) for m in looking]
-            for kind, looking in by_type(some).items()
-        }
+        self._meters = {kind: [(m.meter_id, m.resolution, taker(m)) for m in of] for kind, of in by_type(some).items()}
+        self._on_day: dict[tuple[str, date], list[tuple[str, Resolution, Take]]] = {}
         self._lasting = {meter.meter_id for meter in some if meter.kept == "latest"}
         self._rates = {m.meter_id: RATE_MINUTES[m.rate_window] for m in some if m.rate_window}
-        self._clocks = clocks
         self._weighing = {m.meter_id for m in some if needs_times(m)}
         self._found: dict[_Spot, _Gathered] = {}
 
@@ -348,14 +346,12 @@ class Folding:
         """
         day, hour = self._clocks.day_and_hour(where, moment)
         counted: list[str] = []
-        for meter_id, resolution, take, only in self._meters.get(event_type, ()):
-            if only is not None and not any(since <= day < until for since, until in only):
-                continue
+        mine = self._on(event_type, day) if self._days_of else self._meters.get(event_type, ())
+        for meter_id, resolution, take in mine:
             if (by is None or meter_id in by) and (taken := take(data)):
                 quantity, kept, each = taken
-                window = hour if resolution == "hour" else None
-                if resolution == "minute":
-                    window = local_window(moment, where, 1)
+                minute = resolution == "minute"
+                window = hour if resolution == "hour" else local_window(moment, where, 1) if minute else None
                 if meter_id in self._rates:
                     each = Decimal(_minutes(local_window(moment, where, self._rates[meter_id])))
                 key = (customer_id, meter_id, day, window, kept, each)
@@ -371,6 +367,13 @@ class Folding:
                         gathered.in_window = added_up((gathered.in_window, _weight(quantity, window, moment)))
                 counted.append(meter_id)
         return day, counted
+
+    def _on(self, event_type: str, day: date) -> list[tuple[str, Resolution, Take]]:
+        """Which meters count that day; looked up once for each day, as most events are of few."""
+        if (found := self._on_day.get((event_type, day))) is None:
+            found = [one for one in self._meters.get(event_type, ()) if within(day, self._days_of.get(one[0]))]
+            self._on_day[event_type, day] = found
+        return found
 
     def days(self) -> Totals:
         """What was counted, by local day."""

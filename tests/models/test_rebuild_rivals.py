@@ -13,7 +13,6 @@ import pytest
 from sqlalchemy import Engine
 
 from billing.catalog import Filter
-from billing.counting import Counting
 from billing.errors import Refused
 from models import meter_version, usage
 from models.database import cursor, transaction
@@ -21,7 +20,7 @@ from models.event import Event
 from models.meter_version import meter
 from models.usage import windows_of
 from tests.models.test_aggregations import DAYS
-from tests.models.test_rebuild import BERLIN, asked, carried_out, decided, send, step
+from tests.models.test_rebuild import BERLIN, asked, carried_out, decided, send
 
 Sql = Callable[..., list[tuple[Any, ...]]]
 MARCH = (date(2026, 3, 1), date(2026, 4, 1))

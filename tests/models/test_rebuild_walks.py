@@ -26,9 +26,9 @@ from models.intake import receive, replay
 from models.meter_version import meter as newest
 from models.meter_version import spans, versions
 from models.recount import recount
-from models.usage import totals_folded, events_folded, folded, totals_of
+from models.usage import events_folded, folded, totals_folded, totals_of
 from tests.models.test_aggregations import DAYS, drawn
-from tests.models.test_rebuild import NOW, asked, decided, nothing_left, step
+from tests.models.test_rebuild import asked, decided, nothing_left, step
 
 Sql = Callable[..., list[tuple[Any, ...]]]
 METERS = (
