@@ -31,6 +31,9 @@ from models.usage import prepared_of, totals_of
 SECONDS_AT_ONCE = 20
 """An activity takes piece after piece for so long, and is then called again: so its history tells how far it is."""
 
+MOST_MINOR = 10**15
+"""Of a customer's difference, in minor units: thousands of them can be added up in 64 bits."""
+
 
 @dataclass(frozen=True, slots=True)
 class RebuildOutlook:
@@ -188,6 +191,9 @@ def _worth(
         except Refused as refusal:
             mine.refused = f"{one.subscription_id}: {refusal.reason}"
             continue
-        mine.late_minor += difference.late.minor
-        mine.open_minor += difference.open.minor
+        sums = (mine.late_minor + difference.late.minor, mine.open_minor + difference.open.minor)
+        if max(map(abs, sums)) > MOST_MINOR:
+            mine.refused = f"{one.subscription_id}: comes to more than any invoice can have"
+            continue
+        mine.late_minor, mine.open_minor = sums
     return [one for one in found.values() if one.late_minor or one.open_minor or one.refused]

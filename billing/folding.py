@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 from billing.aggregation import RATE_MINUTES, Kept, bucket
 from billing.catalog import Meter, Resolution
 from billing.counting import within
-from billing.field_formula import Unfit, formula
+from billing.field_formula import BOUND, Unfit, formula
 from billing.meter_check import LONGEST_VALUE
 from billing.period import instant, local_day, local_window
 from billing.quantity import added_up, product
@@ -30,7 +30,7 @@ OPERATIONS = {"add": 1, "remove": 0}
 
 @lru_cache(maxsize=4096)
 def taker(meter: Meter) -> Take:
-    """How a meter takes its share of an event's data; None if the event does not pass or has no quantity for it."""
+    """How a meter takes its share of an event's data; None if the event does not pass or has no sane quantity for it."""
     names = sorted(meter.dimensions)
     plain = _WAYS.get(meter.aggregation, _number)(meter)
     if not names and not meter.per_event and not meter.filters:
@@ -54,7 +54,7 @@ def _number(meter: Meter) -> Take:
 
     def take(data: Mapping[str, object]) -> Taken | None:
         quantity = data.get(field)
-        if quantity.__class__ is int or quantity.__class__ is Decimal:
+        if (quantity.__class__ is int or quantity.__class__ is Decimal) and _LEAST < quantity < BOUND:
             return quantity, NO_PROPERTIES, None
         return None
 
@@ -253,7 +253,7 @@ def _added(old: Total, new: Total) -> Total:
 Latest = tuple[datetime, int | Decimal]
 """Time and quantity of the latest event; of two at one moment the larger, so that it does not matter who came when."""
 
-_NOTHING = Decimal(0)
+_NOTHING, _LEAST = Decimal(0), -BOUND
 _EPOCH, _QUARTER = datetime(1970, 1, 1, tzinfo=UTC), timedelta(minutes=15)
 
 
@@ -368,12 +368,12 @@ class Folding:
                 counted.append(meter_id)
         return day, counted
 
-    def _on(self, event_type: str, day: date) -> list[tuple[str, Resolution, Take]]:
+    def _on(self, kind: str, day: date) -> list[tuple[str, Resolution, Take]]:
         """Which meters count that day; looked up once for each day, as most events are of few."""
-        if (found := self._on_day.get((event_type, day))) is None:
-            found = [one for one in self._meters.get(event_type, ()) if within(day, self._days_of.get(one[0]))]
-            self._on_day[event_type, day] = found
-        return found
+        if (kind, day) not in self._on_day:
+            mine = self._meters.get(kind, ())
+            self._on_day[kind, day] = [one for one in mine if within(day, self._days_of.get(one[0]))]
+        return self._on_day[kind, day]
 
     def days(self) -> Totals:
         """What was counted, by local day."""

@@ -12,7 +12,7 @@ from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Literal
 
-from sqlalchemy import Column
+from sqlalchemy import BigInteger, Column
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field, Session, SQLModel, col, select
 
@@ -108,8 +108,8 @@ class MeterWorth(SQLModel, table=True):
     rebuild_id: str = Field(primary_key=True, foreign_key="meter_rebuild.id")
     customer_id: str = Field(primary_key=True)
     currency: str = Field(primary_key=True)
-    late_minor: int
-    open_minor: int
+    late_minor: int = Field(sa_type=BigInteger)
+    open_minor: int = Field(sa_type=BigInteger)
     refused: str | None = None
 
 
