@@ -65,7 +65,7 @@ class UsageProved(BaseModel):
 
 @router.get("/{invoice_id}/usage-proof")
 def prove_usage(
-    invoice_id: str, session: Database, key: Reader, line: Annotated[int | None, Query(ge=1)] = None
+    invoice_id: str, session: Database, key: Reader, line: Annotated[int | None, Query(ge=1, le=1_000_000)] = None
 ) -> UsageProved:
     """The set of events behind each line of usage, signed when it was billed, made again from the stored events.
 

@@ -19,7 +19,7 @@ from billing.rating import ItemWindow, rate_fixed, rate_usage, usage_windows
 from billing.revenue import Obligation, Pattern
 from billing.standing import Standing
 from billing.terms import in_force, windows
-from billing.usage import BEFORE, Totals, carries_over, measure, provable
+from billing.usage import BEFORE, Totals, carries_over, measure, provable, stands
 
 
 def obligation_id(subscription_id: str, line: Line) -> str:
@@ -90,13 +90,17 @@ def _earned(window: ItemWindow, totals: Totals, so_far: Period) -> Money:
     """What is earned of a window by its days so far, never more than they cost and at its end all of that.
 
     What its price asks without any usage (a minimum, a capacity, a commitment, a first tier's fee) is earned by the
-    day; what usage costs beyond it, as delivered.
+    day; what usage costs beyond it, as delivered. A level is used every day that it stands, so its price is earned by
+    the day too.
     """
     by_now = _net(rate_usage(window, window.measured(totals, so_far)))
     if so_far == window.period:
         return by_now
-    without_usage = _net(rate_usage(window, window.measured({})))
-    promised = max(Money.zero(by_now.currency), min(without_usage, by_now))
+    if stands(totals, window.item.meter or ""):
+        promised = by_now
+    else:
+        without_usage = _net(rate_usage(window, window.measured({})))
+        promised = max(Money.zero(by_now.currency), min(without_usage, by_now))
     share = so_far.share_of(window.period)
     return by_now - promised + promised.amount.times(share).rounded(promised.currency, window.terms.plan.ties)
 

@@ -69,7 +69,7 @@ def late_usage(standing: Standing, totals: Totals) -> LateUsage:
                 lines += _credit_and_rebill(line, billed)
             case _:
                 lines.append(line)
-    waiting = tuple(p.line for p in standing.pending if p.line.kind == "late_usage")
+    waiting = _waiting(standing)
     late = [*lines, *waiting]
     return LateUsage((*lines, *(_late_true_ups(standing, late) if late else ())), tuple(held), tuple(ignored), waiting)
 
@@ -84,12 +84,16 @@ def _billed(standing: Standing) -> Iterator[tuple[ItemWindow, BilledUsage]]:
 
 
 def _first_usage(standing: Standing, totals: Totals) -> Iterator[tuple[ItemWindow, BilledUsage]]:
-    """Windows in which there was no usage and which therefore have no line yet, with nothing billed."""
+    """Windows in which there was no usage and which therefore have no line yet, with nothing billed.
+
+    Those of which something was held are among them, be all of it void by now.
+    """
     mute = {item.key for t in standing.history for item in t.plan.items if item.meter and not item.zero_line}
     if not mute:
         return
     known = {(billed.item, billed.period) for billed in standing.usage}
-    for start in billed_periods(standing, totals):
+    held = [line.period.start for line in (*standing.set_aside, *_waiting(standing))]
+    for start in sorted({*billed_periods(standing, totals), *(standing.period_at(day).start for day in held)}):
         part = standing.part_at(start)
         for window in usage_windows(standing.history, part, standing.period_at(start)):
             if window.item.key in mute and (window.item.key, window.period) not in known:
@@ -112,6 +116,11 @@ def billed_periods(standing: Standing, totals: Totals) -> list[date]:
             found.add(whole.start)
             day = whole.end
     return sorted(found)
+
+
+def _waiting(standing: Standing) -> tuple[Line, ...]:
+    """Late usage that a person has let go on the next document."""
+    return tuple(p.line for p in standing.pending if p.line.kind == "late_usage")
 
 
 def _set_aside(lines: Iterable[Line], window: ItemWindow) -> tuple[Line, ...]:

@@ -117,8 +117,13 @@ def local_day(moment: datetime, where: ZoneInfo) -> date:
 def local_window(moment: datetime, where: ZoneInfo, minutes: int) -> datetime:
     """The start, in UTC, of the hour (60) or minute (1) of the clock there in which `moment` lies.
 
-    In the night in which clocks go back, the repeated hour is an hour of its own.
+    In the night in which clocks go back, the repeated hour is an hour of its own. Where they are set by half an hour,
+    as on Lord Howe Island, so is the half that is repeated or left over.
     """
     local = moment.astimezone(where)
     past = timedelta(minutes=local.minute % minutes, seconds=local.second, microseconds=local.microsecond)
-    return (moment - past).astimezone(UTC)
+    start = (moment - past).astimezone(UTC)
+    if minutes > 1:
+        while start < moment and start.astimezone(where).utcoffset() != local.utcoffset():
+            start += timedelta(minutes=1)  # By another offset it is another hour: this one began when clocks were set.
+    return start

@@ -126,6 +126,14 @@ def carries_over(totals: Totals, meter: str) -> bool:
     return (meter, BEFORE) in totals
 
 
+def stands(totals: Totals, meter: str) -> bool:
+    """Whether the meter's quantity is a level itself, which stands all the time, and not the level times its time."""
+    if not carries_over(totals, meter):
+        return False
+    courses = (portion.course for (name, _), some in totals.items() if name == meter for portion in some)
+    return all(course is None or course.time_unit is None for course in courses)
+
+
 def measure(totals: Totals, meter: str, period: Period, further: Iterable[str] = ()) -> Measured:
     """What `meter` counted over the days of `period`, and what `further` meters did, marked with their names."""
     levels = levels_of(totals, meter, period) if (meter, BEFORE) in totals else ()

@@ -132,8 +132,12 @@ def _start(moment: datetime, size: WindowSize, where: ZoneInfo) -> datetime:
 
 
 def _end(start: datetime, size: WindowSize, where: ZoneInfo) -> datetime:
-    if size in ("minute", "hour"):
-        return start + timedelta(minutes=1 if size == "minute" else 60)
+    if size == "minute":
+        return start + timedelta(minutes=1)
+    if size == "hour":
+        end = start + timedelta(minutes=60 - start.astimezone(where).minute)
+        last = local_window(end - timedelta(minutes=1), where, 60)
+        return last if last > start else end  # Clocks that were set meanwhile began an hour of their own.
     day = start.astimezone(where).date()
     if size == "month":
         return instant((day.replace(day=28) + timedelta(days=4)).replace(day=1), where)

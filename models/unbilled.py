@@ -186,9 +186,11 @@ def without_price(session: Session, asked: Period, after: str, limit: int) -> Wi
 
 
 def _customers_with_usage(session: Session, asked: Period, after: str, limit: int) -> list[str]:
+    """Of these days, or of days before by a meter that carries over."""
     rows = cursor(session).execute(
         "select id from customer c where id > %(after)s and exists (select from usage_total t"
-        " where t.customer_id = c.id and t.day >= %(start)s and t.day < %(end)s) order by id limit %(limit)s",
+        " where t.customer_id = c.id and t.day < %(end)s and (t.day >= %(start)s"
+        " or t.meter_id = any(array(select m.id from meter m where carries(m))))) order by id limit %(limit)s",
         {"after": after, "start": asked.start, "end": asked.end, "limit": limit},
     )
     return [customer_id for (customer_id,) in rows]

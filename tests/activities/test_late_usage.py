@@ -307,6 +307,40 @@ def test_a_waiver_is_not_paid_out_when_the_usage_is_void(company: Company) -> No
     assert -company.balance("4010") == 1000
 
 
+@pytest.mark.parametrize("said", ["", "waive", "bill"])
+@pytest.mark.parametrize("late", [NextInvoice(), FIVE, Hold()])
+def test_the_first_usage_of_a_window_is_held_and_then_void(company: Company, said: str, late: Late) -> None:
+    """No event of the window counts any more, and no line has billed it: what was held is still looked at."""
+    sell(company, "mute", {**TOKENS, "zero_line": False})
+    decide(company, Hold())
+    company.customer("anna")
+    sub = company.sign("anna", "mute")
+    company.live("2026-02-02")
+    at = datetime(2026, 1, 11, 12, tzinfo=UTC)
+    with transaction(company.engine) as session:
+        receive(session, [Event("s", "wrong", "anna", "llm", at, {"n": 600})])
+    company.use("anna", "2026-02-10", 7)
+    company.live("2026-03-02")
+    [(asked, _)] = questions(company)
+    if said:
+        answer(company, asked, said)
+    decide(company, late)
+    with transaction(company.engine) as session:
+        correct(session, [Correction("s", "wrong", "wrong")], "key")
+    company.live("2026-04-02")
+    assert company.prove("2026-01").differences == ()
+    for asked, _ in questions(company):
+        answer(company, asked, said or "waive")
+    company.use("anna", "2026-01-13", 900, "right")
+    company.live("2026-05-02")
+    for asked, _ in questions(company):
+        answer(company, asked, "bill")
+    company.live("2026-06-02")
+    assert sum(net for kind, _, net in lines(company, sub) if kind == "late_usage") == 900
+    assert company.prove("2026-01").differences == ()
+    replayed(company, sub)
+
+
 POLICIES: dict[str, tuple[Late, int]] = {
     "next invoice": (NextInvoice(), 1),
     "credit and rebill": (CreditAndRebill(), 2),

@@ -14,6 +14,7 @@ from billing.catalog import Meter
 from billing.line import Because
 from billing.period import Period, zone
 from billing.usage import measure
+from models import unbilled
 from models.catalog import put_meter
 from models.correction import Correction, correct
 from models.database import transaction
@@ -26,7 +27,7 @@ from models.values import read
 from tests.activities.company import Company
 from tests.activities.test_closing import TIE_OUTS
 from tests.activities.test_portions import item
-from tests.activities.test_spend import replayed, sell
+from tests.activities.test_spend import FEE, replayed, sell
 from tests.activities.twice import twice
 
 METERS = {
@@ -125,6 +126,49 @@ def test_a_level_goes_on_into_months_without_events(levels: Company) -> None:
     assert levels.run().invoices == 0
     proved(levels, "2026-03")
     replayed(levels, sub)
+
+
+@pytest.mark.parametrize(
+    ("meter", "level", "january", "ended"),
+    [("stock", 62, 3000, 12400), ("size", 62, 3000, 12400), ("gb", 1, 36000, 96000)],
+)
+def test_what_a_level_costs_is_earned_by_the_day(
+    levels: Company, meter: str, level: int, january: int, ended: int
+) -> None:
+    """A level from before; of the period from 17 January on, 15 of 31 days are in January, and the next has 9 days."""
+    sell(levels, "one", PRICES[meter])
+    sub = levels.sign("anna", "one", starts_on=date(2026, 1, 17))
+    send(levels, meter, ("2025-12-05T08:00", level))
+    levels.live("2026-02-06")
+    proved(levels, "2026-01")
+    assert -levels.balance("4010") == january
+    levels.lock("2026-01")
+    levels.cancel("can", sub, date(2026, 2, 26))
+    levels.live("2026-03-06")
+    proved(levels, "2026-02")
+    assert -levels.balance("4010") == ended
+
+
+def test_levels_without_a_price_are_told_with_their_time(levels: Company) -> None:
+    """Anna's plan has no price for storage before 16 January; her boxes have none at all, and Bert has no plan."""
+    sell(levels, "fee", FEE)
+    sell(levels, "gb", PRICES["gb"])
+    sub = levels.sign("anna", "fee")
+    send(levels, "gb", ("2025-12-24T18:00", 10), ("2026-01-11T00:00", 2))
+    send(levels, "stock", ("2025-12-05T08:00", {"n": 7, "region": "eu"}), ("2026-01-06T08:00", {"n": -3}))
+    levels.customer("bert")
+    levels.live("2026-01-15")
+    levels.amend("up", sub, date(2026, 1, 16), "gb")
+    levels.live("2026-02-06")
+    with transaction(levels.engine) as session:
+        found = unbilled.without_price(session, Period(date(2026, 1, 1), date(2026, 2, 1)), "", 10).found
+        later = unbilled.without_price(session, Period(date(2026, 2, 1), date(2026, 2, 3)), "", 10).found
+    gb, stock = (one.usage for one in found)
+    assert (gb.meter, gb.quantity, gb.events, gb.days) == ("gb", 24 * (10 * 10 + 5 * 12), 1, 15)
+    assert (stock.meter, stock.quantity, stock.events, stock.days) == ("stock", 4, 1, 31)
+    assert (gb.last_day, gb.why, stock.why) == (date(2026, 1, 15), "not in the plan", "not in the plan")
+    assert [worth.amount.minor for worth in found[0].estimates] == [gb.quantity * 100]
+    assert [(one.usage.meter, one.usage.quantity, one.usage.events) for one in later] == [("stock", 4, 0)]
 
 
 def test_a_billed_level_that_is_wrong_is_seen_though_nothing_happened_in_its_month(levels: Company) -> None:

@@ -183,6 +183,7 @@ async def test_the_events_behind_an_invoice_are_proved(front: Front) -> None:
     at = f"/v1/invoices/{bill['number']}/usage-proof?line="
     assert (await front.get(f"{at}{line['line_no']}"))["lines"] == [line]
     await front.refused("GET", f"{at}99", status=404)
+    await front.refused("GET", f"{at}99999999999", status=422)
     await front.refused("GET", "/v1/invoices/nothing/usage-proof", status=404)
     await front.refused("GET", "/v1/subscriptions/nothing/usage", status=404)
 

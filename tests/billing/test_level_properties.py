@@ -237,6 +237,46 @@ def test_hours_of_a_level_are_counted_one_by_one() -> None:
     assert found.note == ("level 0 at the start, changed by 1 in 1 event, 1 at the end; times the hours that it stood")
 
 
+HALF_HOURS = [
+    ("Australia/Lord_Howe", date(2026, 4, 5)),
+    ("Australia/Lord_Howe", date(2026, 10, 4)),
+    ("Asia/Pyongyang", date(2018, 5, 4)),
+    ("Asia/Pyongyang", date(2015, 8, 14)),
+    ("America/Caracas", date(2016, 5, 1)),
+    ("Pacific/Apia", date(2011, 12, 29)),
+    ("Europe/Berlin", date(2026, 10, 25)),
+]
+
+
+@pytest.mark.parametrize(("where", "day"), HALF_HOURS)
+@pytest.mark.parametrize("carries", [True, False])
+def test_hours_follow_on_each_other_where_clocks_are_set_by_half_an_hour(
+    where: str, day: date, *, carries: bool
+) -> None:
+    """An event in each quarter of an hour: each is in the hour that is shown, of which none is longer than it says."""
+    days, here = Period(day, day + timedelta(days=2)), zone(where)
+    start, end = instant(days.start, here), instant(days.end, here)
+    meter = storage(time_unit="second") if carries else Meter("n", "N", "disk", "n")
+    folding, moment, many = Folding([meter], Clocks()), start, 0
+    while moment < end:
+        folding.add("c", here, "disk", moment + timedelta(minutes=7), {"n": 1})
+        moment, many = moment + timedelta(minutes=15), many + 1
+    kept = [
+        (place[2], portion_of(meter, where, (), None, total))
+        for place, total in folding.windows().items()
+        if isinstance(place[2], datetime)
+    ]
+    hours = level_by_window((), kept, "hour", here, days) if carries else by_window(kept, "hour", here)
+    assert [one.starts_at for one in hours] == [start, *(one.ends_at for one in hours[:-1])]
+    assert hours[-1].ends_at == end
+    for one in hours:
+        quarters = (one.ends_at - one.starts_at) // timedelta(minutes=15)
+        before = (one.starts_at - start) // timedelta(minutes=15)
+        assert one.events == quarters
+        if carries:
+            assert one.quantity == 900 * before * quarters + sum(900 * n + 480 for n in range(quarters))
+
+
 def test_what_does_not_carry_over_has_windows_with_events_only() -> None:
     portion = Portion(Decimal(3))
     start = instant(DAYS.start, zone("UTC"))
