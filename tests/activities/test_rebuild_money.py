@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import date
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
@@ -24,10 +25,10 @@ FIRST_DAY = date(1970, 1, 1)
 FEW = {"filters": (Filter("n", ("300", "500"), without=True),)}
 
 
-def shown(company: Company, meter: str, since: date, **change: object) -> list[tuple[str, int, int]]:
+def shown(company: Company, meter: str, since: date, **change: Any) -> list[tuple[str, int, int]]:
     asked(company.engine, meter, since, **change)
     assert carried_out(company.engine, meter) == ["open", "count", "compare"]
-    return [tuple(row) for row in company.sql("select customer_id, late_minor::int, open_minor::int from meter_worth")]  # type: ignore[misc]
+    return [tuple(row) for row in company.sql("select customer_id, late_minor::int, open_minor::int from meter_worth")]
 
 
 def test_fees_are_no_part_of_the_difference(company: Company) -> None:
@@ -77,7 +78,7 @@ def sells(company: Company, meter: Meter) -> None:
     ],
 )
 def test_what_is_shown_is_what_bills_come_to(
-    meter: Meter, since: date, change: Mapping[str, object], company: Company
+    meter: Meter, since: date, change: Mapping[str, Any], company: Company
 ) -> None:
     """Also for the running period of a level that nobody has changed in it."""
     sells(company, meter)

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
@@ -19,7 +20,7 @@ from models.meter_version import meter
 from tests.activities.company import Company
 from tests.models.test_rebuild import asked, carried_out, decided, step
 
-FEW = {"filters": (Filter("n", ("30000",), without=True),)}
+FEW: dict[str, Any] = {"filters": (Filter("n", ("30000",), without=True),)}
 POLICIES: dict[str, tuple[Late, int, list[int]]] = {
     "next invoice": (NextInvoice(), -30000, [-30000]),
     "credit": (CreditAndRebill(), -30000, [-50000, 20000]),

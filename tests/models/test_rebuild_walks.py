@@ -25,6 +25,7 @@ from models.event import Event, events_of
 from models.intake import receive, replay
 from models.meter_version import meter as newest
 from models.meter_version import spans, versions
+from models.rebuild import open_of
 from models.recount import recount
 from models.usage import events_folded, folded, totals_folded, totals_of
 from tests.models.test_aggregations import DAYS, drawn
@@ -106,7 +107,7 @@ class Life:
     def decide(self) -> None:
         meter = self.dice.choice(METERS).meter_id
         with transaction(self.engine) as session:
-            row = rebuilding.open_of(session, meter)
+            row = open_of(session, meter)
             name = row.id if row else ""
         if name:
             try:
@@ -189,7 +190,7 @@ def test_whatever_happens_each_day_is_counted_by_its_version(
         while step(engine, one.meter_id):
             pass
         with transaction(engine) as session:
-            row = rebuilding.open_of(session, one.meter_id)
+            row = open_of(session, one.meter_id)
         if row:
             decided(engine, one.meter_id, apply=True, name=row.id)
             while step(engine, one.meter_id):
