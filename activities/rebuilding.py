@@ -17,10 +17,12 @@ from temporalio import activity
 
 from activities.pulse import heartbeating
 from billing.errors import Refused
+from billing.period import local_day
 from billing.rebuilding import worth
-from billing.usage import Portion, Totals, quantity_of
+from billing.usage import BEFORE, Portion, Totals, quantity_of
 from models import rebuild, rebuilding
 from models.database import cursor, snapshot, transaction
+from models.entity import now_on
 from models.rebuild import MeterDifference, MeterRebuild, MeterWorth
 from models.recount import kept_of
 from models.standing import standings
@@ -28,6 +30,9 @@ from models.usage import prepared_of, totals_of
 
 SECONDS_AT_ONCE = 20
 """An activity takes piece after piece for so long, and is then called again: so its history tells how far it is."""
+
+MOST_MINOR = 10**15
+"""Of a customer's difference, in minor units: thousands of them can be added up in 64 bits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,9 +150,12 @@ def compare_next(session: Session, meter_id: str) -> bool:
 
 
 def _without(totals: Totals, row: MeterRebuild) -> dict[tuple[str, date], tuple[Portion, ...]]:
-    """The totals without those that the rebuild would replace."""
-    mine = {key: some for key, some in totals.items() if key[0] == row.meter_id and row.since <= key[1] < row.until}
-    return {key: some for key, some in totals.items() if key not in mine}
+    """The totals without those that the rebuild would replace; whether a changed meter carries over, it says itself."""
+    return {
+        (name, day): some
+        for (name, day), some in totals.items()
+        if name != row.meter_id or not (row.since <= day < row.until or (row.changes and day == BEFORE))
+    }
 
 
 def _differences(row: MeterRebuild, customer_id: str, before: Totals, after: Totals) -> Iterable[MeterDifference]:
@@ -178,10 +186,14 @@ def _worth(
             key, MeterWorth(rebuild_id=row.id, customer_id=key[0], currency=key[1], late_minor=0, open_minor=0)
         )
         try:
-            difference = worth(one, before[one.customer_id], after[one.customer_id])
+            today = local_day(now_on(session, one.clock_id), one.zone)
+            difference = worth(one, before[one.customer_id], after[one.customer_id], today)
         except Refused as refusal:
             mine.refused = f"{one.subscription_id}: {refusal.reason}"
             continue
-        mine.late_minor += difference.late.minor
-        mine.open_minor += difference.open.minor
+        sums = (mine.late_minor + difference.late.minor, mine.open_minor + difference.open.minor)
+        if max(map(abs, sums)) > MOST_MINOR:
+            mine.refused = f"{one.subscription_id}: comes to more than any invoice can have"
+            continue
+        mine.late_minor, mine.open_minor = sums
     return [one for one in found.values() if one.late_minor or one.open_minor or one.refused]

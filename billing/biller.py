@@ -184,8 +184,12 @@ def _fresh(standing: Standing, due: Sequence[Due]) -> list[Line]:
     return lines
 
 
-def whole_period(standing: Standing, totals: Totals, period: Period) -> tuple[Line, ...]:
+def whole_period(
+    standing: Standing, totals: Totals, period: Period, *, ends_on: date | None = None
+) -> tuple[Line, ...]:
     """Fees and usage of one whole period as the biller bills them, under the terms that stand, had nothing been billed.
+
+    It is whole though the subscription ends in it, unless the end is given.
 
     For previews and comparisons. They are billed at the period's two boundaries, and share what is taken off there with
     what the period before has in arrears and with the next one's fees; usage of which `totals` knows nothing is none.
@@ -193,7 +197,7 @@ def whole_period(standing: Standing, totals: Totals, period: Period) -> tuple[Li
     """
     before = standing.period_at(period.start - timedelta(days=1)) if period.start > standing.anchor else period
     lanes = (Lane("advance", period.start), Lane("arrears", before.start))
-    unbilled = replace(standing, lanes=lanes, ends_on=None, fees=(), usage=(), true_ups=(), pending=())
+    unbilled = replace(standing, lanes=lanes, ends_on=ends_on, fees=(), usage=(), true_ups=(), pending=())
     due = _due(unbilled, totals, Occasion(instant(period.end, standing.zone), period.end))
     lines = [line for line in _fresh(unbilled, due) if line.period.start in period]
     return (*lines, *invoice_true_ups(standing, lines, period))

@@ -15,6 +15,11 @@ from billing.catalog import Meter, Resolution
 ALL_DAYS = (date.min, date.max)
 
 
+def within(day: date, days: Iterable[tuple[date, date]] | None) -> bool:
+    """Whether it lies in one of the stretches of days, each up to before its second one; None are all days."""
+    return days is None or any(since <= day < until for since, until in days)
+
+
 @dataclass(frozen=True, slots=True)
 class Series:
     """Totals under a name of their own: what `meter` counts of the local days from `since` up to before `until`.
@@ -40,10 +45,14 @@ class Counting:
     series: tuple[Series, ...]
     plain: bool = field(init=False)
     """Whether each meter has one series, under its own name."""
+    _meter_of: dict[str, str] = field(init=False, repr=False, compare=False)
+    _prepared: tuple[Series, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         plain = not any(one.prepared or one.name != one.meter.meter_id for one in self.series)
         object.__setattr__(self, "plain", plain and len(self.series) == len(self.newest))
+        object.__setattr__(self, "_meter_of", {one.name: one.meter.meter_id for one in self.series if not one.prepared})
+        object.__setattr__(self, "_prepared", tuple(one for one in self.series if one.prepared))
 
     @property
     def meters(self) -> tuple[Meter, ...]:
@@ -76,20 +85,18 @@ class Counting:
         """
         if self.plain:
             return counted
-        holding = {one.meter.meter_id for one in self.series if one.name in counted and not one.prepared}
-        return [*sorted(holding), *(one.name for one in self._differing(day, holding, counted))]
+        # Whoever sends pays for this with every event, once any meter was changed: nothing goes through all series.
+        holding = [self._meter_of[name] for name in counted if name in self._meter_of]
+        return [*holding, *(one.name for one in self._differing(day, holding, counted))] if self._prepared else holding
 
     def names(self, day: date, holding: Collection[str], marks: Collection[str]) -> set[str]:
         """Which series count an event, by the meters that hold it and by all its marks: the way back."""
         found = {one.name for one in self.series if one.meter.meter_id in holding and not one.prepared and one.has(day)}
-        for one in self.series:
-            if one.prepared and one.has(day) and (one.name in marks) != (one.meter.meter_id in holding):
-                found.add(one.name)
-        return found
+        return found | {one.name for one in self._differing(day, holding, marks)}
 
     def _differing(self, day: date, holding: Collection[str], counted: Collection[str]) -> Iterable[Series]:
-        for one in self.series:
-            if one.prepared and one.has(day) and (one.name in counted) != (one.meter.meter_id in holding):
+        for one in self._prepared:
+            if one.has(day) and (one.name in counted) != (one.meter.meter_id in holding):
                 yield one
 
 

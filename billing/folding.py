@@ -1,149 +1,22 @@
-"""What meters take of events, and how it is added up: the same for what is stored and for what is only tried."""
+"""How events are added up by customers' days and windows: the same for what is stored and for what is only tried."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from functools import lru_cache
-from hashlib import sha256
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
-from billing.aggregation import RATE_MINUTES, Kept, bucket
-from billing.catalog import Meter
-from billing.field_formula import Unfit, formula
-from billing.meter_check import LONGEST_VALUE
+from billing.aggregation import RATE_MINUTES, Kept
+from billing.catalog import Meter, Resolution
+from billing.counting import within
 from billing.period import instant, local_day, local_window
 from billing.quantity import added_up, product
-from billing.usage import NO_PROPERTIES, Portion
-
-Properties = tuple[tuple[str, str], ...]
-Taken = tuple[int | Decimal, Properties, Decimal | None]
-"""What a meter takes of one event: its quantity, the values of its dimensions, and what it is kept apart by."""
-Take = Callable[[Mapping[str, object]], Taken | None]
-
-OPERATIONS = {"add": 1, "remove": 0}
-"""What an operation may say, and what is kept of it."""
-
-
-@lru_cache(maxsize=4096)
-def taker(meter: Meter) -> Take:
-    """How a meter takes its share of an event's data; None if the event does not pass or has no quantity for it."""
-    names, filters, per_event = sorted(meter.dimensions), meter.filters, meter.per_event
-    plain = _WAYS.get(meter.aggregation, _number)(meter)
-    if not names and not per_event and not filters:
-        return plain
-
-    def full(data: Mapping[str, object]) -> Taken | None:
-        for one in filters:
-            if not one.passes(as_text(data.get(one.field))):
-                return None
-        if (taken := plain(data)) is None:
-            return None
-        quantity, _, each = taken
-        return quantity, properties(names, data), Decimal(quantity) if per_event else each
-
-    return full
-
-
-def _number(meter: Meter) -> Take:
-    if meter.expression:
-        return _worked_out(meter.expression)
-    field = meter.quantity_field
-
-    def take(data: Mapping[str, object]) -> Taken | None:
-        quantity = data.get(field)
-        if quantity.__class__ is int or quantity.__class__ is Decimal:
-            return quantity, NO_PROPERTIES, None
-        return None
-
-    return take
-
-
-def _worked_out(expression: str) -> Take:
-    """By a formula; what it has no result for is not counted (who sends it hears of it before)."""
-    result = formula(expression)
-
-    def take(data: Mapping[str, object]) -> Taken | None:
-        try:
-            quantity = result(data)
-        except Unfit:
-            return None
-        return None if quantity is None else (quantity, NO_PROPERTIES, None)
-
-    return take
-
-
-def _event(meter: Meter) -> Take:
-    def take(data: Mapping[str, object]) -> Taken | None:
-        return 1, NO_PROPERTIES, None
-
-    return take
-
-
-def _value(meter: Meter) -> Take:
-    """Values are told apart by 128 bits of a digest of their text: no two that occur are taken for one."""
-    field = meter.quantity_field
-
-    def take(data: Mapping[str, object]) -> Taken | None:
-        text = as_text(data.get(field))
-        if text is None:
-            return None
-        return 1, NO_PROPERTIES, Decimal(int.from_bytes(sha256(text.encode()).digest()[:16]))
-
-    return _operated(take, meter.operation_field) if meter.operation_field else take
-
-
-def _operated(take: Take, operation_field: str) -> Take:
-    """The value with 1 if it is added and 0 if it is removed."""
-
-    def take_operation(data: Mapping[str, object]) -> Taken | None:
-        operation = data.get(operation_field)
-        if not isinstance(operation, str) or operation not in OPERATIONS or (taken := take(data)) is None:
-            return None
-        return OPERATIONS[operation], NO_PROPERTIES, taken[2]
-
-    return take_operation
-
-
-def _bucket(meter: Meter) -> Take:
-    number = _number(meter)
-
-    def take(data: Mapping[str, object]) -> Taken | None:
-        if (taken := number(data)) is None:
-            return None
-        return 1, NO_PROPERTIES, bucket(Decimal(taken[0]))
-
-    return take
-
-
-_WAYS: dict[str, Callable[[Meter], Take]] = {"count": _event, "unique": _value, "percentile": _bucket}
-
-
-def properties(names: Iterable[str], data: Mapping[str, object]) -> Properties:
-    """The values of the dimensions that the event has, as text, in the order of `names`."""
-    found = []
-    for name in names:
-        if (text := as_text(data.get(name))) is not None:
-            found.append((name, text))
-    return tuple(found)
-
-
-def as_text(value: object) -> str | None:
-    """As JSON writes it, without quotes; None for what is no text, number or truth, or too long."""
-    if value.__class__ is str:
-        text = value
-    elif isinstance(value, bool):
-        text = "true" if value else "false"
-    elif isinstance(value, Decimal):
-        text = f"{value:f}"
-    elif isinstance(value, int):
-        text = str(value)
-    else:
-        return None
-    return text if len(text) <= LONGEST_VALUE else None
+from billing.taking import Properties, Take, taker
+from billing.usage import Portion
 
 
 def by_type(meters: Iterable[Meter]) -> dict[str, list[Meter]]:
@@ -323,15 +196,12 @@ class Folding:
     def __init__(
         self, meters: Iterable[Meter], clocks: Clocks, days: Mapping[str, Sequence[tuple[date, date]]] | None = None
     ) -> None:
-        some, only = tuple(meters), days or {}
+        some, self._clocks, self._days_of = tuple(meters), clocks, days or {}
         self._kept: dict[str, Kept] = {meter.meter_id: meter.kept for meter in some}
-        self._meters = {
-            kind: [(m.meter_id, m.resolution, taker(m), only.get(m.meter_id)) for m in looking]
-            for kind, looking in by_type(some).items()
-        }
+        self._meters = {kind: [(m.meter_id, m.resolution, taker(m)) for m in of] for kind, of in by_type(some).items()}
+        self._on_day: dict[tuple[str, date], list[tuple[str, Resolution, Take]]] = {}
         self._lasting = {meter.meter_id for meter in some if meter.kept == "latest"}
         self._rates = {m.meter_id: RATE_MINUTES[m.rate_window] for m in some if m.rate_window}
-        self._clocks = clocks
         self._weighing = {m.meter_id for m in some if needs_times(m)}
         self._found: defaultdict[_Spot, _Gathered] = defaultdict(_Gathered)
 
@@ -351,14 +221,12 @@ class Folding:
         """
         day, hour = self._clocks.day_and_hour(where, moment)
         counted: list[str] = []
-        for meter_id, resolution, take, only in self._meters.get(event_type, ()):
-            if only is not None and not any(since <= day < until for since, until in only):
-                continue
+        mine = self._on(event_type, day) if self._days_of else self._meters.get(event_type, ())
+        for meter_id, resolution, take in mine:
             if (by is None or meter_id in by) and (taken := take(data)):
                 quantity, kept, each = taken
-                window = hour if resolution == "hour" else None
-                if resolution == "minute":
-                    window = local_window(moment, where, 1)
+                minute = resolution == "minute"
+                window = hour if resolution == "hour" else local_window(moment, where, 1) if minute else None
                 if meter_id in self._rates:
                     each = Decimal(_minutes(local_window(moment, where, self._rates[meter_id])))
                 gathered = self._found[customer_id, meter_id, day, window, kept, each]
@@ -372,6 +240,13 @@ class Folding:
                         gathered.in_window = added_up((gathered.in_window, _weight(quantity, window, moment)))
                 counted.append(meter_id)
         return day, counted
+
+    def _on(self, kind: str, day: date) -> list[tuple[str, Resolution, Take]]:
+        """Which meters count that day; looked up once for each day, as most events are of few."""
+        if (kind, day) not in self._on_day:
+            mine = self._meters.get(kind, ())
+            self._on_day[kind, day] = [one for one in mine if within(day, self._days_of.get(one[0]))]
+        return self._on_day[kind, day]
 
     def days(self) -> Totals:
         """What was counted, by local day."""

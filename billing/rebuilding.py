@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
 
 from billing.biller import whole_period
 from billing.late_usage import late_usage
@@ -23,10 +23,13 @@ class Worth:
     open: Money
 
 
-def worth(standing: Standing, before: Totals, after: Totals) -> Worth:
+def worth(standing: Standing, before: Totals, after: Totals, today: date) -> Worth:
     """The difference between one customer's totals as they hold and as they would be. Raises Refused as the biller."""
+    # Of both the same periods, so that fees are no part of it; up to the running one, as a level goes on without usage.
+    last = max([today, *(day for _, day in before), *(day for _, day in after)])
     return Worth(
-        _late(standing, after) - _late(standing, before), _unbilled(standing, after) - _unbilled(standing, before)
+        _late(standing, after) - _late(standing, before),
+        _unbilled(standing, after, last) - _unbilled(standing, before, last),
     )
 
 
@@ -35,13 +38,12 @@ def _late(standing: Standing, totals: Totals) -> Money:
     return total([line.net for line in (*found.lines, *found.released, *found.held)], standing.currency)
 
 
-def _unbilled(standing: Standing, totals: Totals) -> Money:
-    """Every period of which usage is known and nothing is billed, at its whole price."""
-    start = standing.billed_through("arrears")
-    end = max((day for _, day in totals), default=date.min) + timedelta(days=1)
+def _unbilled(standing: Standing, totals: Totals, last: date) -> Money:
+    """Every period up to that of a day of which nothing is billed, at its whole price; one with the end, up to it."""
+    start, end = standing.billed_through("arrears"), standing.ends_on or date.max
     nets: list[Money] = []
-    while start < min(end, standing.ends_on or end):
+    while start <= last and start < end:
         period = standing.period_at(start)
-        nets += [line.net for line in whole_period(standing, totals, period)]
+        nets += [line.net for line in whole_period(standing, totals, period, ends_on=standing.ends_on)]
         start = period.end
     return total(nets, standing.currency)

@@ -16,9 +16,10 @@ from sqlmodel import Session
 from billing.catalog import Meter
 from billing.counting import Counting
 from billing.field_formula import BOUND, Unfit, fields_of, formula
-from billing.folding import OPERATIONS, Clocks, Folding, by_type
+from billing.folding import Clocks, Folding, by_type
 from billing.meter_check import LONGEST_VALUE
 from billing.period import zone
+from billing.taking import OPERATIONS
 from billing.time_bounds import TimeBounds
 from models import audit, event, quarantine, usage
 from models.customer import lock_roots

@@ -12,7 +12,7 @@ from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Literal
 
-from sqlalchemy import Column
+from sqlalchemy import BigInteger, Column
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field, Session, SQLModel, col, select
 
@@ -108,8 +108,8 @@ class MeterWorth(SQLModel, table=True):
     rebuild_id: str = Field(primary_key=True, foreign_key="meter_rebuild.id")
     customer_id: str = Field(primary_key=True)
     currency: str = Field(primary_key=True)
-    late_minor: int
-    open_minor: int
+    late_minor: int = Field(sa_type=BigInteger)
+    open_minor: int = Field(sa_type=BigInteger)
     refused: str | None = None
 
 
@@ -129,6 +129,8 @@ class Asked:
 
 def ask(session: Session, asked: Asked, at: datetime) -> MeterRebuild:
     """Write down what is to be done; the same again is the one that stands. Refused with every fault."""
+    # A month that is just being taken away is taken away first, and then its days cannot be asked for.
+    cursor(session).execute("select pg_advisory_xact_lock_shared(hashtext('usage months'))")
     catalog.lock(session)
     mine, before = _as_asked(session, asked)
     standing = session.get(MeterRebuild, asked.id)
@@ -234,9 +236,12 @@ def misfits(session: Session, mine: Meter) -> list[str]:
 
 
 def _refuse_another(standing: MeterRebuild, asked: Asked, mine: Meter) -> None:
+    """While it is open the meter is as it was asked of; later, only what the change says can be compared."""
     had = (standing.meter_id, standing.since, standing.until, standing.changes)
     same = had == (asked.meter_id, asked.since, asked.until or date.max, bool(asked.change))
-    if not same or (asked.change and not standing.applied_at and standing.content != content_of(mine)):
+    wanted = content_of(mine)
+    names = asked.change if standing.applied_at or standing.dropped_at else wanted if asked.change else ()
+    if not same or any(standing.content.get(name) != wanted[name] for name in names):
         fault = Fault("id", "belongs to a rebuild of another meter, of other days, or with another change")
         raise Refused("This id is taken.", code="conflict", faults=[fault], remedy="Choose a new id.")
 

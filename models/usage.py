@@ -16,12 +16,13 @@ from sqlmodel import Field, Session, SQLModel
 from billing import usage
 from billing.aggregation import APART, Course, Kept
 from billing.catalog import Meter
-from billing.folding import Properties, Total, Totals, portion_of
+from billing.folding import Total, Totals, portion_of
 from billing.period import instant
+from billing.taking import Properties
 from billing.usage import BEFORE, NO_PROPERTIES, Portion
 from billing.usage_proof import EventSet, Sets
 from models.database import columns, cursor
-from models.meter_version import counting
+from models.meter_version import versions
 from models.values import moment
 
 
@@ -283,9 +284,8 @@ def windows_of(
         if short
         else ("usage_total", "day", "t.day")
     )
-    counted_by = {one.name: one.meter for one in counting(session).holding(meter.meter_id).series}
     rows = cursor(session).execute(
-        f"select n.series, t.{start}, nullif(t.properties, '{{}}'), t.each, t.quantity, t.events, t.weighted"
+        f"select n.version, t.{start}, nullif(t.properties, '{{}}'), t.each, t.quantity, t.events, t.weighted"
         f" from {table} t join meter_span n on n.series = t.meter_id and {of_day} >= n.since and {of_day} < n.until"
         " where t.customer_id = %(customer)s and n.meter_id = %(meter)s"
         # A customer's rows are found by the names of the series, which the planner cannot know by itself.
@@ -299,10 +299,12 @@ def windows_of(
             "until": instant(until, where) if short else until,
         },
     )
+    # Versions stay, so whichever held when the rows were read is there.
+    counted_by = {row.version: one for row, one in versions(session, meter.meter_id)}
     found: list[tuple[datetime, Portion]] = []
-    for series, begin, properties, each, quantity, events, weighted in rows:
+    for version, begin, properties, each, quantity, events, weighted in rows:
         named = tuple(sorted(properties.items())) if properties else NO_PROPERTIES
-        way = counted_by[series]
+        way = counted_by[version]
         total = Total(quantity, events, way.kept, None, weighted)
         portion = portion_of(way, where.key, named, each if way.aggregation in APART else None, total)
         found.append((begin if short else instant(begin, where), portion))

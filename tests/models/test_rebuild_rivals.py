@@ -1,0 +1,95 @@
+"""Rebuilds against their rivals: who reads while it is swapped, months that are taken away, and the same id again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, date, datetime
+from time import sleep
+from typing import Any
+
+import psycopg
+import pytest
+from sqlalchemy import Engine
+
+from billing.catalog import Filter
+from billing.errors import Refused
+from models import meter_version, usage
+from models.database import cursor, transaction
+from models.event import Event
+from models.meter_version import meter
+from models.usage import windows_of
+from tests.models.test_aggregations import DAYS
+from tests.models.test_rebuild import BERLIN, asked, carried_out, decided, send
+
+Sql = Callable[..., list[tuple[Any, ...]]]
+MARCH = (date(2026, 3, 1), date(2026, 4, 1))
+
+
+def sent(engine: Engine, many: int = 3) -> None:
+    at = datetime(2026, 3, 29, 12, tzinfo=UTC)
+    send(engine, [Event("s", str(n), "berlin", "llm", at, {"n": n}) for n in range(1, many + 1)])
+
+
+@pytest.mark.parametrize("where", [usage, meter_version])
+def test_who_reads_windows_while_it_is_swapped_reads_one_of_both(
+    where: Any, engine: Engine, sql: Sql, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent(engine)
+    asked(engine, "tokens", *MARCH)
+    carried_out(engine, "tokens")
+    decided(engine, "tokens", apply=True)
+    with transaction(engine) as session:
+        tokens = meter(session, "tokens")
+    swapped: list[str] = []
+
+    def swap_first(session: Any) -> Any:
+        if not swapped:
+            swapped.append("now")
+            monkeypatch.setattr(where, "cursor", cursor)
+            assert carried_out(engine, "tokens") == ["apply", "clear"]
+        return cursor(session)
+
+    monkeypatch.setattr(where, "cursor", swap_first)
+    with transaction(engine) as session:
+        found = windows_of(session, "berlin", tokens, BERLIN, DAYS.start, DAYS.end, short=True)
+    assert [portion.quantity for _, portion in found] == [6]
+
+
+def test_a_month_that_is_just_being_taken_away_is_not_counted_anew(
+    engine: Engine, sql: Sql, threads: ThreadPoolExecutor, database_url: str
+) -> None:
+    sql("select make_usage_month('2026-03-01')")
+    sent(engine)
+    with psycopg.connect(database_url) as rival:
+        rival.execute("select take_usage_month('2026-03-01')")
+        asking = threads.submit(asked, engine, "tokens", *MARCH)
+        sleep(0.5)
+        assert not asking.done()
+        rival.commit()
+        with pytest.raises(Refused) as refusal:
+            asking.result(20)
+    assert [fault.field for fault in refusal.value.faults] == ["since"]
+
+
+def test_the_same_id_with_another_change_is_told_also_when_it_is_done(engine: Engine, sql: Sql) -> None:
+    """And the same request is the same, whatever became of it and of the meter since."""
+    few, many = (Filter("n", ("3",)),), (Filter("n", ("4",)),)
+    sent(engine)
+    asked(engine, "tokens", *MARCH[:1], filters=few)
+    carried_out(engine, "tokens")
+    decided(engine, "tokens", apply=True)
+    carried_out(engine, "tokens")
+    assert asked(engine, "tokens", *MARCH[:1], filters=few) == "reb-1"
+    with pytest.raises(Refused, match="taken"):
+        asked(engine, "tokens", *MARCH[:1], filters=many)
+    asked(engine, "tokens", *MARCH[:1], id="reb-2", unit="words")
+    decided(engine, "tokens", apply=False, name="reb-2")
+    carried_out(engine, "tokens")
+    asked(engine, "tokens", *MARCH[:1], id="reb-3", filters=many)
+    carried_out(engine, "tokens")
+    decided(engine, "tokens", apply=True, name="reb-3")
+    carried_out(engine, "tokens")
+    assert asked(engine, "tokens", *MARCH[:1], id="reb-2", unit="words") == "reb-2"
+    with pytest.raises(Refused, match="taken"):
+        asked(engine, "tokens", *MARCH[:1], id="reb-2", unit="letters")
