@@ -30,7 +30,7 @@ OPERATIONS = {"add": 1, "remove": 0}
 
 @lru_cache(maxsize=4096)
 def taker(meter: Meter) -> Take:
-    """How a meter takes its share of an event's data; None if it does not pass, or has no quantity of sane size for it."""
+    """How a meter takes its share of an event's data; None if it does not pass, or has no quantity of sane size."""
     names = sorted(meter.dimensions)
     plain = _WAYS.get(meter.aggregation, _number)(meter)
     if not names and not meter.per_event and not meter.filters:
