@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date, timedelta
 from decimal import Decimal
 
 from fastapi import APIRouter
@@ -10,7 +11,6 @@ from pydantic import BaseModel
 from api.access import Database, Reader
 from api.bodies import ExactRoute
 from billing.errors import NotFound
-from billing.period import Period
 from models.held import State, came_late
 from models.standing import standing
 
@@ -23,9 +23,10 @@ class CameLateOut(BaseModel):
     state: State
     item: str
     meter: str
-    period: Period
+    first_day: date
+    last_day: date
     quantity: Decimal
-    net: Decimal
+    net_minor: int
     currency: str
     task_id: str | None
 
@@ -41,9 +42,10 @@ def read_late_usage(subscription_id: str, session: Database, key: Reader) -> lis
             state=came.state,
             item=came.item,
             meter=came.meter,
-            period=came.period,
+            first_day=came.period.start,
+            last_day=came.period.end - timedelta(days=1),
             quantity=came.quantity,
-            net=came.net.major,
+            net_minor=came.net.minor,
             currency=came.net.currency,
             task_id=came.task_id,
         )

@@ -18,7 +18,7 @@ from models.entity import now_on
 from models.standing import standing
 from models.usage import totals_of
 
-router = APIRouter(prefix="/v1/subscriptions", tags=["Subscriptions"], route_class=ExactRoute)
+router = APIRouter(prefix="/v1/subscriptions", tags=["Usage"], route_class=ExactRoute)
 
 
 class WindowUsageOut(BaseModel):

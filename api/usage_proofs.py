@@ -100,7 +100,7 @@ def _line(one: Checked) -> ProvedLine:
             came=counts.get("came", 0),
             void=counts.get("void", 0),
             counted=counts.get("counted", 0),
-            not_counted=counts.get("not counted", 0),
+            not_counted=counts.get("not_counted", 0),
             altered=counts.get("altered", 0),
         ),
         differences=list(one.differences),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -31,18 +32,19 @@ OPERATIONS = {"add": 1, "remove": 0}
 @lru_cache(maxsize=4096)
 def taker(meter: Meter) -> Take:
     """How a meter takes its share of an event's data; None if it does not pass, or has no quantity of sane size."""
-    names = sorted(meter.dimensions)
+    names, filters, per_event = sorted(meter.dimensions), meter.filters, meter.per_event
     plain = _WAYS.get(meter.aggregation, _number)(meter)
-    if not names and not meter.per_event and not meter.filters:
+    if not names and not per_event and not filters:
         return plain
 
     def full(data: Mapping[str, object]) -> Taken | None:
-        if not all(one.passes(as_text(data.get(one.field))) for one in meter.filters):
-            return None
+        for one in filters:
+            if not one.passes(as_text(data.get(one.field))):
+                return None
         if (taken := plain(data)) is None:
             return None
         quantity, _, each = taken
-        return quantity, properties(names, data), Decimal(quantity) if meter.per_event else each
+        return quantity, properties(names, data), Decimal(quantity) if per_event else each
 
     return full
 
@@ -307,7 +309,8 @@ class _Gathered:
         """What came for another spot of the same place."""
         self.quantities.extend(other.quantities)
         self.digest += other.digest
-        self.in_day = added_up((self.in_day, other.in_day))
+        if other.in_day:
+            self.in_day = added_up((self.in_day, other.in_day))
         if other.latest:
             self.last(other.latest)
 
@@ -328,7 +331,7 @@ class Folding:
         self._lasting = {meter.meter_id for meter in some if meter.kept == "latest"}
         self._rates = {m.meter_id: RATE_MINUTES[m.rate_window] for m in some if m.rate_window}
         self._weighing = {m.meter_id for m in some if needs_times(m)}
-        self._found: dict[_Spot, _Gathered] = {}
+        self._found: defaultdict[_Spot, _Gathered] = defaultdict(_Gathered)
 
     def add(
         self,
@@ -347,16 +350,13 @@ class Folding:
         day, hour = self._clocks.day_and_hour(where, moment)
         counted: list[str] = []
         mine = self._on(event_type, day) if self._days_of else self._meters.get(event_type, ())
-        for meter_id, resolution, take in mine:
+        for meter_id, kept_by, take in mine:
             if (by is None or meter_id in by) and (taken := take(data)):
                 quantity, kept, each = taken
-                minute = resolution == "minute"
-                window = hour if resolution == "hour" else local_window(moment, where, 1) if minute else None
+                window = hour if kept_by == "hour" else local_window(moment, where, 1) if kept_by == "minute" else None
                 if meter_id in self._rates:
                     each = Decimal(_minutes(local_window(moment, where, self._rates[meter_id])))
-                key = (customer_id, meter_id, day, window, kept, each)
-                if (gathered := self._found.get(key)) is None:
-                    gathered = self._found[key] = _Gathered()
+                gathered = self._found[customer_id, meter_id, day, window, kept, each]
                 gathered.quantities.append(quantity)
                 gathered.digest += digest
                 if meter_id in self._lasting:
@@ -377,9 +377,9 @@ class Folding:
 
     def days(self) -> Totals:
         """What was counted, by local day."""
-        found: dict[Place, _Gathered] = {}
+        found: defaultdict[Place, _Gathered] = defaultdict(_Gathered)
         for (customer_id, meter_id, day, _, kept, each), gathered in self._found.items():
-            found.setdefault((customer_id, meter_id, day, kept, each), _Gathered()).take(gathered)
+            found[customer_id, meter_id, day, kept, each].take(gathered)
         return {place: self._total(place[1], gathered, gathered.in_day) for place, gathered in found.items()}
 
     def windows(self) -> Totals:

@@ -13,7 +13,7 @@ from billing.quantity import added_up
 from billing.terms import Terms, windows
 from billing.usage import BEFORE, Totals, carries_over, measure, quantity_of, stands
 
-Why = Literal["no subscription", "not in the plan", "both"]
+Why = Literal["no_subscription", "not_in_plan", "both"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ def _summed(totals: Totals, meter: str, running: dict[date, bool]) -> Unpriced |
     if not running:
         return None
     all_, some = all(running.values()), any(running.values())
-    why: Why = "not in the plan" if all_ else "both" if some else "no subscription"
+    why: Why = "not_in_plan" if all_ else "both" if some else "no_subscription"
     portions = [portion for day in running for portion in totals.get((meter, day), ())]
     quantity, events = quantity_of(portions), sum(p.events for p in portions)
     if carries_over(totals, meter):

@@ -10,7 +10,7 @@ from rich.markup import escape
 from sqlalchemy.exc import OperationalError
 
 from billing.errors import Refused
-from cli import catalog, clocks, events, keys, price, server, stack
+from cli import catalog, clocks, event_months, events, keys, price, server, stack
 from cli.terminal import complaints
 
 app = typer.Typer(
@@ -22,6 +22,7 @@ for verb in (server.migrate, server.serve, server.worker):
     app.command()(verb)
 app.add_typer(keys.verbs, name="keys")
 app.add_typer(catalog.verbs, name="catalog")
+events.verbs.command("export-month")(event_months.export_month)
 app.add_typer(events.verbs, name="events")
 app.command()(price.price)
 app.command("next")(clocks.what_next)

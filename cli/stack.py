@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -9,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from cli.terminal import console
+from cli.terminal import complaints, console
 
 Folder = Annotated[Path, typer.Option(help="Where the embedded stack keeps its data.")]
 DEFAULT_FOLDER = Path(".perennial")
@@ -29,14 +30,29 @@ def down(folder: Folder = DEFAULT_FOLDER) -> None:
     raise typer.Exit(down(folder))
 
 
-def status(folder: Folder = DEFAULT_FOLDER) -> None:
+NAMED = ("DATABASE_URL", "TEMPORAL_ADDRESS", "TEMPORAL_NAMESPACE")
+"""By which other commands find the stack."""
+
+
+def status(
+    folder: Folder = DEFAULT_FOLDER,
+    exports: Annotated[
+        bool, typer.Option("--exports", help="As lines for a shell, passwords included, so that other commands use it.")
+    ] = False,
+) -> None:
     """Say whether a stack runs in the folder, and where."""
     from sandbox.running import status
 
     found = status(folder)
     if found is None:
-        console.print(f"Nothing runs in {escape(str(folder))}.")
+        complaints.print(f"Nothing runs in {escape(str(folder))}.")
         raise typer.Exit(1)
+    if exports:
+        named = {name: found.environment[name] for name in NAMED}
+        named |= {"API": found.addresses["api"], "PERENNIAL_URL": found.addresses["api"]}
+        for name, value in named.items():
+            print(f"export {name}={shlex.quote(value)}")
+        return
     console.print(f"API {found.addresses['api']}, Temporal UI {found.addresses['temporal_ui']}")
 
 

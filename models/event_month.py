@@ -5,14 +5,17 @@ What events are is in event.py; how a month is made and taken away, in the migra
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from datetime import date
+from collections.abc import Collection, Iterator
+from datetime import date, datetime
 from decimal import Decimal
+from typing import NamedTuple
 
 from sqlmodel import Field, Session, SQLModel
 
-from billing.errors import Refused
-from models.database import cursor
+from billing.errors import Fault, Refused
+from models.database import connection, cursor
+
+ROWS_AT_ONCE = 5_000
 
 
 class UsageTaken(SQLModel, table=True):
@@ -26,6 +29,45 @@ class UsageTaken(SQLModel, table=True):
     meter_id: str = Field(primary_key=True)
     quantity: Decimal
     events: int
+
+
+class KeptEvent(NamedTuple):
+    """An event of a month's table; `data` is JSON as it was sent, `void` says that it does not count any more."""
+
+    source: str
+    id: str
+    customer_id: str
+    type: str
+    occurred_at: datetime
+    received_at: datetime
+    day: date
+    data: str
+    meters: list[str]
+    void: bool
+
+
+def kept(session: Session, month: date) -> Iterator[list[KeptEvent]]:
+    """All events that lie in the table of a month (in UTC), taken away or not; some thousands at a time."""
+    table = f"usage_event_{month:%Y_%m}"
+    [(there,)] = cursor(session).execute("select to_regclass(%s) is not null", (table,))
+    if not there:
+        raise Refused(
+            f"There is no table {table}.",
+            code="not_found",
+            faults=[Fault("month", "has no table of its own, or it was dropped")],
+            remedy="Name a month that has one.",
+        )
+    return _pieces(session, table)
+
+
+def _pieces(session: Session, table: str) -> Iterator[list[KeptEvent]]:
+    with connection(session).cursor(name="events_of_month") as rows:
+        rows.execute(
+            "select source, id, customer_id, type, occurred_at, received_at, day, data::text, counted_by(meters),"
+            f" exists (select from usage_void v where v.source = e.source and v.id = e.id) from {table} e"
+        )
+        while some := rows.fetchmany(ROWS_AT_ONCE):
+            yield [KeptEvent(*row) for row in some]
 
 
 def crowded(session: Session, most: int) -> list[date]:

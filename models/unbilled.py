@@ -51,7 +51,8 @@ class WhyWaiting:
 @dataclass(frozen=True, slots=True)
 class OfNobody:
     """Events of a subject that wait in quarantine: nobody is known by it, or their times are out of bounds. There is an
-    estimate for each meter and currency billed lately, of the first `estimated_events` of them."""
+    estimate for each meter and currency billed lately, of the first `estimated_events` of them.
+    """
 
     subject: str
     customer_id: str | None
@@ -78,7 +79,8 @@ class ByNoMeter:
 @dataclass(frozen=True, slots=True)
 class WithoutPrice:
     """A customer's usage that a meter counts and no price looks at. There is an estimate for each currency billed
-    lately."""
+    lately.
+    """
 
     customer_id: str
     usage: Unpriced

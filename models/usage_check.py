@@ -28,14 +28,14 @@ MOST_NAMED = 100
 _ROWS_AT_ONCE = 2_000
 
 Verdict = Literal["holds", "broken", "unsigned", "taken_away", "too_many"]
-What = Literal["came", "void", "counted", "not counted", "altered"]
+What = Literal["came", "void", "counted", "not_counted", "altered"]
 
 
 @dataclass(frozen=True, slots=True)
 class SetDifference:
     """An event by which the set of now differs from that which was signed, why, and since when.
 
-    came: received after it was signed. void: made void since. counted, not counted: the meter was counted anew since.
+    came: received after it was signed. void: made void since. counted, not_counted: the meter was counted anew since.
     altered: its content is not what came under its name.
     """
 
@@ -252,7 +252,7 @@ class _Sets:
             if row.voided_at:
                 self._say(row, "void", row.voided_at)
             else:
-                self._say(row, "not counted", row.recounted_at or row.received_at)
+                self._say(row, "not_counted", row.recounted_at or row.received_at)
 
     def _say(self, row: _Row, what: What, at: datetime) -> None:
         self.counts[what] = self.counts.get(what, 0) + 1

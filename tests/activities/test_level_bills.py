@@ -166,7 +166,7 @@ def test_levels_without_a_price_are_told_with_their_time(levels: Company) -> Non
     gb, stock = (one.usage for one in found)
     assert (gb.meter, gb.quantity, gb.events, gb.days) == ("gb", 24 * (10 * 10 + 5 * 12), 1, 15)
     assert (stock.meter, stock.quantity, stock.events, stock.days) == ("stock", 4, 1, 31)
-    assert (gb.last_day, gb.why, stock.why) == (date(2026, 1, 15), "not in the plan", "not in the plan")
+    assert (gb.last_day, gb.why, stock.why) == (date(2026, 1, 15), "not_in_plan", "not_in_plan")
     assert [worth.amount.minor for worth in found[0].estimates] == [gb.quantity * 100]
     assert [(one.usage.meter, one.usage.quantity, one.usage.events) for one in later] == [("stock", 4, 0)]
 

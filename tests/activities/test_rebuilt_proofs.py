@@ -47,7 +47,7 @@ def test_a_bill_is_proved_whatever_the_meter_counts_by_now(company: Company) -> 
     decided(company.engine, "tokens", apply=True)
     assert step(company.engine, "tokens") == "apply"
     [january] = checks(company)
-    assert (january.verdict, january.counts) == ("holds", {"not counted": 3})
+    assert (january.verdict, january.counts) == ("holds", {"not_counted": 3})
     company.live("2026-03-02")
     before = checks(company)
     assert {one.verdict for one in before} == {"holds"}

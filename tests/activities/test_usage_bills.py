@@ -95,12 +95,12 @@ def test_usage_without_a_price_is_told_and_billed_once_there_is_one(company: Com
     company.sign("cora", "usage")
     company.sign("dora", "fee")
     whole = Decimal(1_500_000)
-    bert = ("bert", "tokens", whole, "no subscription")
-    dora = ("dora", "tokens", whole, "not in the plan")
-    assert without_price(company) == [("anna", "tokens", whole, "not in the plan"), bert, dora]
+    bert = ("bert", "tokens", whole, "no_subscription")
+    dora = ("dora", "tokens", whole, "not_in_plan")
+    assert without_price(company) == [("anna", "tokens", whole, "not_in_plan"), bert, dora]
     company.live("2026-01-20")
     company.amend("amd", "sub-anna", date(2026, 1, 20), "team")
-    early = ("anna", "tokens", Decimal(1_000_000), "not in the plan")
+    early = ("anna", "tokens", Decimal(1_000_000), "not_in_plan")
     assert without_price(company) == [early, bert, dora]
     company.live("2026-02-02")
     with transaction(company.engine) as session:
@@ -133,4 +133,4 @@ def test_days_after_the_end_have_no_price(company: Company) -> None:
         company.use("anna", f"2026-01-{day}", day)
     company.cancel("can", sub, date(2026, 1, 20))
     company.live("2026-02-02")
-    assert without_price(company) == [("anna", "tokens", Decimal(50), "no subscription")]
+    assert without_price(company) == [("anna", "tokens", Decimal(50), "no_subscription")]

@@ -87,19 +87,19 @@ async def test_a_held_difference_is_shown_answered_and_billed(front: Front) -> N
         sent = event(subject=customer, type=made["event_type"], time="2026-01-05T00:00:00Z", data={"n": n})
         assert await send(front, [sent]) == {"accepted": 1}
 
-    async def seen() -> list[tuple[str, str, str]]:
+    async def seen() -> list[tuple[str, str, int]]:
         found = await front.get(f"/v1/subscriptions/{sub}/late-usage")
         assert all(one["meter"] == made["id"] and one["currency"] == "EUR" for one in found)
-        return [(one["state"], one["quantity"], one["net"]) for one in found]
+        return [(one["state"], one["quantity"], one["net_minor"]) for one in found]
 
     await use(10)
     await front.advance("clk", datetime(2026, 2, 2, tzinfo=UTC))
     assert await seen() == []
     await use(4)
-    assert await seen() == [("to_be_asked", "4", "2.00")]
+    assert await seen() == [("to_be_asked", "4", 200)]
     await front.advance("clk", datetime(2026, 3, 2, tzinfo=UTC))
     await use(2)
-    assert await seen() == [("asked", "4", "2.00"), ("to_be_asked", "2", "1.00")]
+    assert await seen() == [("asked", "4", 200), ("to_be_asked", "2", 100)]
     [asked] = [one for one in await front.get(f"/v1/subscriptions/{sub}/late-usage") if one["task_id"]]
     [question] = [one for one in await front.get("/v1/tasks") if one["id"] == asked["task_id"]]
     assert question["kind"] == "late usage" and customer in question["reason"] and "+4" in question["reason"]
@@ -110,12 +110,12 @@ async def test_a_held_difference_is_shown_answered_and_billed(front: Front) -> N
     for said in ("bill: they know", "waive"):
         answered = await front.post(path, {"by": "Carla", "answer": said})
         assert answered["answer"] == "bill: they know"
-    assert await seen() == [("next_invoice", "4", "2.00"), ("to_be_asked", "2", "1.00")]
+    assert await seen() == [("next_invoice", "4", 200), ("to_be_asked", "2", 100)]
     await front.advance("clk", datetime(2026, 4, 2, tzinfo=UTC))
-    assert await seen() == [("asked", "2", "1.00")]
+    assert await seen() == [("asked", "2", 100)]
     [waiting] = await front.get(f"/v1/subscriptions/{sub}/late-usage")
     await front.post(f"/v1/tasks/{waiting['task_id']}/answer", {"by": "Carla", "answer": "Waive"})
-    assert await seen() == [("waived", "2", "1.00")]
+    assert await seen() == [("waived", "2", 100)]
     await front.advance("clk", datetime(2026, 5, 2, tzinfo=UTC))
     late = front.rows(
         "select quantity::int, net_minor::int from invoice_line where subscription_id = %s and kind = 'late_usage'", sub

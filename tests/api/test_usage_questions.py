@@ -194,7 +194,7 @@ async def test_usage_without_a_price_is_listed(front: Front) -> None:
     at = "/v1/usage/without-price?since=2026-01-01&until=2026-02-01"
     found = (await front.get(at))["usage"]
     [mine] = [u for u in found if u["customer_id"] == customer]
-    assert (mine["meter"], mine["quantity"], mine["days"], mine["why"]) == ("tokens", "3", 1, "no subscription")
+    assert (mine["meter"], mine["quantity"], mine["days"], mine["why"]) == ("tokens", "3", 1, "no_subscription")
     page = await front.get(f"{at}&limit=1&after_customer=a")
     assert page["next"] == customer
     for until in ("2026-01-01", "2028-01-01"):
