@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
+from sqlalchemy import BigInteger
 from sqlmodel import Field, Session, SQLModel, col, select
 
 from billing.money import Money
@@ -21,7 +22,7 @@ class PaymentAttempt(SQLModel, table=True):
     no: int
     gateway: str
     method_token: str | None = None
-    amount_minor: int
+    amount_minor: int = Field(sa_type=BigInteger)
     currency: str
     state: str
     reference: str | None = None

@@ -234,3 +234,12 @@ def control(stripe: StripeServer, name: str, body: object = None) -> dict[str, l
     answer = httpx.get(url, trust_env=False) if body is None else httpx.post(url, json=body, trust_env=False)
     found: dict[str, list[object]] = answer.raise_for_status().json()
     return found
+
+
+def test_an_invoice_of_millions_is_charged(company: Company) -> None:
+    """Of more cents than 31 bits hold."""
+    company.customer("anna")
+    company.sign("anna", "usage")
+    company.use("anna", "2026-01-05", 3_000_000_000)
+    company.live("2026-02-02")
+    assert company.sql("select amount_minor, state from payment_attempt") == [(3_570_000_000, "paid")]
