@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import secrets
 from collections.abc import AsyncIterator, Iterator
@@ -67,6 +68,15 @@ structlog.configure(
     processors=[structlog.processors.format_exc_info, structlog.processors.KeyValueRenderer()],
     wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR),
 )
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Everything is imported: it stays, and is not looked through for garbage again and again. That can take seconds
+    on a busy machine, in the middle of a workflow's step, which may take two.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 20)
 
 
 def pytest_make_parametrize_id(config: pytest.Config, val: object) -> str | None:

@@ -151,6 +151,7 @@ async def test_a_meter_is_made_once(front: Front) -> None:
         "operation_field": "",
         "carries_over": False,
         "expression": "",
+        "late": {"kind": "next_invoice"},
     }
     assert await front.post("/v1/meters", meter) == await front.post("/v1/meters", made) == made
     await front.refused("POST", "/v1/meters", {**meter, "quantity_field": "other"}, status=409, code="conflict")

@@ -26,6 +26,7 @@ TABLES = sorted(SQLModel.metadata.tables)
 STORED_AS = {
     "VARCHAR": {"text", "bpchar", "pg_snapshot", "uuid"},
     "INTEGER": {"int4", "int8", "xid8"},
+    "BIGINT": {"int8"},
     "BOOLEAN": {"bool"},
     "DATE": {"date"},
     "TIMESTAMP WITH TIME ZONE": {"timestamptz"},
