@@ -57,7 +57,7 @@ BAD: dict[str, tuple[Any, set[str]]] = {
     "no meter": (plan(item(FLAT, basis="meter")), {"items.0.meter"}),
     "a meter and seats": (plan(item(FLAT, basis="seats", meter="tokens")), {"items.0.meter"}),
     "an unknown basis": (plan(item(FLAT, basis="hours")), {"items.0.basis"}),
-    "an unknown currency": (plan(item(FLAT), currency="XXX"), {"currency"}),
+    "an unknown currency": (plan(item(FLAT), currency="ZZZ"), {"currency"}),
     "no currency code": (plan(item(FLAT), currency="euro"), {"currency"}),
     "the same key twice": (plan(item(FLAT), item(FLAT)), {"items.0.key", "items.1.key"}),
     "no items": (plan(), {"items"}),

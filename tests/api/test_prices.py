@@ -109,7 +109,7 @@ BAD: dict[str, tuple[dict[str, Any], set[str]]] = {
     "nothing": ({}, {"plan"}),
     "two things": ({"price": TIERS, "plan": "team", "currency": "EUR"}, {"plan"}),
     "no currency": ({"price": TIERS, "quantity": 1}, {"currency"}),
-    "an unknown currency": ({"price": TIERS, "currency": "XXX"}, {"currency"}),
+    "an unknown currency": ({"price": TIERS, "currency": "ZZZ"}, {"currency"}),
     "a currency the plan has not": ({"plan": "team", "currency": "USD"}, {"currency"}),
     "a negative rate": ({"price": {"kind": "per_unit", "rate": "-1"}, "currency": "EUR"}, {"price.rate"}),
     "a formula that does not parse": (

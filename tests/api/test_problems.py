@@ -92,7 +92,7 @@ FIELDS = [
     ("/v1/customers", b'{"\\uDFFF": 1}', "body"),
     ("/v1/customers", b'{"name": ' + b"9" * 5000 + b"}", "body"),
     ("/v1/entities", {**ENTITY, "functional_currency": "EURO"}, "functional_currency"),
-    ("/v1/entities", {**ENTITY, "functional_currency": "XXX"}, "functional_currency"),
+    ("/v1/entities", {**ENTITY, "functional_currency": "ZZZ"}, "functional_currency"),
     ("/v1/entities", {**ENTITY, "time_zone": "Mars"}, "time_zone"),
     ("/v1/entities", {**ENTITY, "clock": "none"}, "clock"),
     ("/v1/entities", {**ENTITY, "books_from": "0001-01-01"}, "books_from"),

@@ -69,7 +69,7 @@ OF_THE_PLAN: dict[str, tuple[Plan, dict[str, str]]] = {
         replace(GOOD, discounts=(Discount("percent", ONE),) * 101),
         {"discounts": "are 101; at most 100"},
     ),
-    "unknown currency": (replace(GOOD, currency="XXX"), {"currency": "is not an ISO 4217 currency"}),
+    "unknown currency": (replace(GOOD, currency="ZZZ"), {"currency": "is not an ISO 4217 currency"}),
     "no interval": (replace(GOOD, interval=Interval("month", 0)), {"interval.count": "at least 1"}),
     "unknown product": (replace(GOOD, product="gone"), {"product": "no product 'gone'"}),
     "no items": (with_items(), {"items": "at least one"}),
@@ -134,7 +134,7 @@ def also_in(other: InCurrency) -> Plan:
 
 OF_CURRENCIES: dict[str, tuple[Plan, dict[str, str]]] = {
     "further currency unknown": (
-        also_in(InCurrency("XXX", EURO.items)),
+        also_in(InCurrency("ZZZ", EURO.items)),
         {"in_currencies.0.currency": "not an ISO 4217 currency"},
     ),
     "the currency again": (

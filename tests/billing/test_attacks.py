@@ -68,7 +68,7 @@ def test_a_plan_without_items_bills_nothing_and_moves_on() -> None:
 def test_a_plan_that_cannot_be_billed_is_refused_with_every_fault() -> None:
     tiers = Graduated((Tier(Decimal(10), Decimal(-1)), Tier(Decimal(10), Decimal(1)), Tier(Decimal(9), Decimal(1))))
     bad = plan_of(
-        "XXX",
+        "ZZZ",
         replace(FEE, price=Flat(Decimal(-1))),
         replace(FEE, meter="calls"),
         replace(CALLS, meter=None),
@@ -357,7 +357,7 @@ def test_money_of_two_currencies_does_not_mix() -> None:
 def test_money_is_never_rounded_on_the_way_in() -> None:
     assert Money.of("1.10", "EUR") == Money(110, "EUR")
     assert Money.of("1.000", "JPY") == Money(1, "JPY")
-    for major, currency in (("1.001", "EUR"), ("0.1", "JPY"), ("0.0001", "KWD"), ("1", "XXX")):
+    for major, currency in (("1.001", "EUR"), ("0.1", "JPY"), ("0.0001", "KWD"), ("1", "ZZZ")):
         with pytest.raises(Refused):
             Money.of(major, currency)
 

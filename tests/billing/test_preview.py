@@ -120,7 +120,7 @@ def test_what_cannot_be_priced_is_refused_with_its_place() -> None:
         (Trial(replace(PLAN, items=(replace(FEE, price=Flat(Decimal(-1))),)), {}), "items.0.price.amount"),
         (Trial(PLAN, {"tokens": (Portion(Decimal(1)),)}), "usage.tokens"),
         (Trial(PLAN, {}, number=-1), "number"),
-        (Trial(replace(PLAN, currency="XXX"), {}), "currency"),
+        (Trial(replace(PLAN, currency="ZZZ"), {}), "currency"),
     ):
         with pytest.raises(Refused) as refused:
             check_trial(trial)

@@ -94,7 +94,7 @@ def test_a_plan_of_the_live_catalog(perennial: Perennial, engine: Engine) -> Non
         ([PRICE, "--use", "tokens"], "says no usage"),
         ([PRICE, "--use", "tokens=5"], "usage.tokens: no item is priced by it"),
         ([PRICE, "--events", "not-there.ndjson"], "There is no file"),
-        ([PRICE, "--currency", "XXX"], "currency: "),
+        ([PRICE, "--currency", "ZZZ"], "currency: "),
         (['{"kind": "formula", "expression": "1 / quantity"}'], "expression: cannot price a usage of 0"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

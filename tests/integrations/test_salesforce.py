@@ -152,7 +152,7 @@ def test_every_wrong_field_is_named_with_what_to_enter(salesforce: Organisation)
 
 def test_an_unknown_currency_and_a_missing_account_are_two_faults(salesforce: Organisation) -> None:
     deal_id = salesforce.win()
-    salesforce.update(deal_id, CurrencyIsoCode="XXX", AccountId=None)
+    salesforce.update(deal_id, CurrencyIsoCode="ZZZ", AccountId=None)
     [unreadable] = salesforce.read()
     assert isinstance(unreadable, UnreadableDeal)
     assert [fault.field for fault in unreadable.faults] == ["Opportunity.CurrencyIsoCode", "Opportunity.AccountId"]
