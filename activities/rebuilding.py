@@ -18,7 +18,7 @@ from temporalio import activity
 from activities.pulse import heartbeating
 from billing.errors import Refused
 from billing.period import local_day
-from billing.rebuilding import worth
+from billing.rebuilding import Worth, worth
 from billing.usage import BEFORE, Portion, Totals, quantity_of
 from models import rebuild, rebuilding
 from models.database import cursor, snapshot, transaction
@@ -177,23 +177,32 @@ def _worth(
     """One for each customer and currency of whose subscriptions the bills change."""
     rows = cursor(session).execute("select distinct root_id from customer where id = any(%s)", (list(changed),))
     roots = sorted(root_id for (root_id,) in rows)
-    found: dict[tuple[str, str], MeterWorth] = {}
+    found: dict[tuple[str, str], Worth] = {}
+    refused: dict[tuple[str, str], str] = {}
     for one in standings(session, roots):
         if one.customer_id not in changed or not one.lanes:
             continue
         key = (one.customer_id, one.currency)
-        mine = found.setdefault(
-            key, MeterWorth(rebuild_id=row.id, customer_id=key[0], currency=key[1], late_minor=0, open_minor=0)
-        )
+        mine = found.setdefault(key, Worth.nothing(one.currency))
         try:
             today = local_day(now_on(session, one.clock_id), one.zone)
-            difference = worth(one, before[one.customer_id], after[one.customer_id], today)
+            mine += worth(one, before[one.customer_id], after[one.customer_id], today)
         except Refused as refusal:
-            mine.refused = f"{one.subscription_id}: {refusal.reason}"
+            refused[key] = f"{one.subscription_id}: {refusal.reason}"
             continue
-        sums = (mine.late_minor + difference.late.minor, mine.open_minor + difference.open.minor)
-        if max(map(abs, sums)) > MOST_MINOR:
-            mine.refused = f"{one.subscription_id}: comes to more than any invoice can have"
+        if max(abs(mine.late.minor), abs(mine.open.minor)) > MOST_MINOR:
+            refused[key] = f"{one.subscription_id}: comes to more than any invoice can have"
             continue
-        mine.late_minor, mine.open_minor = sums
-    return [one for one in found.values() if one.late_minor or one.open_minor or one.refused]
+        found[key] = mine
+    return [
+        MeterWorth(
+            rebuild_id=row.id,
+            customer_id=customer_id,
+            currency=currency,
+            late_minor=mine.late.minor,
+            open_minor=mine.open.minor,
+            refused=refused.get((customer_id, currency)),
+        )
+        for (customer_id, currency), mine in found.items()
+        if mine or (customer_id, currency) in refused
+    ]

@@ -22,6 +22,17 @@ class Worth:
     late: Money
     open: Money
 
+    @classmethod
+    def nothing(cls, currency: str) -> Worth:
+        return cls(Money.zero(currency), Money.zero(currency))
+
+    def __add__(self, other: Worth) -> Worth:
+        """Of two subscriptions in one currency."""
+        return Worth(self.late + other.late, self.open + other.open)
+
+    def __bool__(self) -> bool:
+        return bool(self.late or self.open)
+
 
 def worth(standing: Standing, before: Totals, after: Totals, today: date) -> Worth:
     """The difference between one customer's totals as they hold and as they would be. Raises Refused as the biller."""
