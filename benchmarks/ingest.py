@@ -26,6 +26,7 @@ from benchmarks import load
 from benchmarks.measuring import cpu_of_tree
 from models.api_key import create_key
 from models.database import open_engine, transaction
+from models.event import Event, Named
 from sandbox import running
 from sandbox.stack import Stack
 
@@ -155,6 +156,9 @@ def _measured(subject: Subject, events: int) -> Iterator[str]:
         copied = _raw_copy(subject, events, key)
         share = f"at least 25% of it; it is {even.rate / copied:.0%}"
         yield f"| raw COPY of the same bytes into a table, {name} | {copied:,.0f}/s | {share} |"
+    copied = _same_tables(subject, events)
+    share = f"at least 25% of it; it is {even.rate / copied:.0%}"
+    yield f"| raw COPY of the same bytes into the tables of events and of their keys | {copied:,.0f}/s | {share} |"
     usual = _usual_shape(subject, max(500, events // 20))
     times = f"at most a tenth of it; it is {even.rate / usual:.0f} times that"
     yield f"| eight indexes, and five queries per event | {usual:,.0f}/s | {times} |"
@@ -173,21 +177,53 @@ def _rows(events: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
 
 
 def _raw_copy(subject: Subject, many: int, key: str) -> float:
-    """A thousand rows a transaction, into a table without any index, or with the one that removes duplicates."""
-    rows = _rows(subject.events(many))
+    """Into a table without any index, or with the one that removes duplicates."""
     with psycopg.connect(subject.url) as connection:
         connection.execute("drop table if exists bare")
         connection.execute(_BARE.format(name="bare"))
         if key:
             connection.execute(f"alter table bare add primary key ({key})")
         connection.commit()
-        begun = time.monotonic()
-        for start in range(0, many, 1000):
-            with connection.cursor() as cursor, cursor.copy("copy bare from stdin") as copy:
+        return _copied(connection, {"bare": _rows(subject.events(many))})
+
+
+def _same_tables(subject: Subject, many: int) -> float:
+    """Into those that taking in fills, as rows that are ready: nothing is looked up, compared or added up."""
+    events = subject.events(many)
+    named = [Named.of(Event(**{k: e[k] for k in _NAMES}, occurred_at=_time(e), data=e["data"])) for e in events]
+    kept = [
+        (*(getattr(n.event, name) for name in (*_NAMES, "occurred_at")), _time(e).date(), json.dumps(e["data"]), _MARKS)
+        for n, e in zip(named, events, strict=True)
+    ]
+    with psycopg.connect(subject.url) as connection:
+        return _copied(
+            connection,
+            {
+                "usage_key (key, content, occurred_at)": [(n.key, n.content, n.event.occurred_at) for n in named],
+                "usage_event (source, id, customer_id, type, occurred_at, day, data, meters)": kept,
+            },
+        )
+
+
+_NAMES = ("source", "id", "subject", "type")
+_MARKS = "{input,output}"
+
+
+def _time(event: dict[str, Any]) -> datetime:
+    return datetime.fromisoformat(event["time"])
+
+
+def _copied(connection: psycopg.Connection[Any], tables: dict[str, list[tuple[Any, ...]]]) -> float:
+    """Rows a second into each of these tables, a thousand of each a transaction."""
+    many = len(next(iter(tables.values())))
+    begun = time.monotonic()
+    for start in range(0, many, 1000):
+        for table, rows in tables.items():
+            with connection.cursor() as cursor, cursor.copy(f"copy {table} from stdin") as copy:
                 for row in rows[start : start + 1000]:
                     copy.write_row(row)
-            connection.commit()
-        return many / (time.monotonic() - begun)
+        connection.commit()
+    return many / (time.monotonic() - begun)
 
 
 _JOB = (

@@ -269,5 +269,8 @@ class Folding:
             at, last = gathered.latest
             return Total(Decimal(last), events, "latest", at, weighted, digest)
         kept = self._kept[meter_id]
-        quantity = kept_of(kept, [Decimal(quantity) for quantity in gathered.quantities])
+        if kept == "added" and set(map(type, gathered.quantities)) == {int}:
+            quantity = Decimal(sum(gathered.quantities))
+        else:
+            quantity = kept_of(kept, [Decimal(quantity) for quantity in gathered.quantities])
         return Total(quantity, events, kept, None, weighted, digest)
