@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from pydantic import AwareDatetime, Field, SecretStr
+from pydantic import AwareDatetime, Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 class Settings(BaseSettings):
     """One field per environment variable of the same name in capitals; a wrong value stops the start."""
 
-    model_config = SettingsConfigDict(extra="ignore")
+    model_config = SettingsConfigDict(extra="ignore", hide_input_in_errors=True)
 
     database_url: SecretStr = Field(
         default=SecretStr("postgresql://localhost/perennial"), description="PostgreSQL 15 or newer, as a URL."
@@ -50,6 +50,12 @@ class Settings(BaseSettings):
         default=24, ge=0, le=2_000_000, description="Events whose time lies further ahead wait in quarantine."
     )
 
+    events_remembered_days: int | None = Field(
+        default=None,
+        ge=35,
+        description="So long after its time an event is known again when it comes twice; for ever if it is not set.",
+    )
+
     api_host: str = "127.0.0.1"
     api_port: int = 8080
     api_processes: int = Field(default=1, ge=1, le=64, description="Processes that serve the API on one port.")
@@ -63,3 +69,18 @@ class Settings(BaseSettings):
     otel_exporter_otlp_endpoint: str | None = Field(
         default=None, description="OpenTelemetry collector; traces are exported when it is set."
     )
+
+    @property
+    def events_remembered(self) -> timedelta | None:
+        return None if self.events_remembered_days is None else timedelta(days=self.events_remembered_days)
+
+    @field_validator("events_remembered_days")
+    @classmethod
+    def _forgotten_events_are_far_back(cls, days: int | None, info: ValidationInfo) -> int | None:
+        """What comes again and is not known any more must wait in quarantine, not count twice."""
+        oldest = info.data.get("events_oldest_days")
+        if days is not None and oldest is not None and days < oldest:
+            raise ValueError(
+                f"must be at least EVENTS_OLDEST_DAYS, {oldest}: an event that is not known any more would count twice"
+            )
+        return days

@@ -61,6 +61,7 @@ class Hands:
         crm: tuple[str, Crm],
         erp: tuple[str, Erp],
         crm_since: datetime = BEGINNING,
+        events_remembered: timedelta | None = None,
     ) -> None:
         self.billing = Billing(engine)
         self.lifecycle = Lifecycle(engine)
@@ -70,7 +71,7 @@ class Hands:
         self.onboarding = Onboarding(engine, *crm, client, crm_since)
         self.rollouts = Rollouts(engine)
         self.rebuilds = Rebuilds(engine)
-        self.metering = Metering(engine)
+        self.metering = Metering(engine, events_remembered)
         self.clocks = Clocks(engine, client)
 
     def on(self, queue: str) -> Sequence[Callable[..., Any]]:
@@ -107,6 +108,7 @@ class Hands:
             self.rebuilds.drop_rebuild,
             self.rebuilds.clear_rebuild,
             self.metering.make_months,
+            self.metering.forget_names,
             self.clocks.aim,
             self.clocks.due_now,
             self.clocks.move_on,
@@ -173,6 +175,7 @@ async def run(settings: Settings) -> None:
         (settings.crm, open_crm(settings.crm, settings)),
         (settings.erp, open_erp(settings.erp, settings)),
         settings.crm_since,
+        settings.events_remembered,
     )
     stop = asyncio.Event()
     for name in (signal.SIGTERM, signal.SIGINT):

@@ -6,12 +6,14 @@ import os
 import sys
 
 import typer
+from pydantic import ValidationError
 from rich.markup import escape
 from sqlalchemy.exc import OperationalError
 
-from billing.errors import Refused
+from billing.errors import Fault, Refused
 from cli import catalog, clocks, event_months, events, keys, price, server, stack
 from cli.terminal import complaints
+from settings import Settings
 
 app = typer.Typer(
     help="Perennial: billing that you host yourself. Servers are named by DATABASE_URL and TEMPORAL_ADDRESS.",
@@ -53,11 +55,33 @@ def _run() -> int:
         complaints.print("[bold red]The database cannot be reached[/]; DATABASE_URL says where it is.", soft_wrap=True)
         complaints.print(escape(str(error.orig).strip().splitlines()[0]), soft_wrap=True)
         return 1
+    except ValidationError as error:
+        if error.title != Settings.__name__:
+            raise
+        return _refused(_unfit_environment(error))
     except Refused as refusal:
-        complaints.print(f"[bold red]Refused[/]: {escape(refusal.reason)}", soft_wrap=True)
-        for fault in refusal.faults:
-            complaints.print(f"  {escape(fault.field)}: {escape(fault.reason)}", soft_wrap=True)
-        if refusal.remedy:
-            complaints.print(escape(refusal.remedy), soft_wrap=True)
-        return 2
+        return _refused(refusal)
     return 0
+
+
+def _refused(refusal: Refused) -> int:
+    complaints.print(f"[bold red]Refused[/]: {escape(refusal.reason)}", soft_wrap=True)
+    for fault in refusal.faults:
+        complaints.print(f"  {escape(fault.field)}: {escape(fault.reason)}", soft_wrap=True)
+    if refusal.remedy:
+        complaints.print(escape(refusal.remedy), soft_wrap=True)
+    return 2
+
+
+def _unfit_environment(error: ValidationError) -> Refused:
+    """Which variables do not fit and why; no values, as some are secret."""
+    faults = [
+        Fault(".".join(map(str, one["loc"])).upper(), one["msg"].removeprefix("Value error, "))
+        for one in error.errors(include_input=False)
+    ]
+    return Refused(
+        "The environment does not fit.",
+        code="invalid_settings",
+        faults=faults,
+        remedy="Correct these variables and start again.",
+    )

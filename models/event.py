@@ -126,7 +126,7 @@ def take_keys(session: Session, named: Sequence[Named]) -> dict[str, int]:
     """Enter keys, each once in `named`; those that were there before, with the digest of what then came.
 
     Whoever enters the same key at the same time waits for this transaction. In order of keys, so that two never wait
-    for each other.
+    for each other. One that is forgotten at that moment (models/event_month.py) is entered anew.
     """
     cur = cursor(session)
     entered = sorted((e.key, e.content, e.event.occurred_at.isoformat()) for e in named)
@@ -138,8 +138,10 @@ def take_keys(session: Session, named: Sequence[Named]) -> dict[str, int]:
     ).fetchall()
     if len(fresh) == len(entered):
         return {}
-    known = {key for key, *_ in entered} - {key.hex for (key,) in fresh}
-    return contents_of(session, known)
+    there = {key for key, *_ in entered} - {key.hex for (key,) in fresh}
+    known = contents_of(session, there)
+    forgotten = [e for e in named if e.key in there and e.key not in known]
+    return known | take_keys(session, forgotten) if forgotten else known
 
 
 def contents_of(session: Session, keys: Collection[str]) -> dict[str, int]:

@@ -1,4 +1,5 @@
-"""Months of events: which wait for a partition, and what those that were taken away add up to.
+"""Months of events: which wait for a partition, what those that were taken away add up to, and how long their events
+are known by name.
 
 What events are is in event.py; how a month is made and taken away, in the migrations.
 """
@@ -102,3 +103,31 @@ def refuse_taken(session: Session, customer_ids: Collection[str], first: date, l
             code="month_taken_away",
             remedy="Credit the difference on an invoice, or choose other days.",
         )
+
+
+def pages_of_names(session: Session) -> int:
+    """How many pages of the table hold the names by which events are known again."""
+    row = (
+        cursor(session).execute("select pg_relation_size('usage_key') / current_setting('block_size')::int").fetchone()
+    )
+    assert row is not None
+    return int(row[0])
+
+
+def forget_names(session: Session, pages: tuple[int, int], before: datetime) -> int:
+    """Forget the names, in these pages of their table (the second not included), of events of a time before that lie in
+    no month any more; how many they were.
+
+    Whether a month is still there and which names there are is seen at one moment: of an event that comes meanwhile the
+    name stays.
+    """
+    first, last = pages
+    found = cursor(session).execute(
+        "with there as (select to_date(right(inhrelid::regclass::text, 7), 'YYYY_MM') as month from pg_inherits"
+        " where inhparent = 'usage_event'::regclass and inhrelid <> 'usage_event_other'::regclass"
+        " union select date_trunc('month', occurred_at at time zone 'UTC')::date from usage_event_other)"
+        " delete from usage_key where ctid >= %(first)s::tid and ctid < %(last)s::tid and occurred_at < %(before)s"
+        " and date_trunc('month', occurred_at at time zone 'UTC')::date not in (select month from there)",
+        {"first": f"({first},0)", "last": f"({last},0)", "before": before},
+    )
+    return found.rowcount

@@ -13,7 +13,7 @@ from workflows.monthly_close import MonthlyClose
 from workflows.onboarding import Onboarding
 from workflows.rebuild import Rebuild
 from workflows.rollout import Rollout
-from workflows.standing_duties import Courier, CrmIntake, MonthsAhead, Sweep
+from workflows.standing_duties import Courier, CrmIntake, Forgetting, MonthsAhead, Sweep
 from workflows.subscription import Subscription
 from workflows.test_clock import TestClock
 
@@ -23,6 +23,7 @@ WORKFLOWS = (
     Courier,
     CrmIntake,
     MonthlyClose,
+    Forgetting,
     MonthsAhead,
     Onboarding,
     Rebuild,

@@ -28,10 +28,11 @@ from activities.billing import OpenRun
 from workflows.attributes import ALL
 from workflows.billing_run import BillingRun
 from workflows.policies import LIFECYCLE
-from workflows.standing_duties import Courier, CrmIntake, MonthsAhead, Sweep
+from workflows.standing_duties import Courier, CrmIntake, Forgetting, MonthsAhead, Sweep
 
 INTAKE = "crm-intake"
 MONTHS = "months-ahead"
+FORGETTING = "forgetting"
 CATCH_UP = timedelta(days=7)
 
 
@@ -68,8 +69,8 @@ async def register_attributes(client: Client) -> list[str]:
 
 
 async def start_duties(client: Client, entities: Sequence[tuple[str, str]] = ()) -> None:
-    """See that the couriers run, that there is room for events, and that the CRM's reading, the sweep, the months ahead
-    and the billing of entities are scheduled.
+    """See that the couriers run, that there is room for events, and that the CRM's reading, the sweep, the months
+    ahead, the end of old names and the billing of entities are scheduled.
 
     `entities` are those on the wall clock, with their time zones. What runs and is scheduled already stays.
     """
@@ -88,6 +89,8 @@ async def start_duties(client: Client, entities: Sequence[tuple[str, str]] = ())
     await _schedule(client, "sweep", sweep, every=timedelta(minutes=10))
     months = ScheduleActionStartWorkflow(MonthsAhead.run, id=MONTHS, task_queue=LIFECYCLE)
     await _schedule(client, MONTHS, months, every=timedelta(days=1))
+    forgetting = ScheduleActionStartWorkflow(Forgetting.run, id=FORGETTING, task_queue=LIFECYCLE)
+    await _schedule(client, FORGETTING, forgetting, every=timedelta(days=1))
     await client.start_workflow(
         MonthsAhead.run,
         id=f"{MONTHS}/start",

@@ -1,5 +1,5 @@
 """What always runs: couriers that deliver the outbox, the reading of the CRM, the sweep for who overslept, and room for
-the events of months to come.
+the events of months to come, and an end to the names of those of long ago.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from temporalio import workflow
 
 from activities.clock import Clocks
 from activities.delivery import DeliverFor, Deliveries, Door
-from activities.metering import MakeMonths, Metering
+from activities.metering import ForgetNames, Forgotten, MakeMonths, Metering
 from activities.onboarding import Intake, Onboarding
 from workflows.policies import AHEAD, NEIGHBOUR, OTHERS
 
@@ -59,3 +59,20 @@ class MonthsAhead:
         return await workflow.execute_activity_method(
             Metering.make_months, MakeMonths(), summary="months of events", **AHEAD
         )
+
+
+@workflow.defn
+class Forgetting:
+    """Started each day: forgets the names of events of long ago, if there is an end to how long they are known."""
+
+    @workflow.run
+    async def run(self) -> int:
+        names, page = 0, 0
+        while True:
+            step: Forgotten = await workflow.execute_activity_method(
+                Metering.forget_names, ForgetNames(page), summary=f"names of events, from page {page}", **AHEAD
+            )
+            names += step.names
+            if step.page is None:
+                return names
+            page = step.page

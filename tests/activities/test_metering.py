@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from psycopg.errors import LockNotAvailable
 from temporalio.testing import ActivityEnvironment
 
-from activities.metering import MakeMonths, Metering
+import models.event
+from activities.metering import ForgetNames, Forgotten, MakeMonths, Metering
 from billing.period import month_of
 from models.database import transaction
 from models.event import Event
@@ -23,6 +25,11 @@ LONG_AGO = datetime(2019, 3, 31, 23, 59, 59, tzinfo=UTC)
 def metering(company: Company) -> Metering:
     company.customer("ada")
     return Metering(company.engine)
+
+
+@pytest.fixture
+def forgetful(metering: Metering) -> Metering:
+    return Metering(metering.engine, timedelta(days=400))
 
 
 def partitions(company: Company) -> list[str]:
@@ -80,3 +87,86 @@ def test_while_somebody_reads_for_long_nothing_is_made_and_events_still_come(
     ActivityEnvironment().run(metering.make_months, MakeMonths(most=1))
     assert len(partitions(company)) == 5
     assert where(company) == {"usage_event_2019_03": 2, "usage_event_other": 1}
+
+
+def months_apart(company: Company) -> dict[str, datetime]:
+    """An event that lies in no month any more, one whose month is there, one that lies elsewhere, one of today."""
+    gone, there, elsewhere = (LONG_AGO.replace(month=month, day=7) for month in (3, 5, 7))
+    times = {"gone": gone, "there": there, "elsewhere": elsewhere, "today": datetime.now(UTC)}
+    for month in (gone, there, times["today"]):
+        company.sql("select make_usage_month(%s)", month.date())
+    for at in times.values():
+        use(company, 2, at)
+    assert company.sql("select take_usage_month('2019-03-01')") == [(True,)]
+    return times
+
+
+def again(company: Company, at: datetime) -> str:
+    with transaction(company.engine) as session:
+        (outcome,) = receive(session, [Event("s", f"{at} 0", "ada", "llm", at, {"n": 1})])
+    return outcome.kind
+
+
+def test_names_are_known_for_ever_unless_an_end_is_set(company: Company, metering: Metering) -> None:
+    times = months_apart(company)
+    assert twice(company, metering.forget_names, ForgetNames()) == Forgotten(0)
+    assert {again(company, at) for at in times.values()} == {"duplicate"}
+
+
+def test_names_are_forgotten_after_so_long_if_no_event_of_their_month_is_there(
+    company: Company, forgetful: Metering
+) -> None:
+    times = months_apart(company)
+    assert ActivityEnvironment().run(forgetful.forget_names, ForgetNames()) == Forgotten(2)
+    assert ActivityEnvironment().run(forgetful.forget_names, ForgetNames()) == Forgotten(0)
+    found = {name: again(company, at) for name, at in times.items()}
+    assert found == {"gone": "accepted", "there": "duplicate", "elsewhere": "duplicate", "today": "duplicate"}
+    # Its month is not empty any more, so its new name stays.
+    assert ActivityEnvironment().run(forgetful.forget_names, ForgetNames()) == Forgotten(0)
+
+
+def test_what_is_not_longer_ago_stays_known(company: Company, metering: Metering) -> None:
+    times = months_apart(company)
+    patient = Metering(company.engine, datetime.now(UTC) - times["gone"] + timedelta(minutes=1))
+    assert ActivityEnvironment().run(patient.forget_names, ForgetNames()) == Forgotten(0)
+    assert again(company, times["gone"]) == "duplicate"
+
+
+def test_a_long_table_of_names_is_gone_through_in_steps(company: Company, forgetful: Metering) -> None:
+    months_apart(company)
+    company.sql(
+        "insert into usage_key select gen_random_uuid(), 1, '2019-03-05' from generate_series(1, 20000)"
+    )  # Some 150 pages.
+    steps = [Forgotten(0, 0)]
+    while (page := steps[-1].page) is not None:
+        steps.append(ActivityEnvironment().run(forgetful.forget_names, ForgetNames(page, at_a_time=40)))
+    assert sum(step.names for step in steps) == 20_002
+    assert [step.page for step in steps[:4]] == [0, 40, 80, 120]
+    assert all(step.names > 4_000 for step in steps[1:4])
+
+
+def test_of_an_event_that_comes_while_names_are_forgotten_the_name_stays(company: Company, forgetful: Metering) -> None:
+    """It comes for a month that is gone: its name is entered and its event stored while the other looks."""
+    late = months_apart(company)["gone"].replace(day=2)
+    with transaction(company.engine) as sender:
+        receive(sender, [Event("s", "late", "ada", "llm", late, {"n": 1})])
+        assert ActivityEnvironment().run(forgetful.forget_names, ForgetNames()) == Forgotten(2)
+    assert company.sql(
+        "select count(*)::int from usage_event e join usage_key k on k.key = usage_key_of(e.source, e.id)"
+        " where e.id = 'late'"
+    ) == [(1,)]
+
+
+def test_a_name_that_is_forgotten_while_it_is_looked_up_is_entered_again(
+    company: Company, forgetful: Metering, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was there when it was to be entered, and is not when its content is asked for."""
+    gone, look_up = months_apart(company)["gone"], models.event.contents_of
+
+    def forgotten_before(*asked: Any) -> dict[str, int]:
+        ActivityEnvironment().run(forgetful.forget_names, ForgetNames())
+        return look_up(*asked)
+
+    monkeypatch.setattr(models.event, "contents_of", forgotten_before)
+    assert again(company, gone) == "accepted"
+    assert again(company, gone) == "duplicate"

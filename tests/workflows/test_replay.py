@@ -48,6 +48,7 @@ async def live_a_month(stage: Stage) -> dict[str, WorkflowHistory]:
     await house.client.start_workflow("Courier", "crm", id="courier/crm", task_queue="lifecycle")
     await house.client.execute_workflow("Sweep", id="sweep", task_queue="lifecycle")
     await house.client.execute_workflow("MonthsAhead", id="months-ahead", task_queue="lifecycle")
+    await house.client.execute_workflow("Forgetting", id="forgetting", task_queue="lifecycle")
     (sub,) = await stage.until(lambda: house.get("/v1/subscriptions"), "the subscription")
     method = {"gateway": "pretend", "token": "pm_card_visa"}
     await house.put(f"/v1/customers/{sub['customer_id']}/payment-method", method)

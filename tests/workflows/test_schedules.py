@@ -39,7 +39,7 @@ async def test_duties_are_started_once_and_entities_get_their_schedules_back(hou
     await start_duties(house.client, [("wall", "Europe/Berlin")])
     with anyio.fail_after(30):
         found: set[str] = set()
-        while not {"billing-run/wall", "crm-intake", "sweep", "months-ahead"} <= found:
+        while not {"billing-run/wall", "crm-intake", "sweep", "months-ahead", "forgetting"} <= found:
             found = {schedule.id async for schedule in await house.client.list_schedules()}
             await anyio.sleep(0.2)
     assert house.hands.onboarding.since == BEGINNING
