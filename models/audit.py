@@ -10,6 +10,7 @@ from sqlmodel import Field, Session, SQLModel
 
 from billing.catalog import Meter
 from models.database import columns, cursor
+from models.values import large
 
 
 class UsageAnswered(SQLModel, table=True):
@@ -20,7 +21,7 @@ class UsageAnswered(SQLModel, table=True):
     type: str = Field(primary_key=True)
     day: date = Field(primary_key=True)
     outcome: str = Field(primary_key=True)
-    events: int
+    events: int = large()
 
 
 def count(session: Session, answered: Counter[tuple[str, str, date, str]]) -> None:

@@ -18,7 +18,7 @@ from models.event import ANY_CONTENT, Event, Named, contents_of
 from models.event_month import refuse_taken
 from models.meter_version import counting
 from models.subscription import forget_seen
-from models.values import moment
+from models.values import large, moment
 
 ONE_DAY = timedelta(days=1)
 MOST_EVENTS = 500_000
@@ -39,7 +39,7 @@ class UsageVoid(SQLModel, table=True):
     instead_id: str | None = None
     by_key: str
     voided_at: datetime = moment()
-    batch: int
+    batch: int = large()
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from sqlmodel import Field, Session, SQLModel
 from billing.credits import Grant
 from billing.money import Money
 from models.database import cursor
-from models.values import moment
+from models.values import large, moment
 
 
 class CreditGrant(SQLModel, table=True):
@@ -23,7 +23,7 @@ class CreditGrant(SQLModel, table=True):
     contract_id: str = Field(foreign_key="contract.id")
     invoice_id: str = Field(foreign_key="invoice.id")
     currency: str
-    amount_minor: int
+    amount_minor: int = large()
     priority: int = 100
     granted_at: datetime = moment()
     usable_from: datetime | None = moment(default=None)
@@ -36,7 +36,7 @@ class CreditDraw(SQLModel, table=True):
     __tablename__ = "credit_draw"
     invoice_id: str = Field(primary_key=True, foreign_key="invoice.id")
     grant_id: str = Field(primary_key=True, foreign_key="credit_grant.id")
-    amount_minor: int
+    amount_minor: int = large()
 
 
 def open_grants(session: Session, customer_ids: Sequence[str]) -> dict[tuple[str, str], list[Grant]]:

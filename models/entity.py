@@ -9,7 +9,7 @@ from sqlmodel import Field, Session, SQLModel, col, select
 
 from billing.errors import NotFound
 from billing.period import local_day, zone
-from models.values import moment
+from models.values import large, moment
 
 
 class TestClock(SQLModel, table=True):
@@ -46,7 +46,7 @@ class InvoiceSeries(SQLModel, table=True):
     entity_id: str = Field(primary_key=True, foreign_key="legal_entity.id")
     kind: str = Field(primary_key=True)
     prefix: str
-    next_number: int = 1
+    next_number: int = large(default=1)
 
 
 def entity(session: Session, entity_id: str) -> LegalEntity:

@@ -13,7 +13,7 @@ from sqlalchemy import ARRAY, JSON, Column, Text
 from sqlmodel import Field, Session, SQLModel
 
 from models.database import columns, cursor
-from models.values import moment
+from models.values import large, moment
 
 
 class UsageKey(SQLModel, table=True):
@@ -21,7 +21,7 @@ class UsageKey(SQLModel, table=True):
 
     __tablename__ = "usage_key"
     key: str = Field(primary_key=True)
-    content: int
+    content: int = large()
     occurred_at: datetime = moment()
 
 
@@ -38,7 +38,7 @@ class UsageEvent(SQLModel, table=True):
     day: date
     data: Any = Field(sa_column=Column(JSON, nullable=False))
     meters: list[str] = Field(sa_column=Column(ARRAY(Text), nullable=False))
-    batch: int
+    batch: int = large()
 
 
 class UsageConflict(SQLModel, table=True):
@@ -47,7 +47,7 @@ class UsageConflict(SQLModel, table=True):
     __tablename__ = "usage_conflict"
     source: str = Field(primary_key=True)
     id: str = Field(primary_key=True)
-    content: int = Field(primary_key=True)
+    content: int = large(primary_key=True)
     customer_id: str | None
     event: Any = Field(sa_column=Column(JSON, nullable=False))
     received_at: datetime = moment()

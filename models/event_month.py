@@ -15,6 +15,7 @@ from sqlmodel import Field, Session, SQLModel
 
 from billing.errors import Fault, Refused
 from models.database import connection, cursor
+from models.values import large
 
 ROWS_AT_ONCE = 5_000
 
@@ -29,7 +30,7 @@ class UsageTaken(SQLModel, table=True):
     customer_id: str = Field(primary_key=True)
     meter_id: str = Field(primary_key=True)
     quantity: Decimal
-    events: int
+    events: int = large()
 
 
 class KeptEvent(NamedTuple):

@@ -26,7 +26,7 @@ from models.standing import standing
 from models.subscription import set_lanes, subscription
 from models.task import Task
 from models.usage import totals_of
-from models.values import Whole, copied, moment
+from models.values import Whole, copied, large, moment
 
 KIND = "late usage"
 """Of the tasks."""
@@ -46,7 +46,7 @@ class HeldUsage(SQLModel, table=True):
     period_start: date
     period_end: date
     quantity: Decimal
-    net_minor: int
+    net_minor: int = large()
     currency: str
     line: Line = Field(sa_column=Column(Whole(Line), nullable=False))
     task_id: str = Field(foreign_key="task.id")

@@ -21,7 +21,7 @@ from billing.line import Because, Line
 from billing.money import Money
 from billing.period import Period
 from models.database import copy_rows, cursor
-from models.values import Whole, copied, moment
+from models.values import Whole, copied, large, moment
 
 
 class Invoice(SQLModel, table=True):
@@ -40,11 +40,11 @@ class Invoice(SQLModel, table=True):
     due_on: date
     period_start: date
     period_end: date
-    net_minor: int
-    tax_minor: int
-    total_minor: int
-    drawn_minor: int
-    due_minor: int
+    net_minor: int = large()
+    tax_minor: int = large()
+    total_minor: int = large()
+    drawn_minor: int = large()
+    due_minor: int = large()
     run_id: str
     usage_snapshot: str
 
@@ -55,7 +55,7 @@ class InvoiceNumber(SQLModel, table=True):
     __tablename__ = "invoice_number"
     entity_id: str = Field(primary_key=True)
     kind: str = Field(primary_key=True)
-    n: int = Field(primary_key=True)
+    n: int = large(primary_key=True)
     number: str
     invoice_id: str = Field(foreign_key="invoice.id")
 
@@ -75,9 +75,9 @@ class InvoiceLine(SQLModel, table=True):
     period_end: date
     meter_id: str | None = Field(default=None, foreign_key="meter.id")
     quantity: Decimal
-    gross_minor: int
-    discount_minor: int
-    net_minor: int
+    gross_minor: int = large()
+    discount_minor: int = large()
+    net_minor: int = large()
     currency: str
     revenue: str
     because: Because = Field(sa_column=Column(Whole(Because), nullable=False))
@@ -109,8 +109,8 @@ class InvoiceTax(SQLModel, table=True):
     category: str
     jurisdiction: str
     percent: Decimal
-    base_minor: int
-    tax_minor: int
+    base_minor: int = large()
+    tax_minor: int = large()
     note: str
 
 

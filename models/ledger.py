@@ -13,7 +13,7 @@ from billing.chart import CHART
 from billing.journal import Entry
 from billing.period import month_of
 from models.database import copy_rows, cursor
-from models.values import moment
+from models.values import large, moment
 
 
 class LedgerPeriod(SQLModel, table=True):
@@ -48,9 +48,9 @@ class JournalLine(SQLModel, table=True):
     entity_id: str
     account: str
     side: str
-    amount_minor: int
+    amount_minor: int = large()
     currency: str
-    functional_minor: int
+    functional_minor: int = large()
     functional_currency: str
     rate_id: str | None = None
     posted_on: date
@@ -78,8 +78,8 @@ class AccountTotal(SQLModel, table=True):
     account: str = Field(primary_key=True)
     contract_id: str = Field(primary_key=True)
     currency: str = Field(primary_key=True)
-    debit_minor: int
-    credit_minor: int
+    debit_minor: int = large()
+    credit_minor: int = large()
 
 
 _ENTRY = ("id", "entity_id", "posted_on", "cause_kind", "cause_id", "description", "refers_to")

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import BigInteger
 from sqlmodel import Field, Session, SQLModel, col, select
 
 from billing.money import Money
 from models.database import cursor
-from models.values import moment
+from models.values import large, moment
 
 
 class PaymentAttempt(SQLModel, table=True):
@@ -22,7 +21,7 @@ class PaymentAttempt(SQLModel, table=True):
     no: int
     gateway: str
     method_token: str | None = None
-    amount_minor: int = Field(sa_type=BigInteger)
+    amount_minor: int = large()
     currency: str
     state: str
     reference: str | None = None

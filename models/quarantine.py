@@ -18,7 +18,7 @@ from sqlmodel import Field, Session, SQLModel
 from billing.time_bounds import TimeBounds
 from models.database import columns, cursor
 from models.event import ANY_CONTENT, Event, Named
-from models.values import moment
+from models.values import large, moment
 
 UNKNOWN = "unknown customer"
 
@@ -42,10 +42,10 @@ class UsageQuarantine(SQLModel, table=True):
     event: Any = Field(sa_column=Column(JSON, nullable=False))
     reason: str
     field: str
-    content: int
+    content: int = large()
     customer_id: str | None = None
-    duplicates: int = 0
-    conflicts: int = 0
+    duplicates: int = large(default=0)
+    conflicts: int = large(default=0)
     received_at: datetime = moment()
     replayed_at: datetime | None = moment(default=None)
 

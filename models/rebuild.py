@@ -12,7 +12,7 @@ from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Literal
 
-from sqlalchemy import BigInteger, Column
+from sqlalchemy import Column
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field, Session, SQLModel, col, select
 
@@ -25,7 +25,7 @@ from models.database import cursor
 from models.entry import OVERRIDES
 from models.meter_version import meter, spans, versions
 from models.plan import plan_versions
-from models.values import moment, to_json
+from models.values import large, moment, to_json
 
 ToDo = Literal["open", "count", "compare", "apply", "drop", "clear", ""]
 
@@ -49,19 +49,19 @@ class MeterRebuild(SQLModel, table=True):
     asked_with: str
     opened_at: datetime | None = moment(default=None)
     seen: str | None = None
-    events: int = 0
-    counted: int = 0
+    events: int = large(default=0)
+    counted: int = large(default=0)
     through_customer: str = ""
     through_day: date = date.min
     counted_at: datetime | None = moment(default=None)
-    customers: int = 0
-    compared: int = 0
+    customers: int = large(default=0)
+    compared: int = large(default=0)
     compared_through: str = ""
     compared_at: datetime | None = moment(default=None)
     apply_at: datetime | None = moment(default=None)
     apply_with: str | None = None
     applied_at: datetime | None = moment(default=None)
-    batch: int | None = None
+    batch: int | None = large(default=None)
     drop_at: datetime | None = moment(default=None)
     drop_with: str | None = None
     dropped_at: datetime | None = moment(default=None)
@@ -108,8 +108,8 @@ class MeterWorth(SQLModel, table=True):
     rebuild_id: str = Field(primary_key=True, foreign_key="meter_rebuild.id")
     customer_id: str = Field(primary_key=True)
     currency: str = Field(primary_key=True)
-    late_minor: int = Field(sa_type=BigInteger)
-    open_minor: int = Field(sa_type=BigInteger)
+    late_minor: int = large()
+    open_minor: int = large()
     refused: str | None = None
 
 

@@ -14,6 +14,7 @@ from billing.period import Period
 from billing.revenue import Obligation as Promise
 from billing.standing import Standing
 from models.database import cursor
+from models.values import large
 
 
 class Obligation(SQLModel, table=True):
@@ -27,7 +28,7 @@ class Obligation(SQLModel, table=True):
     subscription_id: str = Field(foreign_key="subscription.id")
     pattern: str
     revenue: str
-    total_minor: int
+    total_minor: int = large()
     currency: str
     period_start: date
     period_end: date

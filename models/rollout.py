@@ -18,7 +18,7 @@ from sqlmodel import Field, Session, SQLModel, col, select
 from billing.errors import Fault, NotFound
 from billing.rollout import Audience
 from models.database import cursor
-from models.values import moment
+from models.values import large, moment
 
 
 class Rollout(SQLModel, table=True):
@@ -65,8 +65,8 @@ class RolloutMember(SQLModel, table=True):
     from_version: int
     move_on: date | None = None
     currency: str
-    before_minor: int | None = None
-    after_minor: int | None = None
+    before_minor: int | None = large(default=None)
+    after_minor: int | None = large(default=None)
     why: str
     amendment_id: str | None = Field(default=None, foreign_key="amendment.id")
     back_amendment_id: str | None = Field(default=None, foreign_key="amendment.id")

@@ -15,7 +15,7 @@ from billing.errors import NotFound
 from billing.lifecycle import Event
 from billing.standing import Lane, Standing, next_bill_at
 from models.database import cursor
-from models.values import Whole, moment
+from models.values import Whole, large, moment
 
 
 class Contract(SQLModel, table=True):
@@ -97,7 +97,7 @@ class UsageSeen(SQLModel, table=True):
 
     __tablename__ = "usage_seen"
     subscription_id: str = Field(primary_key=True, foreign_key="subscription.id")
-    events: int
+    events: int = large()
 
 
 def subscription(session: Session, subscription_id: str) -> Subscription:

@@ -23,7 +23,7 @@ from billing.usage import BEFORE, NO_PROPERTIES, Portion
 from billing.usage_proof import EventSet, Sets
 from models.database import columns, cursor
 from models.meter_version import versions
-from models.values import moment
+from models.values import large, moment
 
 
 class UsageTotal(SQLModel, table=True):
@@ -43,7 +43,7 @@ class UsageTotal(SQLModel, table=True):
     properties: Any = Field(primary_key=True, sa_type=JSONB)
     each: Decimal = Field(primary_key=True)
     quantity: Decimal
-    events: int
+    events: int = large()
     at: datetime = moment()
     weighted: Decimal = Decimal(0)
     digest: Decimal = Decimal(0)
@@ -59,7 +59,7 @@ class UsageWindow(SQLModel, table=True):
     properties: Any = Field(primary_key=True, sa_type=JSONB)
     each: Decimal = Field(primary_key=True)
     quantity: Decimal
-    events: int
+    events: int = large()
     at: datetime = moment()
     weighted: Decimal = Decimal(0)
 

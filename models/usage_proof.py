@@ -16,7 +16,7 @@ from billing.biller import Bill
 from billing.ids import derive
 from models.database import copy_rows
 from models.invoice import line_id
-from models.values import moment
+from models.values import large, moment
 
 
 class UsageProof(SQLModel, table=True):
@@ -34,7 +34,7 @@ class UsageProof(SQLModel, table=True):
     meter_id: str
     period_start: date
     period_end: date
-    events: int | None
+    events: int | None = large()
     digest: Decimal | None
     snapshot: str
     signed_at: datetime = moment()
@@ -49,7 +49,7 @@ class UsageRecounted(SQLModel, table=True):
     source: str = Field(primary_key=True)
     id: str = Field(primary_key=True)
     meter_id: str = Field(primary_key=True)
-    batch: int = Field(primary_key=True)
+    batch: int = large(primary_key=True)
     counted: bool
     recounted_at: datetime = moment()
 

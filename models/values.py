@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from psycopg.types.json import Jsonb
 from pydantic import TypeAdapter
-from sqlalchemy import DateTime, Dialect, types
+from sqlalchemy import BigInteger, DateTime, Dialect, types
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field
 
@@ -73,3 +73,8 @@ class Whole(types.TypeDecorator[Any]):
 def moment(**options: Any) -> Any:
     """A point in time, kept in UTC."""
     return Field(sa_type=DateTime(timezone=True), **options)
+
+
+def large(**options: Any) -> Any:
+    """A whole number of up to 18 digits: money in minor units, how many events there are."""
+    return Field(sa_type=BigInteger, **options)
