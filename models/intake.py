@@ -218,11 +218,15 @@ def stripe_of(customer_id: str) -> int:
 
 
 def hold_all(session: Session) -> None:
-    """Until the commit nobody takes in any event. It is given up soon, rather than let senders wait for others."""
-    cursor(session).execute("set local lock_timeout = '2s'")
-    cursor(session).execute(
+    """Until the commit nobody takes in any event. If not all can be held within 2 seconds it is given up, rather than let
+    senders wait for others; the error is psycopg's QueryCanceled.
+    """
+    cur = cursor(session)
+    cur.execute("set local statement_timeout = '2s'")
+    cur.execute(
         "select pg_advisory_xact_lock(hashtext('usage'), stripe) from generate_series(0, %s) as stripe", (STRIPES - 1,)
     )
+    cur.execute("set local statement_timeout = 0")
 
 
 def customers_of(session: Session, subjects: set[str]) -> dict[str, Customer]:

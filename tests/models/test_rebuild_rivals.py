@@ -10,6 +10,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from psycopg.errors import QueryCanceled
 from sqlalchemy import Engine
 
 from billing.catalog import Filter
@@ -17,6 +18,7 @@ from billing.errors import Refused
 from models import meter_version, usage
 from models.database import cursor, transaction
 from models.event import Event
+from models.intake import hold_all
 from models.meter_version import meter
 from models.usage import windows_of
 from tests.models.test_aggregations import DAYS
@@ -93,3 +95,26 @@ def test_the_same_id_with_another_change_is_told_also_when_it_is_done(engine: En
     assert asked(engine, "tokens", *MARCH[:1], id="reb-2", unit="words") == "reb-2"
     with pytest.raises(Refused, match="taken"):
         asked(engine, "tokens", *MARCH[:1], id="reb-2", unit="letters")
+
+
+def test_senders_are_not_held_up_by_one_who_waits_for_some_of_them(engine: Engine, threads: ThreadPoolExecutor) -> None:
+    """Each of two senders keeps its stripe for less than the bound, one after the other; together it is too long."""
+    bound = 2.0
+
+    def hold_for(stripe: int, seconds: float) -> None:
+        with transaction(engine) as session:
+            cursor(session).execute("select pg_advisory_xact_lock_shared(hashtext('usage'), %s)", (stripe,))
+            held.append(stripe)
+            sleep(seconds)
+
+    held: list[int] = []
+    slow = [threads.submit(hold_for, 3, 0.75 * bound), threads.submit(hold_for, 60, 1.5 * bound)]
+    while len(held) < 2:
+        sleep(0.01)
+    with pytest.raises(QueryCanceled), transaction(engine) as session:
+        hold_all(session)
+    for sender in slow:
+        sender.result(30)
+    with transaction(engine) as session:
+        hold_all(session)
+        cursor(session).execute("select pg_sleep(%s)", (bound + 0.2,))  # What comes after has the time that it needs.
