@@ -218,8 +218,8 @@ def stripe_of(customer_id: str) -> int:
 
 
 def hold_all(session: Session) -> None:
-    """Until the commit nobody takes in any event. If not all can be held within 2 seconds it is given up, rather than let
-    senders wait for others; the error is psycopg's QueryCanceled.
+    """Until the commit nobody takes in any event. If not all can be held within 2 seconds it is given up, rather than
+    let senders wait for others; the error is psycopg's QueryCanceled.
     """
     cur = cursor(session)
     cur.execute("set local statement_timeout = '2s'")
