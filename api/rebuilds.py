@@ -134,7 +134,7 @@ class DayDifference(BaseModel):
 class CustomerDifference(BaseModel):
     """What a rebuild changes for a customer: days, and money by currency; or why the money cannot be said."""
 
-    customer: str
+    customer_id: str
     days: list[DayDifference]
     money: list[RebuildWorth]
     refused: list[str]
@@ -266,7 +266,7 @@ def _stage(row: MeterRebuild) -> Stage:
 
 def _difference(one: Differing) -> CustomerDifference:
     return CustomerDifference(
-        customer=one.customer_id,
+        customer_id=one.customer_id,
         days=[DayDifference(day=d.day, before=d.before, after=d.after) for d in one.days],
         money=[
             RebuildWorth(currency=w.currency, late_minor=w.late_minor, open_minor=w.open_minor)
