@@ -30,6 +30,7 @@ from activities.outcomes import Outcomes
 from activities.payments import Payments
 from activities.rebuilding import Rebuilds
 from activities.rolling_out import Rollouts
+from billing.errors import Refused
 from integrations.crm import Crm
 from integrations.crm.registry import open_crm
 from integrations.erp import Erp
@@ -39,6 +40,7 @@ from integrations.payments.registry import open_gateway
 from models.crm import BEGINNING
 from models.database import open_engine, transaction
 from models.entity import entities
+from models.home import is_at_home
 from observability import start_logging, start_tracing, stop_tracing, worker_runtime
 from settings import Settings
 from workflows import WORKFLOWS, runner
@@ -151,8 +153,12 @@ def workers(client: Client, hands: Hands, pool: ThreadPoolExecutor) -> list[Work
 
 
 def _on_the_wall(engine: Engine) -> list[tuple[str, str]]:
-    """Legal entities whose days are real ones, with their time zones."""
+    """Legal entities whose days are real ones, with their time zones. Refused if the database was moved."""
     with transaction(engine) as session:
+        if not is_at_home(session):
+            raise Refused(
+                "The database was restored on another server.", code="other_server", remedy="Run `perennial migrate`."
+            )
         return [(e.id, e.time_zone) for e in entities(session) if e.clock_id is None]
 
 
@@ -177,6 +183,7 @@ async def run(settings: Settings) -> None:
         settings.crm_since,
         settings.events_remembered,
     )
+    on_the_wall = _on_the_wall(engine)
     stop = asyncio.Event()
     for name in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(name, stop.set)
@@ -184,7 +191,7 @@ async def run(settings: Settings) -> None:
         async with AsyncExitStack() as running:
             for worker in workers(client, hands, pool):
                 await running.enter_async_context(worker)
-            await start_duties(client, _on_the_wall(engine))
+            await start_duties(client, on_the_wall)
             log.info("worker ready", queues=list(SLOTS), namespace=settings.temporal_namespace)
             await stop.wait()
             log.info("worker stopping")

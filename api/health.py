@@ -10,7 +10,7 @@ from temporalio.service import RPCError
 from api.access import Doors, Open
 from billing.errors import Unavailable
 from models.backlog import backlog
-from models.database import cursor
+from models.home import is_at_home
 
 router = APIRouter(tags=["Operation"])
 
@@ -25,11 +25,12 @@ def alive() -> dict[str, str]:
 
 @router.get("/readyz")
 async def ready(open_: Open) -> dict[str, str]:
-    """Database and workflow server answer; 503 says which one does not."""
+    """Database and workflow server answer; 503 says which one does not, or that the database was moved."""
 
     def ask() -> None:
         with open_.transaction() as session:
-            cursor(session).execute("select 1 from legal_entity limit 1")
+            if not is_at_home(session):
+                raise Unavailable("The database was restored on another server: run `perennial migrate`.")
 
     await run_in_threadpool(ask)
     try:

@@ -106,6 +106,16 @@ class Postgres:
             raise StartFailed(NAME, "is not started")
         return self._child
 
+    @property
+    def programs(self) -> Path:
+        """The folder of PostgreSQL's own programs: pg_dump, pg_restore, pg_resetwal and the like."""
+        return _programs(_home(self.folder, self._keep))
+
+    @property
+    def data(self) -> Path:
+        """The data folder; its owner is who the server runs as."""
+        return _home(self.folder, self._keep) / "data"
+
     def url(self, database: str = "postgres") -> str:
         """Where a database is, with user and password."""
         return f"postgresql://{USER}:{self._password()}@127.0.0.1:{self.port}/{database}"

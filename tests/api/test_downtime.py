@@ -16,7 +16,7 @@ import api.access
 from api.access import Doors
 from api.app import create
 from models.api_key import create_key
-from models.database import open_engine, transaction
+from models.database import cursor, open_engine, transaction
 from models.migrations import migrate
 from sandbox.postgres import Postgres
 from sandbox.temporal import Temporal
@@ -74,6 +74,9 @@ async def test_without_its_database(tmp_path_factory: pytest.TempPathFactory, te
             answer = await api.post("/v1/events", json={"events": [event]})
             assert answer.json()["accepted"] == 1
             assert (await api.get("/readyz")).status_code == 200
+            with transaction(engine) as session:
+                cursor(session).execute("update database_home set server = 1")
+            assert "perennial migrate" in later(await api.get("/readyz"))["detail"]
         engine.dispose()
 
 
