@@ -7,6 +7,7 @@ them, and gives examples of what must be found and what must not, so that no rul
 from __future__ import annotations
 
 import ast
+import gc
 import re
 import sys
 import tomllib
@@ -84,7 +85,14 @@ Rule = Callable[[File], Iterator[Fault]]
 
 
 def parsed(path: str, text: str) -> File:
-    tree = ast.parse(text) if path.endswith(".py") else ast.parse("")
+    """No garbage is collected meanwhile: on Python 3.11 that may let another thread parse in between, a traceback of its
+    own for instance, and then this one fails (python/cpython#106905).
+    """
+    gc.disable()
+    try:
+        tree = ast.parse(text if path.endswith(".py") else "")
+    finally:
+        gc.enable()
     return File(PurePosixPath(path), text, tuple(ast.walk(tree)))
 
 
