@@ -85,8 +85,8 @@ Rule = Callable[[File], Iterator[Fault]]
 
 
 def parsed(path: str, text: str) -> File:
-    """No garbage is collected meanwhile: on Python 3.11 that may let another thread parse in between, a traceback of its
-    own for instance, and then this one fails (python/cpython#106905).
+    """No garbage is collected meanwhile: on Python 3.11 that may let another thread parse in between, for a traceback
+    say, and then this one fails (python/cpython#106905).
     """
     gc.disable()
     try:
