@@ -18,8 +18,9 @@ from temporalio import activity
 from activities.pulse import heartbeating
 from billing.errors import Refused
 from billing.period import local_day
+from billing.portion import Portion
 from billing.rebuilding import Worth, worth
-from billing.usage import BEFORE, Portion, Totals, quantity_of
+from billing.usage import BEFORE, Totals, quantity_of
 from models import rebuild, rebuilding
 from models.database import cursor, snapshot, transaction
 from models.entity import now_on

@@ -15,11 +15,12 @@ from api.access import Administrator, Database, Reader
 from api.bodies import ExactRoute
 from api.fields import Day, Id, Name
 from api.plans import PlanContent
-from billing.aggregation import Aggregation, RateWindow, TimeUnit
+from billing.aggregation import RateWindow
 from billing.catalog import Catalog, Feature, Filter, Offer, Override, Product, Resolution
 from billing.late import NEXT_INVOICE, Late
 from billing.modifiers import Coupon
 from billing.plan import Plan
+from billing.portion import Aggregation, TimeUnit
 from models import catalog
 from models.catalog import Published
 

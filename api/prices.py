@@ -20,9 +20,9 @@ from billing.folding import fold
 from billing.line import Because
 from billing.period import Period
 from billing.plan import Plan, PlanItem
+from billing.portion import Portion
 from billing.preview import ALONE, Trial
 from billing.pricing import Price
-from billing.usage import Portion
 from models import catalog
 
 router = APIRouter(prefix="/v1/prices", tags=["Catalog"], route_class=ExactRoute)

@@ -18,8 +18,9 @@ from api.access import Administrator, Database, Doors, Open, Reader, mint, patie
 from api.bodies import ExactRoute
 from api.catalog import MeterBody
 from api.fields import CallersId, Day
-from billing.aggregation import Aggregation, RateWindow, TimeUnit
+from billing.aggregation import RateWindow
 from billing.catalog import Filter, Resolution
+from billing.portion import Aggregation, TimeUnit
 from models import meter_version, rebuild
 from models.rebuild import Asked, Differing, MeterRebuild
 from workflows.policies import LIFECYCLE

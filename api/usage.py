@@ -20,7 +20,8 @@ from api.fields import Day
 from billing.catalog import Meter
 from billing.errors import Fault, NotFound, Refused
 from billing.period import Period, zone
-from billing.usage import BEFORE, Portion, Totals, carries_over, levels_by_day, measure, quantity_of
+from billing.portion import Portion, Properties
+from billing.usage import BEFORE, Totals, carries_over, levels_by_day, measure, quantity_of
 from billing.windows import WindowSize, by_window, level_by_window
 from models import audit, catalog, intake, quarantine, recount, usage
 from models.audit import Audit
@@ -98,7 +99,7 @@ def _carried(totals: Totals, meter: str, period: Period, split: bool) -> Total:
 
 def _by_properties(portions: Iterable[Portion]) -> list[PropertiesTotal]:
     """In order of names and values."""
-    found: dict[tuple[tuple[str, str], ...], list[Portion]] = {}
+    found: dict[Properties, list[Portion]] = {}
     for portion in portions:
         found.setdefault(portion.properties, []).append(portion)
     return [

@@ -7,6 +7,7 @@ from decimal import Decimal
 
 from benchmarks.measuring import cpu_microseconds
 from billing.plan import Plan, PlanItem
+from billing.portion import Portion
 from billing.preview import Trial, quote
 from billing.pricing import (
     Capacity,
@@ -32,7 +33,7 @@ from billing.pricing import (
 )
 from billing.rating import rate_fixed, rate_usage, usage_windows
 from billing.terms import Terms
-from billing.usage import Measured, Portion, units
+from billing.usage import Measured, units
 
 START = date(2026, 1, 1)
 LIMIT_MICROSECONDS = 150

@@ -9,20 +9,12 @@ that of each change times its time (weighted_sum). What a level leaves to later 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import Literal
 
+from billing.portion import Aggregation, Portion
 from billing.quantity import added_up, decimal_of, in_steps
-
-if TYPE_CHECKING:
-    from billing.usage import Portion
-
-Aggregation = Literal[
-    "sum", "count", "average", "max", "min", "latest", "unique", "percentile", "peak_rate", "weighted_sum"
-]
-AGGREGATIONS: tuple[Aggregation, ...] = get_args(Aggregation)
 
 ADDITIVE = frozenset({"sum", "count"})
 """Those whose quantity of a period is the sum of its days'."""
@@ -50,25 +42,8 @@ APART = frozenset({"unique", "percentile", "peak_rate"})
 RateWindow = Literal["minute", "hour"]
 RATE_MINUTES: dict[RateWindow, int] = {"minute": 1, "hour": 60}
 
-TimeUnit = Literal["second", "hour", "day"]
-SECONDS: dict[TimeUnit, int] = {"second": 1, "hour": 3_600, "day": 86_400}
-
 MAY_CARRY_OVER = frozenset({"sum", "latest", "unique"})
 """Those of whose meters may be said that they carry over; unique only with operations. weighted_sum always does."""
-
-
-@dataclass(frozen=True, slots=True)
-class Course:
-    """How a meter's quantity goes on in time.
-
-    `carries_over`: a period begins with the level of before. `operations`: each event says whether a value is added or
-    removed. With a `time_unit` the quantity is the level times the time that it stood, by days of the time zone `zone`.
-    """
-
-    carries_over: bool = False
-    operations: bool = False
-    time_unit: TimeUnit | None = None
-    zone: str = "UTC"
 
 
 def brought_together(portions: Iterable[Portion]) -> Decimal:

@@ -11,11 +11,12 @@ from datetime import date
 from decimal import Decimal
 from typing import Literal
 
-from billing.aggregation import KEPT, Aggregation, Course, Kept, RateWindow, TimeUnit
+from billing.aggregation import KEPT, Kept, RateWindow
 from billing.errors import Fault, Refused
 from billing.late import NEXT_INVOICE, Late
 from billing.modifiers import Coupon, Discount, Redeemed
 from billing.plan import Entitlement, Plan, PlanItem
+from billing.portion import Aggregation, Course, TimeUnit
 from billing.pricing import Capacity, Flat
 from billing.quantity import added_up, product
 

@@ -14,9 +14,9 @@ from billing.aggregation import RATE_MINUTES, Kept
 from billing.catalog import Meter, Resolution
 from billing.counting import within
 from billing.period import instant, local_day, local_window
+from billing.portion import Portion, Properties
 from billing.quantity import added_up, product
-from billing.taking import Properties, Take, taker
-from billing.usage import Portion
+from billing.taking import Take, taker
 
 
 def by_type(meters: Iterable[Meter]) -> dict[str, list[Meter]]:

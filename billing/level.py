@@ -14,14 +14,12 @@ from decimal import Decimal
 from fractions import Fraction
 from functools import lru_cache
 from itertools import pairwise
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
-from billing.aggregation import SECONDS, Course, brought_together
+from billing.aggregation import brought_together
 from billing.period import Period, instant, zone
+from billing.portion import SECONDS, Course, Portion, Properties
 from billing.quantity import added_up, decimal_of, in_steps, less, product
-
-if TYPE_CHECKING:
-    from billing.usage import Portion
 
 STEP = Decimal("1E-9")
 """A level times its time is rounded to so many decimals of its unit, ties away from zero: once for each local day, so
@@ -29,7 +27,7 @@ that however a period is cut into days, its parts add up.
 """
 
 When = TypeVar("When", date, datetime)
-Changes = Sequence[tuple[When, "Portion"]]
+Changes = Sequence[tuple[When, Portion]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +37,7 @@ class Carried:
     `at_start` and `at_end` are the level then.
     """
 
-    properties: tuple[tuple[str, str], ...]
+    properties: Properties
     quantity: Decimal
     events: int
     at_start: Decimal
@@ -56,8 +54,8 @@ def carried(
 
     `stood` says what a level makes of the time, of meters that count it.
     """
-    earlier: dict[tuple[tuple[str, str], ...], list[Portion]] = {}
-    changes: dict[tuple[tuple[str, str], ...], list[tuple[When, Portion]]] = {}
+    earlier: dict[Properties, list[Portion]] = {}
+    changes: dict[Properties, list[tuple[When, Portion]]] = {}
     for portion in before:
         earlier.setdefault(portion.properties, []).append(portion)
     for when, portion in during:

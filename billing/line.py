@@ -13,9 +13,10 @@ from billing.modifiers import Adjustment, Counted
 from billing.money import Amount, Money, Ties, split, total
 from billing.period import Period
 from billing.plan import RevenueKind
+from billing.portion import Portion
 from billing.pricing import Step
 from billing.quantity import less
-from billing.usage import Measured, Portion, units
+from billing.usage import Measured, units
 
 LineKind = Literal["recurring", "usage", "late_usage", "one_time", "proration", "true_up", "credit_purchase"]
 

@@ -22,12 +22,13 @@ from billing.money import Money, total
 from billing.period import Period
 from billing.plan import Entitlement, Plan, PlanItem
 from billing.plan_check import Known, MeterShape
+from billing.portion import Portion
 from billing.pricing import Price
 from billing.quantity import product
 from billing.standing import Standing
 from billing.taxes import Parties
 from billing.terms import Terms
-from billing.usage import Portion, Totals
+from billing.usage import Totals
 
 MOST_PERIODS = 10_000
 MOST_STEPS = 50_000

@@ -21,9 +21,10 @@ from fractions import Fraction
 from billing.modifiers import Adjustment, Counted, Discount, bounded, exact
 from billing.money import Amount
 from billing.plan import PlanItem
+from billing.portion import Portion
 from billing.pricing import Step
 from billing.quantity import less, percent_of, product
-from billing.usage import Measured, Portion, units
+from billing.usage import Measured, units
 
 WHOLE = Fraction(1)
 

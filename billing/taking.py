@@ -11,9 +11,8 @@ from billing.aggregation import bucket
 from billing.catalog import Meter
 from billing.field_formula import BOUND, Unfit, formula
 from billing.meter_check import LONGEST_VALUE
-from billing.usage import NO_PROPERTIES
+from billing.portion import NO_PROPERTIES, Properties
 
-Properties = tuple[tuple[str, str], ...]
 Taken = tuple[int | Decimal, Properties, Decimal | None]
 """What a meter takes of one event: its quantity, the values of its dimensions, and what it is kept apart by."""
 Take = Callable[[Mapping[str, object]], Taken | None]

@@ -8,38 +8,11 @@ from datetime import date, timedelta
 from decimal import Decimal
 from functools import lru_cache, partial
 
-from billing.aggregation import ADDITIVE, Aggregation, Course, brought_together
+from billing.aggregation import ADDITIVE, brought_together
 from billing.level import Carried, Changes, brought_forward, carried, in_words, stood_for_days
 from billing.period import Period
+from billing.portion import Aggregation, Course, Portion, Properties
 from billing.quantity import added_up
-
-NO_PROPERTIES: tuple[tuple[str, str], ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Portion:
-    """`quantity` units that came in `events` events with the same `properties` (name and value, in order of name).
-
-    `each` is the quantity of every one of these events, if the meter keeps events apart; a price can then set a
-    fee or a bound for each transaction. `meter` is empty for the item's own meter. `aggregation` says how it is brought
-    together with others: `each` is then by which of them are kept apart, and `percent` which percentile is asked for.
-    `course` says how it goes on in time, where it does. `weighted` is, of changes of a level, the sum of each change
-    times the seconds from the start of the portion's day or window to it.
-    """
-
-    quantity: Decimal
-    events: int = 1
-    properties: tuple[tuple[str, str], ...] = NO_PROPERTIES
-    each: Decimal | None = None
-    meter: str = ""
-    aggregation: Aggregation = "sum"
-    percent: Decimal | None = None
-    weighted: Decimal = Decimal(0)
-    course: Course | None = None
-
-    def value(self, name: str) -> str:
-        """The property's value; empty where the events did not have it."""
-        return next((value for key, value in self.properties if key == name), "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +69,7 @@ def quantity_of(portions: Iterable[Portion]) -> Decimal:
     return added_up(brought_together(group) for group in _groups(portions).values())
 
 
-_Group = tuple[tuple[tuple[str, str], ...], Aggregation, Decimal]
+_Group = tuple[Properties, Aggregation, Decimal]
 
 
 def _groups(portions: Iterable[Portion]) -> dict[_Group, list[Portion]]:
@@ -205,7 +178,7 @@ def _aggregated(days: Sequence[tuple[Portion, ...]]) -> tuple[Portion, ...]:
 
 
 def _kept_apart(days: Sequence[tuple[Portion, ...]]) -> tuple[Portion, ...]:
-    found: dict[tuple[tuple[str, str], ...], list[Portion]] = {}
+    found: dict[Properties, list[Portion]] = {}
     for portions in days:
         for portion in portions:
             if portion.each is not None:
@@ -231,5 +204,5 @@ def _days(period: Period) -> tuple[date, ...]:
     return tuple(date.fromordinal(first + n) for n in range(period.days))
 
 
-def _event_order(portion: Portion) -> tuple[Decimal, tuple[tuple[str, str], ...]]:
+def _event_order(portion: Portion) -> tuple[Decimal, Properties]:
     return portion.each if portion.each is not None else portion.quantity, portion.properties

@@ -9,11 +9,11 @@ from decimal import Decimal
 from typing import Literal, get_args
 from zoneinfo import ZoneInfo
 
-from billing.aggregation import Course
 from billing.level import Carried, brought_forward, carried, stood_for_days, stood_within
 from billing.period import Period, instant, local_day, local_window
+from billing.portion import Course, Portion, Properties
 from billing.quantity import added_up
-from billing.usage import Portion, quantity_of
+from billing.usage import quantity_of
 
 WindowSize = Literal["minute", "hour", "day", "week", "month"]
 SIZES: tuple[WindowSize, ...] = get_args(WindowSize)
@@ -28,7 +28,7 @@ class UsageWindow:
 
     starts_at: datetime
     ends_at: datetime
-    properties: tuple[tuple[str, str], ...]
+    properties: Properties
     quantity: Decimal
     events: int
 
@@ -41,7 +41,7 @@ def by_window(
     `by` are the dimensions whose values are told apart. A week begins on Monday (ISO 8601).
     """
     names = tuple(sorted(by))
-    found: dict[tuple[datetime, tuple[tuple[str, str], ...]], list[Portion]] = {}
+    found: dict[tuple[datetime, Properties], list[Portion]] = {}
     for starts_at, portion in counted:
         kept = tuple((name, portion.value(name)) for name in names)
         found.setdefault((_start(starts_at, size, where), kept), []).append(portion)
@@ -108,7 +108,7 @@ def _carried_in(
 
 def _kept_apart(some: Iterable[Carried], names: Sequence[str], start: datetime, end: datetime) -> Iterator[UsageWindow]:
     """By the values of those dimensions."""
-    found: dict[tuple[tuple[str, str], ...], list[Carried]] = {}
+    found: dict[Properties, list[Carried]] = {}
     for one in some:
         values = dict(one.properties)
         found.setdefault(tuple((name, values.get(name, "")) for name in names), []).append(one)

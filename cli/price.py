@@ -19,9 +19,9 @@ from billing.catalog import Meter
 from billing.errors import Fault, Refused
 from billing.folding import fold
 from billing.plan import Plan
+from billing.portion import Portion
 from billing.preview import ALONE, Quote, Trial
 from billing.quantity import product
-from billing.usage import Portion
 from cli.catalog_files import read, tree_of
 from cli.catalog_shape import catalog_of, faults_of
 from cli.terminal import console, one_transaction

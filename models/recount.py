@@ -12,13 +12,13 @@ from zoneinfo import ZoneInfo
 
 from sqlmodel import Session
 
-from billing import usage as measured
 from billing.aggregation import APART
 from billing.catalog import Meter
 from billing.counting import Counting
 from billing.errors import Fault, Refused
 from billing.folding import Clocks, Folding, Totals, portion_of, together
-from billing.usage import Portion, quantity_of
+from billing.portion import Portion
+from billing.usage import quantity_of
 from models import afresh, usage
 from models.afresh import DECODER, Stored
 from models.database import columns, cursor
@@ -175,7 +175,7 @@ def changes(
     ]
 
 
-def kept_of(portions: Collection[measured.Portion]) -> set[tuple[object, ...]]:
+def kept_of(portions: Collection[Portion]) -> set[tuple[object, ...]]:
     """What tells the totals of a day from others."""
     return {(p.properties, p.each, p.quantity, p.events, p.weighted) for p in portions}
 

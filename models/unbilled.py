@@ -15,8 +15,9 @@ from billing.estimate import MeanPrice
 from billing.folding import fold
 from billing.money import Money
 from billing.period import Period
+from billing.portion import Portion
 from billing.unpriced import Agreed, Unpriced, unpriced
-from billing.usage import Portion, quantity_of
+from billing.usage import quantity_of
 from models import quarantine
 from models.catalog import live_meters
 from models.database import cursor

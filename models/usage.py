@@ -14,12 +14,12 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field, Session, SQLModel
 
 from billing import usage
-from billing.aggregation import APART, Course, Kept
+from billing.aggregation import APART, Kept
 from billing.catalog import Meter
 from billing.folding import Total, Totals, portion_of
 from billing.period import instant
-from billing.taking import Properties
-from billing.usage import BEFORE, NO_PROPERTIES, Portion
+from billing.portion import NO_PROPERTIES, Course, Portion, Properties
+from billing.usage import BEFORE
 from billing.usage_proof import EventSet, Sets
 from models.database import columns, cursor
 from models.meter_version import versions

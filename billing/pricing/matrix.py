@@ -8,8 +8,9 @@ from decimal import Decimal
 from typing import Literal
 
 from billing.errors import Fault
+from billing.portion import Portion
 from billing.pricing.charged import NEGATIVE, Charged, Model, Step, is_price, wrong_prices
-from billing.usage import Measured, Portion
+from billing.usage import Measured
 
 ANY = "*"
 Places = Mapping[tuple[str, ...], int]

@@ -26,6 +26,7 @@ from billing.modifiers import Redeemed
 from billing.money import Money, total
 from billing.period import Interval, Period, instant, local_day
 from billing.plan import Plan
+from billing.portion import Portion
 from billing.proration import BilledFee
 from billing.quantity import added_up
 from billing.replay import replay, replay_discounts
@@ -33,7 +34,7 @@ from billing.revenue import Obligation, earned
 from billing.standing import BilledUsage, Lane, PendingLine, Standing
 from billing.taxes import Parties, TaxRate
 from billing.terms import Terms
-from billing.usage import BEFORE, Portion, provable
+from billing.usage import BEFORE, provable
 
 
 @dataclass(frozen=True, slots=True)

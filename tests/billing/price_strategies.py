@@ -10,6 +10,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from billing.plan_check import MeterShape
+from billing.portion import Portion
 from billing.pricing import (
     Capacity,
     Cell,
@@ -34,7 +35,7 @@ from billing.pricing import (
     Volume,
 )
 from billing.quantity import added_up
-from billing.usage import Measured, Portion
+from billing.usage import Measured
 
 Drawing = st.SearchStrategy
 VALUES = ("eu", "us", "*", "", "no", "größer 1")

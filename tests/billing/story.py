@@ -28,10 +28,10 @@ from billing.money import Money, Ties
 from billing.period import Interval, instant
 from billing.plan import Plan, PlanItem
 from billing.plan_check import Known, MeterShape, check
+from billing.portion import Portion
 from billing.pricing import Flat, Graduated, PerUnit, Price, Tier
 from billing.quantity import product
 from billing.taxes import TaxRate
-from billing.usage import Portion
 from models.tax import seed_rates
 from models.values import adapter, read, read_late
 from tests.billing.bookkeeping import Agreement, Books, signed

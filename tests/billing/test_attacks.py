@@ -19,11 +19,12 @@ from billing.money import Money, split
 from billing.period import Interval, Period, instant, local_day, zone
 from billing.plan import PlanItem
 from billing.plan_check import Known, MeterShape, check
+from billing.portion import Portion
 from billing.pricing import Flat, Graduated, PerUnit, Tier
 from billing.standing import Lane, PendingLine, Standing, next_bill_at
 from billing.taxes import Parties, TaxRate, decide
 from billing.terms import Terms, windows
-from billing.usage import Portion, measure
+from billing.usage import measure
 from tests.billing.bookkeeping import Agreement, Books, plan_of, signed
 
 RATES = [TaxRate("DE", Decimal(19), date(1990, 1, 1))]

@@ -13,9 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from billing.errors import Refused
+from billing.portion import Portion
 from billing.pricing import Formula, Quantity
 from billing.pricing.expression import MOST_CHARACTERS, MOST_DEPTH, Unreadable, read, worked_out
-from billing.usage import Measured, Portion
+from billing.usage import Measured
 from tests.billing.price_strategies import decimals, signed
 
 steady = settings(derandomize=True, deadline=None, max_examples=300)

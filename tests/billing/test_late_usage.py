@@ -20,9 +20,9 @@ from billing.modifiers import NO_BOUNDS, Discount
 from billing.money import Money, total
 from billing.period import instant, zone
 from billing.plan import Plan, PlanItem
+from billing.portion import Portion
 from billing.pricing import Graduated, Matrix, PerUnit, Tier
 from billing.pricing.matrix import Cell
-from billing.usage import Portion
 from tests.billing.bookkeeping import Agreement, Books, plan_of, signed
 from tests.billing.story import RATES
 from tests.billing.strategies import METERS

@@ -14,13 +14,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from billing.aggregation import SECONDS
 from billing.catalog import Meter
 from billing.folding import Clocks, Folding, Totals, portion_of
 from billing.level import brought_forward
 from billing.period import Period, instant, local_day, zone
+from billing.portion import SECONDS, Portion
 from billing.quantity import added_up, decimal_of, in_steps
-from billing.usage import BEFORE, Portion, measure
+from billing.usage import BEFORE, measure
 from billing.windows import WindowSize, by_window, level_by_window
 from tests.billing.price_strategies import decimals, signed
 

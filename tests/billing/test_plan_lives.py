@@ -18,10 +18,10 @@ from billing.modifiers import NO_BOUNDS
 from billing.period import Interval, instant, zone
 from billing.plan import Plan
 from billing.plan_check import check
+from billing.portion import Portion
 from billing.preview import Trial, quote
 from billing.quantity import product
 from billing.replay import replay
-from billing.usage import Portion
 from tests.billing.bookkeeping import Agreement, Books, signed
 from tests.billing.price_strategies import decimals
 from tests.billing.price_strategies import signed as with_sign

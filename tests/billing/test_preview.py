@@ -15,9 +15,9 @@ from billing.meter_check import LONGEST_VALUE
 from billing.modifiers import Bounds, Discount
 from billing.period import Interval
 from billing.plan import Plan, PlanItem
+from billing.portion import Portion
 from billing.preview import ALONE, Quote, Trial, alone, check_trial, quote
 from billing.pricing import Flat, Matrix, OneTime, Percentage, PerUnit
-from billing.usage import Portion
 from tests.billing.bookkeeping import Agreement, Books, midnight, signed
 
 START = date(2026, 1, 1)

@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from billing.period import Period
+from billing.portion import Portion
 from billing.pricing import (
     Capacity,
     CostPlus,
@@ -37,7 +38,7 @@ from billing.pricing import (
 )
 from billing.pricing.tiers import Bounded
 from billing.quantity import added_up, less, product
-from billing.usage import Measured, Portion, measure, units
+from billing.usage import Measured, measure, units
 from tests.billing.price_strategies import KINDS, decimals, measured, price_of, signed
 
 steady = settings(derandomize=True, deadline=None, max_examples=100)

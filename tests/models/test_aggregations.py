@@ -13,11 +13,12 @@ import pytest
 from sqlalchemy import Engine
 from sqlmodel import Session
 
-from billing.aggregation import AGGREGATIONS, SECONDS, bucket
+from billing.aggregation import bucket
 from billing.catalog import Filter, Meter
 from billing.folding import fold
 from billing.period import Period, instant, local_day, zone
 from billing.plan import Plan, PlanItem
+from billing.portion import AGGREGATIONS, SECONDS
 from billing.pricing import PerUnit
 from billing.quantity import decimal_of, in_steps
 from billing.usage import measure

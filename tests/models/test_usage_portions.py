@@ -12,7 +12,8 @@ from sqlalchemy import Engine
 
 from billing.meter_check import LONGEST_VALUE, MOST_BYTES, MOST_DIMENSIONS
 from billing.period import Period
-from billing.usage import Portion, measure
+from billing.portion import Portion
+from billing.usage import measure
 from models.database import transaction
 from models.event import Event
 from models.usage import totals_of
