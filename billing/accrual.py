@@ -142,29 +142,42 @@ def usage_coverage(standings: Sequence[Standing], totals: Totals, settled: Colle
         if not any(period.overlap(other).days for other in covered[meter]):
             covered[meter].append(period)
             found[meter].append(_provably(totals, meter, period, quantity))
+    missing: set[str] = set()
     for (meter, day), portions in totals.items():
-        invoiced = any(day in period for period in covered[meter])
-        if not invoiced and not any(_should_be_billed(s, meter, day) for s in standings):
+        if any(day in period for period in covered[meter]):
+            continue
+        if any(_should_be_billed(s, meter, day) for s in standings):
+            missing.add(meter)
+        else:
             found[meter].append(provable(portions))
-    for meter in _skipped(standings, totals, settled):
-        found[meter].append(Decimal(-1))
+    for meter, period, quantity in _without_line(standings, totals, settled, missing):
+        if quantity:
+            found[meter].append(Decimal(-carries_over(totals, meter)))
+        elif not any(period.overlap(other).days for other in covered[meter]):
+            covered[meter].append(period)
+            found[meter].append(_provably(totals, meter, period, quantity))
     return {meter: added_up(quantities) for meter, quantities in found.items()}
 
 
-def _skipped(standings: Sequence[Standing], totals: Totals, settled: Collection[str]) -> Iterator[str]:
-    """The meter of each window that is billed by the watermark, in which a level makes a quantity, and that has no
-    line: there may be no event in it to tell.
+def _without_line(
+    standings: Sequence[Standing], totals: Totals, settled: Collection[str], missing: Collection[str]
+) -> Iterator[tuple[str, Period, Decimal]]:
+    """Meter, window and quantity of each window that is billed by the watermark and has no line, of the `missing`
+    meters and of those that carry over: of a level there may be no event in it to tell.
+
+    A window whose events come to nothing needs no line, if they came late to one that had none.
     """
-    for standing in standings if any(day == BEFORE for _, day in totals) else ():
+    carrying = {meter for meter, day in totals if day == BEFORE}
+    for standing in standings if missing or carrying else ():
         lines = _came_late(standing, totals, settled=standing.subscription_id in settled)
         known = [*((b.item, b.period) for b in standing.usage), *((line.item, line.period) for line in lines)]
         for start in billed_periods(standing, totals):
             for window in usage_windows(standing.history, standing.part_at(start), standing.period_at(start)):
                 meter, item = window.item.meter or "", window.item.key
-                if not carries_over(totals, meter) or not window.measured(totals).quantity:
+                if meter not in missing and meter not in carrying:
                     continue
                 if not any(name == item and period.overlap(window.period).days for name, period in known):
-                    yield meter
+                    yield meter, window.period, window.measured(totals).quantity
 
 
 def _provably(totals: Totals, meter: str, period: Period, invoiced: Decimal) -> Decimal:

@@ -37,6 +37,7 @@ METERS = {
     "size": Meter("size", "Size", "file", "n", aggregation="latest", carries_over=True),
     "mix": Meter("mix", "Mix", "llm2", expression="(input + 4 * output) / 3"),
 }
+REMOVED = {"who": "ben", "what": "remove"}
 PRICES = {name: item(name, {"kind": "per_unit", "rate": "1"}) for name in METERS}
 
 
@@ -322,3 +323,29 @@ def test_operations_count_by_their_time_whenever_they_come(levels: Company) -> N
         send(levels, "seats", (f"{day}T{at}", {"who": "ben", "what": what}))
         found.append(inside())
     assert found == [1, 1, 0, 0, 1]
+
+
+@pytest.mark.parametrize("zero_line", [True, False])
+@pytest.mark.parametrize(
+    ("meter", "sent"),
+    [
+        ("seats", [("2026-01-05T08:00", {"who": "ben", "what": "add"}), ("2026-01-20T08:00", REMOVED)]),
+        ("stock", [("2026-01-05T08:00", 5), ("2026-01-20T08:00", -5)]),
+        ("size", [("2026-01-05T08:00", 5), ("2026-01-20T08:00", 0)]),
+        ("gb", [("2026-01-05T08:00", 0)]),
+        ("top", [("2026-01-05T08:00", 0)]),
+    ],
+)
+def test_late_events_that_come_to_nothing_need_no_line(
+    levels: Company, meter: str, sent: list[tuple[str, Any]], zero_line: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """January is billed without any, and without a line if none is shown for nothing; it can be closed all the same."""
+    monkeypatch.setitem(METERS, "top", Meter("top", "Top", "peak", "n", aggregation="max"))
+    with transaction(levels.engine) as session:
+        put_meter(session, METERS["top"])
+    sell(levels, "only", {**item(meter, {"kind": "per_unit", "rate": "1"}), "zero_line": zero_line})
+    levels.sign("anna", "only")
+    levels.live("2026-02-02")
+    send(levels, meter, *sent)
+    levels.live("2026-02-06")
+    assert levels.prove("2026-01").differences == ()
