@@ -87,4 +87,8 @@ class Metering:
             for page in range(command.page, last, PAGES_AT_ONCE):
                 with transaction(self.engine) as session:
                     names += event_month.forget_names(session, (page, min(page + PAGES_AT_ONCE, last)), before)
-        return Forgotten(names, last if last < end else None)
+        if last < end:
+            return Forgotten(names, last)
+        with transaction(self.engine) as session:
+            event_month.forget_quarantined(session)
+        return Forgotten(names)

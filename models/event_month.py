@@ -22,7 +22,7 @@ ROWS_AT_ONCE = 5_000
 
 class UsageTaken(SQLModel, table=True):
     """What one meter counted of one customer's events in a month that was taken away: the sum, where it adds
-    quantities up, else their number.
+    quantities up, else their number. With an empty `meter_id` it only says that there were any, counted or not.
     """
 
     __tablename__ = "usage_taken"
@@ -117,7 +117,7 @@ def pages_of_names(session: Session) -> int:
 
 def forget_names(session: Session, pages: tuple[int, int], before: datetime) -> int:
     """Forget the names, in these pages of their table (the second not included), of events of a time before that lie in
-    no month any more; how many they were.
+    no month any more and are not void; how many they were.
 
     Whether a month is still there and which names there are is seen at one moment: of an event that comes meanwhile the
     name stays.
@@ -128,7 +128,16 @@ def forget_names(session: Session, pages: tuple[int, int], before: datetime) -> 
         " where inhparent = 'usage_event'::regclass and inhrelid <> 'usage_event_other'::regclass"
         " union select date_trunc('month', occurred_at at time zone 'UTC')::date from usage_event_other)"
         " delete from usage_key where ctid >= %(first)s::tid and ctid < %(last)s::tid and occurred_at < %(before)s"
-        " and date_trunc('month', occurred_at at time zone 'UTC')::date not in (select month from there)",
+        " and date_trunc('month', occurred_at at time zone 'UTC')::date not in (select month from there)"
+        " and not exists (select from usage_void where usage_key_of(source, id) = key)",
         {"first": f"({first},0)", "last": f"({last},0)", "before": before},
     )
     return found.rowcount
+
+
+def forget_quarantined(session: Session) -> None:
+    """Forget what waited in quarantine once and was taken in, if its name is forgotten."""
+    cursor(session).execute(
+        "delete from usage_quarantine where replayed_at is not null"
+        " and not exists (select from usage_key where key = usage_key_of(source, id))"
+    )

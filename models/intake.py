@@ -89,14 +89,16 @@ def receive(
     lock_stripes(session, {customer.id for customer in customers.values()})
     meters = counting(session)  # Under the lock: a meter that is made and counts anew leaves nothing between.
     looking = by_type(meters.newest)
+    books = _Books()
     outcomes = {n: wrong for n, e in enumerate(events) if (wrong := _wrong(e, looking.get(e.type, ())))}
-    held = {n: UNKNOWN for n, e in enumerate(events) if n not in outcomes and e.subject not in customers}
+    strangers = {n: e for n, e in enumerate(events) if n not in outcomes and e.subject not in customers}
+    outcomes |= _known(session, strangers, books)
+    held = {n: UNKNOWN for n in strangers if n not in outcomes}
     good = {n: e for n, e in enumerate(events) if n not in outcomes and n not in held}
     bound = {n: e for n, e in good.items() if n not in free} if free else good
     for n, late in _outside(session, bound, customers, bounds).items():
         held[n] = late
         del good[n]
-    books = _Books()
     outcomes |= zip(held, _quarantine(session, [(events[n], held[n]) for n in held], customers, books), strict=True)
     outcomes |= zip(good, _take_in(session, list(good.values()), customers, meters, books), strict=True)
     return [outcomes[n] for n in range(len(events))]
@@ -126,6 +128,15 @@ def replay(session: Session, subject: str | None, limit: int, bounds: TimeBounds
         session, [(waiting[n], customers[known[n].subject].id, outcome.reason) for n, outcome in late.items()]
     )
     return [outcomes.get(n, UNKNOWN) for n in range(len(waiting))]
+
+
+def _known(session: Session, strangers: Mapping[int, Event], books: _Books) -> dict[int, Outcome]:
+    """Those of nobody whose names are known all the same: they belong to other events, so these need not wait."""
+    named = {n: Named.of(e) for n, e in strangers.items()}
+    known = event.contents_of(session, {one.key for one in named.values()}) if named else {}
+    outcomes = {n: _again(one, known) for n, one in named.items() if one.key in known}
+    books.conflicts += [(named[n], None) for n, outcome in outcomes.items() if outcome is CONFLICT]
+    return outcomes
 
 
 def _outside(
@@ -290,9 +301,10 @@ def _known_or_new(session: Session, named: Sequence[Named]) -> list[Outcome]:
     for e in named:
         first.setdefault(e.key, e)
     known = event.take_keys(session, list(first.values()))
-    return [ACCEPTED if first[e.key] is e and e.key not in known else _again(e, known, first) for e in named]
+    contents = {key: one.content for key, one in first.items()} | known
+    return [ACCEPTED if first[e.key] is e and e.key not in known else _again(e, contents) for e in named]
 
 
-def _again(e: Named, known: Mapping[str, int], first: Mapping[str, Named]) -> Outcome:
-    counts = known.get(e.key, first[e.key].content)
-    return DUPLICATE if counts in (e.content, event.ANY_CONTENT) else CONFLICT
+def _again(e: Named, known: Mapping[str, int]) -> Outcome:
+    """Of an event whose name is known, by the content that came first."""
+    return DUPLICATE if known[e.key] in (e.content, event.ANY_CONTENT) else CONFLICT

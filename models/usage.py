@@ -339,7 +339,7 @@ def events_folded(session: Session, customer_ids: Sequence[str]) -> dict[str, De
         " from usage_event e cross join lateral unnest(counted_by(e.meters)) as c (meter_id)"
         " join meter_days d on d.meter_id = c.meter_id and e.day >= d.since and e.day < d.until"
         " where not exists (select from usage_void v where v.source = e.source and v.id = e.id)"
-        " union all select customer_id, meter_id, quantity from usage_taken"
+        " union all select customer_id, meter_id, quantity from usage_taken where meter_id <> ''"
         ") counted where customer_id = any(%s) group by 1",
         (list(customer_ids),),
     )

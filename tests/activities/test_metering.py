@@ -14,7 +14,7 @@ from activities.metering import ForgetNames, Forgotten, MakeMonths, Metering
 from billing.period import month_of
 from models.database import transaction
 from models.event import Event
-from models.intake import receive
+from models.intake import receive, replay
 from tests.activities.company import Company
 from tests.activities.twice import twice
 
@@ -170,3 +170,36 @@ def test_a_name_that_is_forgotten_while_it_is_looked_up_is_entered_again(
     monkeypatch.setattr(models.event, "contents_of", forgotten_before)
     assert again(company, gone) == "accepted"
     assert again(company, gone) == "duplicate"
+
+
+def test_names_of_void_events_stay_taken(company: Company, forgetful: Metering) -> None:
+    """Void is told by the name: another event under it would be void too, and its totals would not."""
+    times = months_apart(company)
+    company.sql(
+        "insert into usage_void (source, id, customer_id, type, day, reason, by_key)"
+        " select 's', %s, 'ada', 'llm', '2019-03-07', 'wrong', 'key'",
+        f"{times['gone']} 0",
+    )
+    assert ActivityEnvironment().run(forgetful.forget_names, ForgetNames()) == Forgotten(1)
+    assert again(company, times["gone"]) == "duplicate"
+
+
+def test_what_waited_once_is_forgotten_with_its_name(company: Company, forgetful: Metering) -> None:
+    """Else it would be known as long as it waits again, and would never count."""
+    gone = LONG_AGO.replace(day=7)
+    stranger = Event("s", "1", "later", "llm", gone, {"n": 1})
+
+    def sent() -> str:
+        with transaction(company.engine) as session:
+            return receive(session, [stranger])[0].kind
+
+    assert sent() == "quarantined"
+    company.customer("later")
+    with transaction(company.engine) as session:
+        assert [outcome.kind for outcome in replay(session, None, 10)] == ["accepted"]
+    company.sql("select make_usage_month('2019-03-01')")
+    company.sql("select take_usage_month('2019-03-01')")
+    assert sent() == "duplicate"
+    assert ActivityEnvironment().run(forgetful.forget_names, ForgetNames()) == Forgotten(1)
+    assert company.sql("select * from usage_quarantine") == []
+    assert sent() == "accepted"

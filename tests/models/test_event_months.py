@@ -121,8 +121,9 @@ def test_a_month_that_is_taken_away_is_not_forgotten(engine: Engine, sql: Sql) -
     before = folded(sql)
     assert sql("select take_usage_month('2026-01-31')") == [(True,)]
     assert sql("select take_usage_month('2026-01-31')") == [(False,)]
-    assert sql("select month, customer_id, meter_id, quantity::int, events from usage_taken") == [
-        (JANUARY, "berlin", "tokens", sum(range(0, 30, 3)), 10)
+    assert sql("select month, customer_id, meter_id, quantity::int, events from usage_taken order by 3") == [
+        (JANUARY, "berlin", "", 0, 0),
+        (JANUARY, "berlin", "tokens", sum(range(0, 30, 3)), 10),
     ]
     assert lie(sql) == {"usage_event_2026_02": 10, "usage_event_2026_03": 10}
     assert send(engine, *map(event, range(30))) == Counter(duplicate=30)
@@ -171,4 +172,4 @@ def test_a_month_is_taken_away_while_its_events_come(engine: Engine, sql: Sql, t
     there = SENDERS * BATCHES * SIZE
     assert sum((waiting.result(60) for waiting in sending), Counter()) == Counter(accepted=there)
     assert folded(sql) == (proved(engine), there) == (sum(range(there)), there)
-    assert sql("select events from usage_taken") == sql("select count(*) from usage_event_2026_01")
+    assert sql("select events from usage_taken where meter_id <> ''") == sql("select count(*) from usage_event_2026_01")

@@ -151,6 +151,19 @@ def test_what_was_mended_meanwhile_makes_the_one_that_waits_a_conflict(engine: E
     assert (total(engine), numbers(engine)) == (5, (1, 0, 1, 0))
 
 
+def test_a_known_name_under_a_stranger_does_not_wait(engine: Engine, sql: Sql) -> None:
+    """It is another event's: the content that counts has another subject, and is told by it."""
+    assert kinds(engine, event(1, 5)) == ["accepted"]
+    assert kinds(engine, event(1, 5, "typo"), event(2, 5, "typo")) == ["conflict", "quarantined"]
+    assert sql("select customer_id, event ->> 'subject' from usage_conflict") == [(None, "typo")]
+    assert sql("select id from usage_quarantine") == [("2",)]
+    assert kinds(engine, event(3, 5, "crm-8")) == ["quarantined"]
+    sql("insert into customer_alias values ('crm-8', 'berlin')")
+    assert again(engine) == {"accepted": 1, "quarantined": 1}
+    sql("delete from customer_alias")
+    assert kinds(engine, event(3, 5, "crm-8")) == ["duplicate"]
+
+
 def test_a_customer_on_a_test_clock_lives_on_both_clocks(engine: Engine, sql: Sql) -> None:
     far = [ago(days=1300), ago(days=500), ago(days=1), ago(days=-99), ago(days=-102)]
 

@@ -123,7 +123,9 @@ def test_a_month_is_not_taken_away_while_its_days_are_counted_anew(engine: Engin
     decided(engine, "tokens", apply=True)
     carried_out(engine, "tokens")
     assert sql("select take_usage_month('2026-03-01')") == [(True,)]
-    assert sql("select meter_id, quantity::int, events::int from usage_taken") == [("tokens", 3, 1)]
+    assert sql("select meter_id, quantity::int, events::int from usage_taken where meter_id <> ''") == [
+        ("tokens", 3, 1)
+    ]
     with transaction(engine) as session:
         assert events_folded(session, ["berlin"]) == {"berlin tokens": 3}
     with pytest.raises(Refused) as refusal:

@@ -5,21 +5,25 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import date
+from datetime import UTC, date, datetime
 from typing import Any
 
 import pytest
 from sqlalchemy import Engine
 
+from billing.catalog import Meter
 from billing.errors import Refused
 from billing.period import zone
 from models import recount
 from models.catalog import put_meter
 from models.correction import Correction, correct
 from models.database import transaction
+from models.event import Event
 from models.intake import receive
 from models.recount import Recounted
+from models.usage import events_folded
 from tests.models.test_aggregations import DAYS, METERS, compare, drawn
+from tests.models.test_rebuild import asked
 
 Sql = Callable[..., list[tuple[Any, ...]]]
 BETWEEN = (DAYS.start, DAYS.end)
@@ -104,3 +108,30 @@ def test_too_many_events_are_refused(engine: Engine, sql: Sql, monkeypatch: pyte
         receive(session, [drawn(random.Random(1), no) for no in range(6)])
     with transaction(engine) as session, pytest.raises(Refused, match="at once"):
         recount.recount(session, METERS[0], "berlin", zone("Europe/Berlin"), BETWEEN, store=True)
+
+
+def test_a_month_that_is_gone_is_not_counted_anew_though_no_meter_counted_it(engine: Engine, sql: Sql) -> None:
+    sql("select make_usage_month('2026-01-01')")
+    january, february = (
+        Event("s", str(month), "berlin", "other", datetime(2026, month, 10, tzinfo=UTC), {"n": 1}) for month in (1, 2)
+    )
+    with transaction(engine) as session:
+        receive(session, [january, february])
+    assert sql("select take_usage_month('2026-01-01')") == [(True,)]
+    late = Meter("late", "Late", "other", "n")
+    with transaction(engine) as session:
+        put_meter(session, late)
+
+    def counted(first: date) -> list[Recounted]:
+        with transaction(engine) as session:
+            between = (first, date(2026, 3, 1))
+            return recount.recount(session, late, "berlin", zone("Europe/Berlin"), between, store=True)
+
+    with pytest.raises(Refused, match="2026-01"):
+        counted(date(2026, 1, 1))
+    with pytest.raises(Refused) as refused:
+        asked(engine, "late", date(2026, 1, 1))
+    assert [fault.field for fault in refused.value.faults] == ["since"]
+    assert counted(date(2026, 2, 2)) == [Recounted(date(2026, 2, 10), 0, 1)]
+    with transaction(engine) as session:
+        assert events_folded(session, ["berlin"]) == {"berlin late": 1}
