@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict, StringConstraints
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, StringConstraints
 from pydantic import Field as Described
 
 from api.access import Database, Writer
 from api.bodies import ExactRoute
+from api.event_formats import data_as_read, time_as_read
 from api.fields import Moment
 from models import correction
 from models.correction import Correction
@@ -21,15 +22,15 @@ Word = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 
 
 class EventBody(BaseModel):
-    """An event that counts instead of another one, under a name of its own."""
+    """An event that counts instead of another one, under a name of its own; the same, if it is sent as one as well."""
 
     model_config = ConfigDict(extra="forbid")
     source: Word
     id: Word
     subject: Word
     type: Word
-    time: Moment
-    data: dict[str, Any] = {}
+    time: Annotated[Moment, BeforeValidator(time_as_read)]
+    data: Annotated[dict[str, Any], AfterValidator(data_as_read)] = {}
 
 
 class CorrectionIn(BaseModel):

@@ -152,6 +152,26 @@ def _checked(e: EventIn | CloudEventIn, data: dict[str, Any]) -> Read:
     return Event(e.source, e.id, e.subject, e.type, e.time, data)
 
 
+def time_as_read(written: object) -> object:
+    """A time as the events of this module have it, to the same microsecond; what is none stays as it is."""
+    try:
+        return msgspec.convert(written, datetime)
+    except msgspec.ValidationError:
+        return written
+
+
+def data_as_read(data: dict[str, Any]) -> dict[str, Any]:
+    """Data that was read elsewhere as the events of this module have it. Raises ValueError for numbers none has."""
+    try:
+        found: dict[str, Any] = _ATTRIBUTES.decode(_EXACT.encode(data))
+    except _TROUBLE as error:
+        raise ValueError(str(error).partition(" - at `")[0]) from error
+    return found
+
+
+_EXACT = msgspec.json.Encoder(decimal_format="number")
+
+
 def _fault(error: msgspec.ValidationError, otherwise: str) -> Fault:
     """msgspec says `reason - at `$.path``."""
     reason, _, path = str(error).partition(" - at `")

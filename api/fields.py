@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import date
 from decimal import Decimal
 from typing import Annotated
@@ -15,11 +16,12 @@ from billing.money import exponent
 from billing.period import zone
 
 YEARS = range(1970, 2200)
+_NUMBER = re.compile(r"[+-]?[0-9.]+")
 
 
 def _written(value: object) -> object:
-    """A bare number would be read as seconds since 1970."""
-    if isinstance(value, int | float | Decimal):
+    """A bare number would be read as seconds since 1970, also in quotes."""
+    if isinstance(value, int | float | Decimal) or (isinstance(value, str) and _NUMBER.fullmatch(value.strip())):
         raise ValueError("must be text, such as 2026-01-31")
     return value
 
