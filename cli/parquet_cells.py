@@ -1,0 +1,103 @@
+"""What stands in columns of Parquet, as JSON has it, moments aside. A cell that cannot be had spoils no other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from perennial_client import Json
+
+if TYPE_CHECKING:
+    import pyarrow
+
+_UNREADABLE = (ArithmeticError, LookupError, TypeError, ValueError)
+"""Times that no calendar shows, texts that are not UTF-8, maps that name a key twice or that no dictionary can hold."""
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Unreadable:
+    """A cell that Python has no value for, why, and as it stands."""
+
+    reason: str
+    text: str
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+def cells_of(column: pyarrow.Array) -> Sequence[object]:
+    """Python's values of a column, with times as finely as events have them, and maps as dictionaries."""
+    kind = _in_microseconds(column.type)
+    if kind != column.type:
+        column = column.cast(kind, safe=False)
+    try:
+        cells: Sequence[object] = column.to_pylist(maps_as_pydicts="strict")
+    except _UNREADABLE:
+        return [_cell(column, number) for number in range(len(column))]
+    return cells
+
+
+def plain(cell: object) -> Json | date:
+    """A value as JSON has it, moments aside; a float as the shortest number that means it. Raises ValueError."""
+    if cell is None or isinstance(cell, bool | int | str | date):
+        return cell
+    if isinstance(cell, Unreadable):
+        raise ValueError(cell.reason)
+    if isinstance(cell, float):
+        cell = Decimal(repr(cell))
+    if isinstance(cell, Decimal):
+        if not cell.is_finite():
+            raise ValueError(f"{cell} is no number")
+        return cell
+    if isinstance(cell, Mapping):
+        return {_name(key): _in_json(value) for key, value in cell.items()}
+    if isinstance(cell, list):
+        return [_in_json(value) for value in cell]
+    raise ValueError(f"values of {type(cell).__name__} cannot stand in an event")
+
+
+def _in_microseconds(kind: pyarrow.DataType) -> pyarrow.DataType:
+    """The same type, however deep its times lie."""
+    import pyarrow
+    from pyarrow import types
+
+    if types.is_timestamp(kind) and kind.unit == "ns":
+        return pyarrow.timestamp("us", tz=kind.tz)
+    if types.is_time64(kind):
+        return pyarrow.time64("us")
+    if types.is_duration(kind) and kind.unit == "ns":
+        return pyarrow.duration("us")
+    if types.is_dictionary(kind):
+        return _in_microseconds(kind.value_type)
+    if types.is_struct(kind):
+        return pyarrow.struct([field.with_type(_in_microseconds(field.type)) for field in kind])
+    if types.is_map(kind):
+        return pyarrow.map_(kind.key_field, kind.item_field.with_type(_in_microseconds(kind.item_type)))
+    if types.is_list(kind) or types.is_large_list(kind):
+        made = pyarrow.list_ if types.is_list(kind) else pyarrow.large_list
+        return made(kind.value_field.with_type(_in_microseconds(kind.value_type)))
+    if types.is_fixed_size_list(kind):
+        return pyarrow.list_(kind.value_field.with_type(_in_microseconds(kind.value_type)), kind.list_size)
+    return kind
+
+
+def _cell(column: pyarrow.Array, number: int) -> object:
+    try:
+        return column[number].as_py(maps_as_pydicts="strict")
+    except _UNREADABLE as error:
+        text = " ".join(column.slice(number, 1).to_string().split())
+        return Unreadable(f"cannot be read: {error.args[0] if isinstance(error, KeyError) else error}", text)
+
+
+def _name(key: object) -> str:
+    if not isinstance(key, str):
+        raise ValueError(f"names must be text, not {type(key).__name__}")
+    return key
+
+
+def _in_json(cell: object) -> Json:
+    value = plain(cell)
+    return value.isoformat() if isinstance(value, date) else value
