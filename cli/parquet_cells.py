@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
+from math import isfinite
+from struct import pack, unpack
 from typing import TYPE_CHECKING
 
 from perennial_client import Json
@@ -15,6 +17,10 @@ if TYPE_CHECKING:
 
 _UNREADABLE = (ArithmeticError, LookupError, TypeError, ValueError)
 """Times that no calendar shows, texts that are not UTF-8, maps that name a key twice or that no dictionary can hold."""
+_FORMS = {"halffloat": "e", "float": "f"}
+"""Arrow's names for floats of 16 and 32 bits (IEEE 754), and those of `struct`."""
+_MOST_DIGITS = 9
+"""So many tell apart all floats of 32 bits."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -29,15 +35,15 @@ class Unreadable:
 
 
 def cells_of(column: pyarrow.Array) -> Sequence[object]:
-    """Python's values of a column, with times as finely as events have them, and maps as dictionaries."""
+    """Python's values of a column: times as finely as events have them, maps as dictionaries, floats without noise."""
     kind = _in_microseconds(column.type)
     if kind != column.type:
         column = column.cast(kind, safe=False)
     try:
         cells: Sequence[object] = column.to_pylist(maps_as_pydicts="strict")
     except _UNREADABLE:
-        return [_cell(column, number) for number in range(len(column))]
-    return cells
+        cells = [_cell(column, number) for number in range(len(column))]
+    return [_shortened(cell, kind) for cell in cells] if "float" in str(kind) else cells
 
 
 def plain(cell: object) -> Json | date:
@@ -90,6 +96,29 @@ def _cell(column: pyarrow.Array, number: int) -> object:
     except _UNREADABLE as error:
         text = " ".join(column.slice(number, 1).to_string().split())
         return Unreadable(f"cannot be read: {error.args[0] if isinstance(error, KeyError) else error}", text)
+
+
+def _shortened(cell: object, kind: pyarrow.DataType) -> object:
+    """The same with floats of 16 and 32 bits as numbers, where Python would give them the digits of 64."""
+    from pyarrow import types
+
+    if isinstance(cell, float) and (form := _FORMS.get(str(kind))):
+        return _shortest(cell, form)
+    if isinstance(cell, dict) and types.is_map(kind):
+        return {key: _shortened(value, kind.item_type) for key, value in cell.items()}
+    if isinstance(cell, dict) and types.is_struct(kind):
+        return {field.name: _shortened(cell[field.name], field.type) for field in kind}
+    if isinstance(cell, list) and types.is_nested(kind):
+        return [_shortened(value, kind.value_type) for value in cell]
+    return cell
+
+
+def _shortest(value: float, form: str) -> float | Decimal:
+    """The fewest digits that mean it among floats of its form; a whole number has the digits that it has."""
+    if not isfinite(value) or value.is_integer():
+        return value
+    texts = (f"{value:.{digits}g}" for digits in range(1, _MOST_DIGITS + 1))
+    return next(Decimal(text) for text in texts if unpack(form, pack(form, float(text))) == (value,))
 
 
 def _name(key: object) -> str:
