@@ -127,3 +127,36 @@ usage.add(Event("test", "last", "cus_1", "api_call", datetime.now(UTC), {{"token
 """
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
     assert set(server.stored) == {("test", "last")}
+
+
+def test_a_child_sends_what_is_its_own_and_the_parent_the_rest(server: Server) -> None:
+    """By a thread and a connection of its own, even if the parent's were at work and held their locks."""
+    program = f"""
+import os, signal, time
+from datetime import UTC, datetime
+from perennial_client import Event, EventBuffer, Perennial
+
+def add(name):
+    usage.add(Event("test", name, "cus_1", "api_call", datetime.now(UTC), {{"tokens": 1}}))
+
+usage = EventBuffer(Perennial({server.url!r}, "key").events, batch=2, age=3600)
+add("before")
+usage.flush()
+add("parent")
+with usage._changed, usage._sending:
+    child = os.fork()
+if child:
+    assert os.waitpid(child, 0)[1] == 0
+else:
+    signal.alarm(30)
+    assert len(usage) == 0
+    add("child 1")
+    add("child 2")
+    while len(usage):
+        time.sleep(0.005)
+    add("child 3")
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+    sent = [[event["id"] for event in body["events"]] for body in server.bodies]
+    assert sent == [["before"], ["child 1", "child 2"], ["child 3"], ["parent"]]
+    assert len(server._connections) == 2

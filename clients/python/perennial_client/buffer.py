@@ -11,6 +11,7 @@ from itertools import islice
 from types import TracebackType
 
 from perennial_client.events import Event, Events, Receipt, RefusedEvent, check_batch
+from perennial_client.forks import begin_in_children
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +35,7 @@ class EventBuffer:
     What cannot be sent stays, in order, and is tried again; `failure` says why it could not. `flush` and `close` raise
     it. What the server refuses is told to `on_refused`, from whichever thread sent it, and is not kept: it would be
     refused for ever. Events live in memory: whoever must not lose any in a crash keeps them until they are flushed, and
-    sends them again, under the same ids.
+    sends them again, under the same ids. After a fork the child's buffer is empty: what waits, the parent sends.
     """
 
     def __init__(
@@ -50,13 +51,9 @@ class EventBuffer:
         self._events = events
         self._on_refused = on_refused
         self._batch, self._age, self._limit = batch, age, limit
-        self._waiting: deque[Event] = deque()
-        self._changed = threading.Condition()
-        self._sending = threading.Lock()
         self._closed = False
-        self.failure: Exception | None = None
-        self._thread = threading.Thread(target=self._run, name="perennial-events", daemon=True)
-        self._thread.start()
+        self._begin()
+        begin_in_children(self)
         atexit.register(self.close)
 
     def add(self, event: Event) -> None:
@@ -100,6 +97,14 @@ class EventBuffer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _begin(self) -> None:
+        self._waiting: deque[Event] = deque()
+        self._changed = threading.Condition()
+        self._sending = threading.Lock()
+        self.failure: Exception | None = None
+        self._thread = threading.Thread(target=self._run, name="perennial-events", daemon=True)
+        self._thread.start()
 
     def _run(self) -> None:
         while not self._closed:
