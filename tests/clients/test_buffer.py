@@ -21,7 +21,7 @@ from perennial_client import (
     Retries,
 )
 
-from tests.clients.conftest import QUICK, Answer, Server, event, serving
+from tests.clients.conftest import QUICK, Answer, Server, event, refusal, serving
 
 
 def test_a_full_batch_leaves_the_buffer_by_itself(server: Server, perennial: Perennial) -> None:
@@ -85,6 +85,22 @@ def test_the_buffer_goes_on_after_what_is_refused(server: Server, perennial: Per
     ]
     assert (len(usage), usage.failure) == (0, None)
     assert {name for _, name in server.stored} == {"e4", "e0", "e5"}
+
+
+def test_what_no_event_is_to_blame_for_is_said_once_and_loses_none(
+    server: Server, perennial: Perennial, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.faults += [refusal(422, code="invalid_body", detail="The body is not gzip.")] * 3
+    told: list[RefusedEvent] = []
+    with (
+        caplog.at_level(logging.WARNING, "perennial_client"),
+        EventBuffer(perennial.events, batch=2, age=0.01, on_refused=told.append) as usage,
+    ):
+        usage.add(event(1))
+        usage.add(event(2))
+        until(lambda: len(usage) == 0)
+    assert caplog.messages == ["Events cannot be sent, and wait: 422 Refused. The body is not gzip."]
+    assert ({name for _, name in server.stored}, told) == ({"e1", "e2"}, [])
 
 
 def test_what_is_refused_is_logged(server: Server, perennial: Perennial, caplog: pytest.LogCaptureFixture) -> None:

@@ -32,10 +32,11 @@ class BufferFull(Exception):
 class EventBuffer:
     """Sends when `batch` events wait, or the oldest waits `age` seconds; at the end of `with` and of the process, all.
 
-    What cannot be sent stays, in order, and is tried again; `failure` says why it could not. `flush` and `close` raise
-    it. What the server refuses is told to `on_refused`, from whichever thread sent it, and is not kept: it would be
-    refused for ever. Events live in memory: whoever must not lose any in a crash keeps them until they are flushed, and
-    sends them again, under the same ids. After a fork the child's buffer is empty: what waits, the parent sends.
+    What cannot be sent stays, in order, and is tried again; `failure` says why it could not, and a warning is logged.
+    `flush` and `close` raise it. Events that the server refuses are told to `on_refused`, from whichever thread sent
+    them, and are not kept: they would be refused for ever. Events live in memory: whoever must not lose any in a crash
+    keeps them until they are flushed, and sends them again, under the same ids. After a fork the child's buffer is
+    empty: what waits, the parent sends.
     """
 
     def __init__(
@@ -112,11 +113,13 @@ class EventBuffer:
                 full = not self.failure and len(self._waiting) >= self._batch
                 if not full and not self._closed:
                     self._changed.wait(self._age)
+            before = self.failure
             try:
                 while self._waiting and not self._closed:
                     self._send_batch()
-            except Exception:
-                continue  # It is kept in `failure`, and tried again after `age`.
+            except Exception as failure:  # It is kept in `failure`, and tried again after `age`.
+                if repr(failure) != repr(before):
+                    log.warning("Events cannot be sent, and wait: %s", failure)
 
     def _send_batch(self) -> tuple[Receipt, int]:
         """The oldest batch, by one thread at a time: what was sent is what then leaves the buffer."""
