@@ -15,6 +15,7 @@ from typing import IO, TYPE_CHECKING
 from perennial_client import Json
 
 from billing.errors import Fault, Refused
+from cli.parquet_cells import cells_of, plain
 
 if TYPE_CHECKING:
     import pyarrow
@@ -182,7 +183,7 @@ def _parquet_rows(found: pyarrow.parquet.ParquetFile, path: Path) -> Iterator[Ro
     number = 0
     try:
         for batch in found.iter_batches(batch_size=ROWS_OF_PARQUET):
-            columns = [_to_microseconds(column).to_pylist() for column in batch.columns]
+            columns = [cells_of(column) for column in batch.columns]
             for cells in zip(*columns, strict=True):
                 number += 1
                 yield _parquet_row(number, dict(zip(batch.schema.names, cells, strict=True)))
@@ -190,46 +191,15 @@ def _parquet_rows(found: pyarrow.parquet.ParquetFile, path: Path) -> Iterator[Ro
         raise _no_parquet(path, error) from error
 
 
-def _to_microseconds(column: pyarrow.Array) -> pyarrow.Array:
-    """As finely as events have times."""
-    import pyarrow
-
-    if pyarrow.types.is_timestamp(column.type) and column.type.unit == "ns":
-        return column.cast(pyarrow.timestamp("us", tz=column.type.tz), safe=False)
-    return column
-
-
 def _parquet_row(number: int, cells: Mapping[str, object]) -> Row:
     values, wrong = {}, ""
     for name, cell in cells.items():
         try:
             if cell is not None:
-                values[name] = _plain(cell)
+                values[name] = plain(cell)
         except ValueError as error:
             wrong = wrong or f"{name}: {error}"
     return Row(number, number, {} if wrong else values, number, wrong, str(dict(cells)) if wrong else "")
-
-
-def _plain(cell: object) -> Json | date:
-    """A value as JSON has it, moments aside; a float as the shortest number that means it."""
-    if cell is None or isinstance(cell, bool | int | str | date):
-        return cell
-    if isinstance(cell, float):
-        cell = Decimal(repr(cell))
-    if isinstance(cell, Decimal):
-        if not cell.is_finite():
-            raise ValueError(f"{cell} is no number")
-        return cell
-    if isinstance(cell, Mapping):
-        return {str(name): _in_json(value) for name, value in cell.items()}
-    if isinstance(cell, list):
-        return [_in_json(value) for value in cell]
-    raise ValueError(f"values of {type(cell).__name__} cannot stand in an event")
-
-
-def _in_json(cell: object) -> Json:
-    value = _plain(cell)
-    return value.isoformat() if isinstance(value, date) else value
 
 
 def _no_parquet(path: Path, error: Exception) -> Refused:

@@ -86,6 +86,43 @@ def test_columns_of_parquet_that_no_event_can_hold(send: Sender, tmp_path: Path)
     assert f"{file}:1: blob: values of bytes cannot stand in an event" in send(file)[1]
 
 
+def test_a_cell_of_parquet_that_cannot_be_read_spoils_its_row_only(send: Sender, tmp_path: Path) -> None:
+    file = tmp_path / "a.parquet"
+    times = [1_767_600_000_000_000] * 9
+    columns = {
+        "time": pyarrow.array([*times[:8], 10**18], pyarrow.timestamp("us", tz="UTC")),
+        "seen": pyarrow.array([{"at": time} for time in [*times[:7], 10**18, 0]], AT),
+        "note": pyarrow.array([b"a"] * 6 + [b"\xff"] + [b"a"] * 2).view(pyarrow.string()),
+        "labels": pyarrow.array([[("a", 1)]] * 5 + [[("a", 1), ("a", 2)]] + [[]] * 3, LABELS),
+        "clock": pyarrow.array([None] * 4 + [1] + [None] * 4, pyarrow.time64("ns")),
+        "codes": pyarrow.array([[]] * 3 + [[(7, 1)]] + [[]] * 5, CODES),
+        "n": [1] * 9,
+    }
+    ids = [f"p{n}" for n in range(9)]
+    parquet.write_table(pyarrow.table({"id": ids, "subject": [send.customer] * 9, **columns}), file)
+    code, said = send(file, "--type", "llm")
+    assert (code, "9 rows: 3 accepted, 6 invalid." in said, send.total()) == (1, True, 3), said
+    lines = [json.loads(line) for line in Path(f"{file}.refused.ndjson").read_text().splitlines()]
+    assert [(one["line"], one["reason"].partition(" at ")[0]) for one in lines] == [
+        (4, "codes: names must be text, not int"),
+        (5, "clock: values of time cannot stand in an event"),
+        (6, f"labels: cannot be read: {TWICE}"),
+        (7, "note: cannot be read: 'utf-8' codec can't decode byte 0xff in position 0: invalid start byte"),
+        (8, "seen: cannot be read: date value out of range"),
+        (9, "time: cannot be read: date value out of range"),
+    ]
+    assert all("1000000000000000000" in one["row"] for one in lines[-2:])
+
+
+AT = pyarrow.struct([("at", pyarrow.timestamp("us"))])
+LABELS = pyarrow.map_(pyarrow.string(), pyarrow.int64())
+CODES = pyarrow.map_(pyarrow.int64(), pyarrow.int64())
+TWICE = (
+    "Converting to Python dictionary is not supported in strict mode when duplicate keys are present"
+    " (duplicate key was 'a')."
+)
+
+
 def test_what_keeps_it_from_being_done(send: Sender, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = send.csv(tmp_path / "usage.csv", 3)
     (other := tmp_path / "other.json").write_text("{}")

@@ -96,6 +96,56 @@ def test_parquet(send: Sender, tmp_path: Path) -> None:
     } == {"2026-01-05 08:00:00.123456+00:00"}
 
 
+def test_what_is_nested_in_parquet(send: Sender, tmp_path: Path) -> None:
+    """Times in nanoseconds wherever they lie, and maps."""
+    file, at = tmp_path / "usage.parquet", 1_767_600_000_123_456_789
+    fine = pyarrow.timestamp("ns")
+    values = {
+        "seen": pyarrow.array([{"at": at, "n": 1}], pyarrow.struct([("at", fine), ("n", pyarrow.int64())])),
+        "all": pyarrow.array([[at]], pyarrow.list_(fine)),
+        "many": pyarrow.array([[at]], pyarrow.large_list(fine)),
+        "both": pyarrow.array([[at, at]], pyarrow.list_(fine, 2)),
+        "by": pyarrow.array([[("eu", {"at": [at]})]], BY_REGION),
+        "labels": pyarrow.array([[("a", "x"), ("b", None)]], pyarrow.map_(pyarrow.string(), pyarrow.string())),
+    }
+    moments = pyarrow.array([at], pyarrow.timestamp("ns", tz="UTC")).dictionary_encode()
+    parquet.write_table(pyarrow.table({"id": ["p"], "subject": [send.customer], "time": moments, **values}), file)
+    assert send(file, "--type", "llm") == (0, "1 rows: 1 accepted.\n")
+    moment = "2026-01-05T08:00:00.123456"
+    assert send.api.stored(send.source)["p"] == {
+        "seen": {"at": moment, "n": 1},
+        "all": [moment],
+        "many": [moment],
+        "both": [moment, moment],
+        "by": {"eu": {"at": [moment]}},
+        "labels": {"a": "x", "b": None},
+    }
+
+
+BY_REGION = pyarrow.map_(pyarrow.string(), pyarrow.struct([("at", pyarrow.list_(pyarrow.timestamp("ns")))]))
+
+
+def test_short_floats_of_parquet_mean_what_was_written(send: Sender, tmp_path: Path) -> None:
+    """With the digits of 64 bits, 0.1 would be 0.10000000149011612."""
+    file, short, half = tmp_path / "usage.parquet", pyarrow.float32(), pyarrow.float16()
+    columns = {
+        "n": pyarrow.array([0.1, 0.2, 2.0**31, 1234567.875], short),
+        "half": pyarrow.array([0.1, 1000.5, 2048.0, 6e-8], half),
+        "list": pyarrow.array([[0.7, None]] * 4, pyarrow.list_(short)),
+        "map": pyarrow.array([[("a", {"b": 0.7})]] * 4, pyarrow.map_(pyarrow.string(), pyarrow.struct([("b", half)]))),
+        "none": pyarrow.array([None] * 4, short),
+    }
+    moments = pyarrow.array([1_767_600_000_000_000] * 4, pyarrow.timestamp("us", tz="UTC"))
+    subjects = {"id": ["a", "b", "c", "d"], "subject": [send.customer] * 4}
+    parquet.write_table(pyarrow.table({**subjects, "time": moments, **columns}), file)
+    assert send(file, "--type", "llm") == (0, "4 rows: 4 accepted.\n")
+    stored = send.api.stored(send.source)
+    assert [stored[name]["n"] for name in "abcd"] == [Decimal("0.1"), Decimal("0.2"), 2**31, Decimal("1234567.9")]
+    assert [stored[name]["half"] for name in "abcd"] == [Decimal("0.1"), 1000.5, 2048, Decimal("6e-8")]
+    assert (stored["a"]["list"], stored["a"]["map"]) == ([Decimal("0.7"), None], {"a": {"b": Decimal("0.7")}})
+    assert send.total() == Decimal("2148718216.2")
+
+
 def test_times_without_a_zone(send: Sender, tmp_path: Path) -> None:
     file = tmp_path / "usage.csv"
     times = ["2026-07-01T00:30:00", "2026-03-29T02:30:00", "2026-10-25T02:30:00", "2026-01-01T00:00:00Z", "soon"]

@@ -21,7 +21,7 @@ from perennial_client import (
     Retries,
 )
 
-from tests.clients.conftest import QUICK, Answer, Server, event, serving
+from tests.clients.conftest import QUICK, Answer, Server, event, refusal, serving
 
 
 def test_a_full_batch_leaves_the_buffer_by_itself(server: Server, perennial: Perennial) -> None:
@@ -87,6 +87,22 @@ def test_the_buffer_goes_on_after_what_is_refused(server: Server, perennial: Per
     assert {name for _, name in server.stored} == {"e4", "e0", "e5"}
 
 
+def test_what_no_event_is_to_blame_for_is_said_once_and_loses_none(
+    server: Server, perennial: Perennial, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.faults += [refusal(422, code="invalid_body", detail="The body is not gzip.")] * 3
+    told: list[RefusedEvent] = []
+    with (
+        caplog.at_level(logging.WARNING, "perennial_client"),
+        EventBuffer(perennial.events, batch=2, age=0.01, on_refused=told.append) as usage,
+    ):
+        usage.add(event(1))
+        usage.add(event(2))
+        until(lambda: len(usage) == 0)
+    assert caplog.messages == ["Events cannot be sent, and wait: 422 Refused. The body is not gzip."]
+    assert ({name for _, name in server.stored}, told) == ({"e1", "e2"}, [])
+
+
 def test_what_is_refused_is_logged(server: Server, perennial: Perennial, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, "perennial_client"), EventBuffer(perennial.events, age=3600) as usage:
         usage.add(replace(event(1), data={"tokens": "many"}))
@@ -127,3 +143,36 @@ usage.add(Event("test", "last", "cus_1", "api_call", datetime.now(UTC), {{"token
 """
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
     assert set(server.stored) == {("test", "last")}
+
+
+def test_a_child_sends_what_is_its_own_and_the_parent_the_rest(server: Server) -> None:
+    """By a thread and a connection of its own, even if the parent's were at work and held their locks."""
+    program = f"""
+import os, signal, time
+from datetime import UTC, datetime
+from perennial_client import Event, EventBuffer, Perennial
+
+def add(name):
+    usage.add(Event("test", name, "cus_1", "api_call", datetime.now(UTC), {{"tokens": 1}}))
+
+usage = EventBuffer(Perennial({server.url!r}, "key").events, batch=2, age=3600)
+add("before")
+usage.flush()
+add("parent")
+with usage._changed, usage._sending:
+    child = os.fork()
+if child:
+    assert os.waitpid(child, 0)[1] == 0
+else:
+    signal.alarm(30)
+    assert len(usage) == 0
+    add("child 1")
+    add("child 2")
+    while len(usage):
+        time.sleep(0.005)
+    add("child 3")
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+    sent = [[event["id"] for event in body["events"]] for body in server.bodies]
+    assert sent == [["before"], ["child 1", "child 2"], ["child 3"], ["parent"]]
+    assert len(server._connections) == 2

@@ -12,11 +12,12 @@ from perennial_client import (
     Event,
     EventBuffer,
     Perennial,
+    ProblemError,
     Receipt,
     RefusedEvent,
 )
 
-from tests.clients.conftest import NOON, Answer, Server, event
+from tests.clients.conftest import NOON, Answer, Server, event, refusal
 
 
 def test_events_go_in_batches_and_the_counts_add_up(server: Server, perennial: Perennial) -> None:
@@ -120,6 +121,33 @@ def test_one_that_spoils_the_whole_body_is_found(server: Server, perennial: Pere
     done = perennial.events.send([event(n) if n != 5 else poison for n in range(20)])
     assert (done.accepted, done.invalid) == (19, 1)
     assert done.refused == (RefusedEvent(poison, "invalid", "body: is not JSON that can be read"),)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        refusal(422, code="invalid_body", detail="The body is not gzip, or not all of it."),
+        refusal(422, code="invalid_request", errors=[{"field": "whatever_time", "reason": "must be true or false"}]),
+        refusal(422, code="refused"),
+        Answer(422, b"<html>stopped by a proxy</html>"),
+    ],
+    ids=["packed wrongly", "a parameter", "another reason", "a proxy"],
+)
+def test_a_body_that_no_event_is_to_blame_for_is_refused_as_it_is(
+    server: Server, perennial: Perennial, fault: Answer
+) -> None:
+    server.faults.append(fault)
+    with pytest.raises(ProblemError, match="422"):
+        perennial.events.send([event(1), event(2)])
+    assert (len(server.requests), server.stored) == (1, {})
+
+
+def test_what_the_database_cannot_hold_is_found(server: Server, perennial: Perennial) -> None:
+    server.faults += [refusal(422, code="invalid_value", detail="A value cannot be stored.")] * 2
+    done = perennial.events.send([event(1), event(2)])
+    assert done == Receipt(
+        accepted=1, invalid=1, refused=(RefusedEvent(event(1), "invalid", "A value cannot be stored."),)
+    )
 
 
 def test_what_is_no_json_is_invalid_and_not_sent(server: Server, perennial: Perennial) -> None:

@@ -11,6 +11,7 @@ from itertools import islice
 from types import TracebackType
 
 from perennial_client.events import Event, Events, Receipt, RefusedEvent, check_batch
+from perennial_client.forks import begin_in_children
 
 log = logging.getLogger(__name__)
 
@@ -31,10 +32,11 @@ class BufferFull(Exception):
 class EventBuffer:
     """Sends when `batch` events wait, or the oldest waits `age` seconds; at the end of `with` and of the process, all.
 
-    What cannot be sent stays, in order, and is tried again; `failure` says why it could not. `flush` and `close` raise
-    it. What the server refuses is told to `on_refused`, from whichever thread sent it, and is not kept: it would be
-    refused for ever. Events live in memory: whoever must not lose any in a crash keeps them until they are flushed, and
-    sends them again, under the same ids.
+    What cannot be sent stays, in order, and is tried again; `failure` says why it could not, and a warning is logged.
+    `flush` and `close` raise it. Events that the server refuses are told to `on_refused`, from whichever thread sent
+    them, and are not kept: they would be refused for ever. Events live in memory: whoever must not lose any in a crash
+    keeps them until they are flushed, and sends them again, under the same ids. After a fork the child's buffer is
+    empty: what waits, the parent sends.
     """
 
     def __init__(
@@ -50,13 +52,9 @@ class EventBuffer:
         self._events = events
         self._on_refused = on_refused
         self._batch, self._age, self._limit = batch, age, limit
-        self._waiting: deque[Event] = deque()
-        self._changed = threading.Condition()
-        self._sending = threading.Lock()
         self._closed = False
-        self.failure: Exception | None = None
-        self._thread = threading.Thread(target=self._run, name="perennial-events", daemon=True)
-        self._thread.start()
+        self._begin()
+        begin_in_children(self)
         atexit.register(self.close)
 
     def add(self, event: Event) -> None:
@@ -101,17 +99,27 @@ class EventBuffer:
     ) -> None:
         self.close()
 
+    def _begin(self) -> None:
+        self._waiting: deque[Event] = deque()
+        self._changed = threading.Condition()
+        self._sending = threading.Lock()
+        self.failure: Exception | None = None
+        self._thread = threading.Thread(target=self._run, name="perennial-events", daemon=True)
+        self._thread.start()
+
     def _run(self) -> None:
         while not self._closed:
             with self._changed:
                 full = not self.failure and len(self._waiting) >= self._batch
                 if not full and not self._closed:
                     self._changed.wait(self._age)
+            before = self.failure
             try:
                 while self._waiting and not self._closed:
                     self._send_batch()
-            except Exception:
-                continue  # It is kept in `failure`, and tried again after `age`.
+            except Exception as failure:  # It is kept in `failure`, and tried again after `age`.
+                if repr(failure) != repr(before):
+                    log.warning("Events cannot be sent, and wait: %s", failure)
 
     def _send_batch(self) -> tuple[Receipt, int]:
         """The oldest batch, by one thread at a time: what was sent is what then leaves the buffer."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import gzip
 import time
+from functools import partial
 from types import TracebackType
 
 import httpx
 
 from perennial_client.encoding import Json, dumps, loads
 from perennial_client.events import Events
+from perennial_client.forks import begin_in_children
 from perennial_client.problem import ProblemError
 from perennial_client.retries import Retries, asked_wait, is_passing
 
@@ -31,7 +33,10 @@ class Perennial:
         gzip_above: int | None = None,
     ) -> None:
         headers = {"Authorization": f"Bearer {api_key}", "User-Agent": "perennial-client/0.1.0"}
-        self._http = httpx.Client(base_url=base_url, headers=headers, timeout=timeout)
+        verify = httpx.create_ssl_context()
+        self._open = partial(httpx.Client, base_url=base_url, headers=headers, timeout=timeout, verify=verify)
+        self._begin()
+        begin_in_children(self)
         self._retries = retries
         self._gzip_above = gzip_above
         self.events = Events(self)
@@ -65,6 +70,10 @@ class Perennial:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _begin(self) -> None:
+        """A connection that two processes share would give one the other's answers."""
+        self._http = self._open()
 
     def _call(self, request: httpx.Request, *, repeat: bool) -> Json:
         answer = self._send(request, self._retries if repeat else Retries(attempts=1))

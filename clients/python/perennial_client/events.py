@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 MOST_EVENTS = 10_000
 """A request carries at most so many events."""
 
-_REFUSED_AS_A_WHOLE = (413, 422)
+_TOO_LARGE, _UNPROCESSABLE = 413, 422
+_OF_EVENTS = ("invalid_events", "invalid_value")
+"""Bodies are unprocessable for other reasons too, such as how they are packed; then no event is to blame."""
 _ONE_EVENT = re.compile(r"events\.(\d+)(?:\.(.+))?")
 
 
@@ -128,13 +130,13 @@ class Events:
         return done + self._post(written, whatever_time) if written else done
 
     def _post(self, written: Sequence[tuple[Event, str]], whatever_time: bool) -> Receipt:
-        """A body that is refused as a whole goes in halves, until it is known which events are to blame."""
+        """A body that is refused for what stands in it goes in halves, until it is known which events are to blame."""
         events = [event for event, _ in written]
         try:
             body = ",".join(text for _, text in written)
             return _receipt(self._perennial.post_events(body, whatever_time=whatever_time), events)
         except ProblemError as problem:
-            if problem.status not in _REFUSED_AS_A_WHOLE:
+            if not _is_of_events(problem):
                 raise
             if len(events) == 1 or _blames_each(problem):
                 return _all_invalid(problem, events)
@@ -145,6 +147,12 @@ class Events:
 def check_batch(batch: int) -> None:
     if not 1 <= batch <= MOST_EVENTS:
         raise ValueError(f"a batch is of 1 to {MOST_EVENTS} events, not of {batch}")
+
+
+def _is_of_events(problem: ProblemError) -> bool:
+    """Whether a body is refused for an event in it, or for all of them."""
+    unprocessable = problem.status == _UNPROCESSABLE and problem.code in _OF_EVENTS
+    return unprocessable or problem.status == _TOO_LARGE
 
 
 def _blames_each(problem: ProblemError) -> bool:
