@@ -80,6 +80,24 @@ async def test_each_way_to_write_an_event(front: Front) -> None:
     assert ('{"traceparent":"00-ab"}',) in kept
 
 
+async def test_a_field_of_data_makes_no_cloud_event(front: Front) -> None:
+    customer = await front.customer()
+    data = {"n": 1, "specversion": "1.0"}
+    plain, cloud = [event(subject=customer, data=data, **more) for more in ({}, {"specversion": "1.0", "region": "eu"})]
+    ways: list[tuple[Any, dict[str, str], int]] = [
+        ({"events": [plain]}, {}, 1),
+        (plain, {}, 1),
+        (plain, LINES, 1),
+        ([plain], {}, 1),
+        ({"events": [plain, cloud, {"source": "x"}]}, {}, 2),
+    ]
+    for body, headers, many in ways:
+        answer = await front.api.post("/v1/events", content=json.dumps(body), headers=headers)
+        assert answer.json().get("accepted", 0) + answer.json().get("duplicate", 0) == many, answer.text
+    kept = front.rows("select data::jsonb from usage_event where customer_id = %s order by 1", customer)
+    assert kept == [(data,), (data | {"region": "eu"},)]
+
+
 async def test_a_stream_of_lines_is_taken_in_as_it_comes(front: Front) -> None:
     customer = await front.customer()
     events = [event(subject=customer, data={"n": n}) for n in range(12_000)]
