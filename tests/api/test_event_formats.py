@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import gzip
 import json
+import random
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
 from backports import zstd
 
+from api.bodies import MEBIBYTE
 from tests.api.conftest import Front, problem
 from tests.api.test_events import batch, event, total
 
@@ -57,6 +59,33 @@ async def test_packed_bodies(front: Front, how: str) -> None:
     brotli = {"content-encoding": "br"}
     problem(await front.api.post("/v1/events", content=body, headers=brotli), 415, "unsupported_encoding")
     assert await total(front, customer) == 3000
+
+
+@pytest.mark.parametrize("how", PACKED)
+async def test_bodies_packed_in_several_parts(front: Front, how: str) -> None:
+    pack, packed = PACKED[how], {"content-encoding": how}
+    customer = await front.customer()
+    events = [event(subject=customer) for _ in range(3000)]
+    body, line = json.dumps(events).encode(), json.dumps(event(subject=customer)).encode() + b"\n"
+    for size in (31, 100_000):
+        parts = b"".join(pack(body[start : start + size]) for start in range(0, len(body), size)) + pack(b"")
+        for step in (len(parts), 1021):
+            answer = await front.api.post("/v1/events", content=cut(parts, step), headers=packed)
+            assert answer.json()["accepted"] + answer.json()["duplicate"] == 3000, answer.text
+    answer = await front.api.post("/v1/events", content=pack(line) + pack(b"\n" + line), headers={**packed, **LINES})
+    assert (answer.json()["accepted"], answer.json()["duplicate"]) == (1, 1)
+    assert await total(front, customer) == 3001
+    bomb, large = pack(b" " * MEBIBYTE) * 100, pack(random.Random(1).randbytes(9 * MEBIBYTE)) * 2
+    for wrong in (bomb, pack(line) + bomb, large):
+        problem(await front.api.post("/v1/events", content=wrong, headers=packed), 413, "too_large")
+    for end in (b"\0", b"more", b"more than the head of a part", pack(body)[:-9], pack(body)[:5]):
+        broken = pack(body) * 2 + end
+        problem(await front.api.post("/v1/events", content=broken, headers=packed), 422, "invalid_body")
+
+
+async def cut(body: bytes, step: int) -> AsyncIterator[bytes]:
+    for start in range(0, len(body), step):
+        yield body[start : start + step]
 
 
 async def test_each_way_to_write_an_event(front: Front) -> None:
