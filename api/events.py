@@ -90,8 +90,8 @@ async def send_events(request: Request) -> Response:
     As JSON (`{"events": [...]}`, a list, or one event), as CloudEvents 1.0 (one or a batch), up to 10,000 events and
     16 MiB; or as a stream of lines (`application/x-ndjson`), which has no end and is taken in as it comes. Packed with
     gzip or zstd if you like. Each event is answered by itself, and one that is wrong does not hold back the others:
-    with status 207 some were not taken in (invalid, or in conflict), with 422 none was. A duplicate is the same
-    (source, id). With 429 come back after a while.
+    with status 422 all were invalid and nothing is kept; with 207 some were, or some or all are in conflict. A
+    duplicate is the same (source, id). With 429 come back after a while.
 
     An event whose time lies far back or ahead is quarantined; with `whatever_time=true` it counts like the others: for
     usage that is brought in from before.
