@@ -117,11 +117,11 @@ def read_lines(lines: Sequence[bytes]) -> list[Read]:
 
 
 def _read_one(raw: bytes | msgspec.Raw) -> Read:
-    """An event in either form: what says which version of CloudEvents it follows is one of these."""
+    """An event in either form: what says at its top which version of CloudEvents it follows is one of these."""
     try:
         if holds_nul(bytes(raw)):
             return Outcome("invalid", "holds the character U+0000, which cannot be stored")
-        if b'"specversion"' not in bytes(raw):
+        if b'"specversion"' not in bytes(raw) or "specversion" not in _NAMES.decode(raw):
             plain = _PLAIN.decode(raw)
             return _checked(plain, plain.data)
         cloud = _CLOUD.decode(raw)

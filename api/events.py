@@ -15,7 +15,7 @@ from fastapi.concurrency import run_in_threadpool
 from api.access import held, ingester
 from api.bodies import MEBIBYTE
 from api.event_formats import CloudEventIn, EventIn, EventsIn, Read, invalid, read_batch, read_lines
-from api.intake import Intake, TooBusy, too_many
+from api.intake import Intake, Room, TooBusy, too_many
 from api.unpacking import unpacked
 from billing.errors import Fault, Refused, Unavailable
 from models.event import Event
@@ -90,8 +90,8 @@ async def send_events(request: Request) -> Response:
     As JSON (`{"events": [...]}`, a list, or one event), as CloudEvents 1.0 (one or a batch), up to 10,000 events and
     16 MiB; or as a stream of lines (`application/x-ndjson`), which has no end and is taken in as it comes. Packed with
     gzip or zstd if you like. Each event is answered by itself, and one that is wrong does not hold back the others:
-    with status 207 some were not taken in (invalid, or in conflict), with 422 none was. A duplicate is the same
-    (source, id). With 429 come back after a while.
+    with status 422 all were invalid and nothing is kept; with 207 some were, or some or all are in conflict. A
+    duplicate is the same (source, id). With 429 come back after a while.
 
     An event whose time lies far back or ahead is quarantined; with `whatever_time=true` it counts like the others: for
     usage that is brought in from before.
@@ -134,11 +134,14 @@ async def _take_batch(pieces: AsyncIterator[bytes], intake: Intake, taken: _Take
 async def _take_stream(pieces: AsyncIterator[bytes], intake: Intake, taken: _Taken) -> None:
     """Chunk by chunk; the next is read from the network when the last is committed.
 
-    What is wrong further on does not take back what was stored, so the refusal says how much that is.
+    A chunk that waits for room is not read as events yet, and does not grow. What is wrong further on does not take
+    back what was stored, so the refusal says how much that is.
     """
     try:
-        async for lines in _chunks(pieces):
-            await taken.take(await _read(read_lines, lines, sum(map(len, lines))), intake, patient=True)
+        async for lines in _chunks(pieces, intake.room):
+            size = sum(map(len, lines))
+            async with intake.room.waited_for(size):
+                await taken.take(await _read(read_lines, lines, size), intake, patient=True)
     except Unavailable as error:
         raise Unavailable(f"{error.reason}{taken.so_far}", after=error.after) from error
     except Refused as error:
@@ -156,8 +159,8 @@ async def _read(read: Callable[[T], list[Read]], what: T, size: int) -> list[Rea
     return read(what) if size < MUCH else await run_in_threadpool(read, what)
 
 
-async def _chunks(pieces: AsyncIterator[bytes]) -> AsyncIterator[list[bytes]]:
-    """Whole lines, some thousands or some MiB at a time; empty ones are left out."""
+async def _chunks(pieces: AsyncIterator[bytes], room: Room) -> AsyncIterator[list[bytes]]:
+    """Whole lines, some thousands or some MiB at a time, or what came before room ran out; empty ones are left out."""
     lines: list[bytes] = []
     rest, held = b"", 0
     async for piece in pieces:
@@ -166,7 +169,7 @@ async def _chunks(pieces: AsyncIterator[bytes]) -> AsyncIterator[list[bytes]]:
         held += len(piece)
         if len(rest) > MOST_BYTES_OF_LINE:
             raise _too_large(f"A line is larger than {MOST_BYTES_OF_LINE // MEBIBYTE} MiB.")
-        if len(lines) >= LINES_AT_ONCE or held >= MOST_BYTES_OF_CHUNK:
+        if len(lines) >= LINES_AT_ONCE or held >= MOST_BYTES_OF_CHUNK or (lines and not room.has(held)):
             yield lines
             lines, held = [], 0
     if rest.strip():

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
 from typing import NamedTuple
 
@@ -26,6 +27,9 @@ MOST_AT_ONCE = 10_000
 """A transaction takes what waits, up to so many events; a single request may have as many."""
 MOST_WAITING = 50_000
 MOST_BYTES_AT_ONCE = 256 * MEBIBYTE
+TIMES_IN_MEMORY = 8
+"""Measured: a body and its events take 3 to 8 times its bytes, and 28 if they are lists of numbers. So bodies of 32 MiB
+in all are read at once, of which one may have 16."""
 WRITERS = 1
 """Two were measured: in one interpreter they win nothing, and share transactions worse."""
 
@@ -47,10 +51,15 @@ def too_many(reason: str) -> Refused:
 
 
 class Room:
-    """How much of bodies may be in memory at once, in bytes."""
+    """How much memory bodies and the events in them may take at once, in bytes. It belongs to one loop.
+
+    What is asked for is the size of bodies as they come; here alone it is weighed by what they become.
+    """
 
     def __init__(self, most: int) -> None:
-        self._free = most
+        self._most = self._free = most
+        self._turn = asyncio.Lock()
+        self._freed = asyncio.Event()
 
     @contextmanager
     def holding(self) -> Iterator[Callable[[int], None]]:
@@ -59,15 +68,41 @@ class Room:
 
         def hold(more: int) -> None:
             nonlocal held
-            if more > self._free:
+            weight = more * TIMES_IN_MEMORY
+            if weight > self._free:
                 raise too_many("Too much is being read at the moment.")
-            self._free -= more
-            held += more
+            self._free -= weight
+            held += weight
 
         try:
             yield hold
         finally:
-            self._free += held
+            self._give_back(held)
+
+    def has(self, size: int) -> bool:
+        """Whether a chunk would have room at once."""
+        return not self._turn.locked() and size * TIMES_IN_MEMORY <= self._free
+
+    @asynccontextmanager
+    async def waited_for(self, size: int) -> AsyncIterator[None]:
+        """All the room that a chunk needs, as soon as there is so much; who came first goes first.
+
+        Nobody may hold room and wait for more. What is larger than all of it has all of it.
+        """
+        weight = min(size * TIMES_IN_MEMORY, self._most)
+        async with self._turn:
+            while weight > self._free:
+                self._freed.clear()
+                await self._freed.wait()
+            self._free -= weight
+        try:
+            yield
+        finally:
+            self._give_back(weight)
+
+    def _give_back(self, weight: int) -> None:
+        self._free += weight
+        self._freed.set()
 
 
 class Intake:

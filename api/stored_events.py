@@ -176,13 +176,15 @@ def _after(row: Stored) -> str:
     return json.dumps([row.occurred_at.isoformat(), row.source, row.id])
 
 
+_PLACE = msgspec.json.Decoder(tuple[Annotated[datetime, msgspec.Meta(tz=True)], str, str])
+
+
 def _place(after: str) -> Place | None:
     if not after:
         return None
     try:
-        time, source, key = json.loads(after)
-        return datetime.fromisoformat(time), str(source), str(key)
-    except (ValueError, TypeError) as error:
+        return _PLACE.decode(after)
+    except (msgspec.DecodeError, RecursionError) as error:
         raise Refused(
             "The page cannot be found.",
             code="invalid_request",

@@ -11,6 +11,8 @@ from backports import zstd
 from billing.errors import Refused
 
 PIECE = 256 * 1024
+BITE = 16 * 1024
+"""What follows the end of a member or frame is copied; of very many small ones in a piece, that would take long."""
 MOST_TIMES = 200
 
 
@@ -31,7 +33,7 @@ async def unpacked(pieces: AsyncIterator[bytes], encoding: str) -> AsyncIterator
     try:
         async for piece in pieces:
             came += len(piece)
-            for part in packed.parts(piece) if piece else ():
+            for part in _parts(packed, piece):
                 went += len(part)
                 if went > MOST_TIMES * came + PIECE:
                     raise Refused(
@@ -39,7 +41,8 @@ async def unpacked(pieces: AsyncIterator[bytes], encoding: str) -> AsyncIterator
                         code="too_large",
                         remedy="Send it less packed.",
                     )
-                yield part
+                if part:
+                    yield part
                 await sleep(0)  # Others have their turn, however much a small piece becomes.
     except (zlib.error, zstd.ZstdError, EOFError) as error:
         raise _broken(encoding) from error
@@ -53,10 +56,18 @@ def _broken(encoding: str) -> Refused:
     )
 
 
+def _parts(packed: _Gzip | _Zstd, piece: bytes) -> Iterator[bytes]:
+    for start in range(0, len(piece), BITE):
+        yield from packed.parts(piece[start : start + BITE])
+
+
 class _Gzip:
-    """One member of gzip (RFC 1952)."""
+    """Members of gzip, one behind the other (RFC 1952, 2.2)."""
 
     def __init__(self) -> None:
+        self._begin()
+
+    def _begin(self) -> None:
         self._unpacker = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
 
     @property
@@ -64,19 +75,24 @@ class _Gzip:
         return self._unpacker.eof
 
     def parts(self, piece: bytes) -> Iterator[bytes]:
-        part = b""
-        while not self._unpacker.eof and (piece or len(part) == PIECE):
-            part = self._unpacker.decompress(piece, PIECE)
-            piece = self._unpacker.unconsumed_tail
-            yield part
-        if piece or self._unpacker.unused_data:
-            raise EOFError("more follows the end")
+        while piece:
+            if self._unpacker.eof:
+                self._begin()
+            part = b""
+            while not self._unpacker.eof and (piece or len(part) == PIECE):
+                part = self._unpacker.decompress(piece, PIECE)
+                piece = self._unpacker.unconsumed_tail
+                yield part
+            piece = self._unpacker.unused_data
 
 
 class _Zstd:
-    """One frame of Zstandard (RFC 8878), with a window of at most 8 MiB as that asks."""
+    """Frames of Zstandard, one behind the other (RFC 8878, 3.1), with windows of at most 8 MiB as that asks."""
 
     def __init__(self) -> None:
+        self._begin()
+
+    def _begin(self) -> None:
         self._unpacker = zstd.ZstdDecompressor(options={zstd.DecompressionParameter.window_log_max: 23})
 
     @property
@@ -84,10 +100,10 @@ class _Zstd:
         return self._unpacker.eof
 
     def parts(self, piece: bytes) -> Iterator[bytes]:
-        if self._unpacker.eof:
-            raise EOFError("more follows the end")
-        yield self._unpacker.decompress(piece, PIECE)
-        while not self._unpacker.eof and not self._unpacker.needs_input:
-            yield self._unpacker.decompress(b"", PIECE)
-        if self._unpacker.unused_data:
-            raise EOFError("more follows the end")
+        while piece:
+            if self._unpacker.eof:
+                self._begin()
+            yield self._unpacker.decompress(piece, PIECE)
+            while not self._unpacker.eof and not self._unpacker.needs_input:
+                yield self._unpacker.decompress(b"", PIECE)
+            piece = self._unpacker.unused_data

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import gzip
 import json
+import random
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
 from backports import zstd
 
+from api.bodies import MEBIBYTE
 from tests.api.conftest import Front, problem
 from tests.api.test_events import batch, event, total
 
@@ -59,6 +61,33 @@ async def test_packed_bodies(front: Front, how: str) -> None:
     assert await total(front, customer) == 3000
 
 
+@pytest.mark.parametrize("how", PACKED)
+async def test_bodies_packed_in_several_parts(front: Front, how: str) -> None:
+    pack, packed = PACKED[how], {"content-encoding": how}
+    customer = await front.customer()
+    events = [event(subject=customer) for _ in range(3000)]
+    body, line = json.dumps(events).encode(), json.dumps(event(subject=customer)).encode() + b"\n"
+    for size in (31, 100_000):
+        parts = b"".join(pack(body[start : start + size]) for start in range(0, len(body), size)) + pack(b"")
+        for step in (len(parts), 1021):
+            answer = await front.api.post("/v1/events", content=cut(parts, step), headers=packed)
+            assert answer.json()["accepted"] + answer.json()["duplicate"] == 3000, answer.text
+    answer = await front.api.post("/v1/events", content=pack(line) + pack(b"\n" + line), headers={**packed, **LINES})
+    assert (answer.json()["accepted"], answer.json()["duplicate"]) == (1, 1)
+    assert await total(front, customer) == 3001
+    bomb, large = pack(b" " * MEBIBYTE) * 100, pack(random.Random(1).randbytes(9 * MEBIBYTE)) * 2
+    for wrong in (bomb, pack(line) + bomb, large):
+        problem(await front.api.post("/v1/events", content=wrong, headers=packed), 413, "too_large")
+    for end in (b"\0", b"more", b"more than the head of a part", pack(body)[:-9], pack(body)[:5]):
+        broken = pack(body) * 2 + end
+        problem(await front.api.post("/v1/events", content=broken, headers=packed), 422, "invalid_body")
+
+
+async def cut(body: bytes, step: int) -> AsyncIterator[bytes]:
+    for start in range(0, len(body), step):
+        yield body[start : start + step]
+
+
 async def test_each_way_to_write_an_event(front: Front) -> None:
     customer = await front.customer()
     cloud = {"specversion": "1.0", "datacontenttype": "application/json; charset=utf-8", "dataschema": "urn:x"}
@@ -78,6 +107,24 @@ async def test_each_way_to_write_an_event(front: Front) -> None:
     assert await total(front, customer) == 10
     kept = front.rows("select data::text from usage_event where customer_id = %s", customer)
     assert ('{"traceparent":"00-ab"}',) in kept
+
+
+async def test_a_field_of_data_makes_no_cloud_event(front: Front) -> None:
+    customer = await front.customer()
+    data = {"n": 1, "specversion": "1.0"}
+    plain, cloud = [event(subject=customer, data=data, **more) for more in ({}, {"specversion": "1.0", "region": "eu"})]
+    ways: list[tuple[Any, dict[str, str], int]] = [
+        ({"events": [plain]}, {}, 1),
+        (plain, {}, 1),
+        (plain, LINES, 1),
+        ([plain], {}, 1),
+        ({"events": [plain, cloud, {"source": "x"}]}, {}, 2),
+    ]
+    for body, headers, many in ways:
+        answer = await front.api.post("/v1/events", content=json.dumps(body), headers=headers)
+        assert answer.json().get("accepted", 0) + answer.json().get("duplicate", 0) == many, answer.text
+    kept = front.rows("select data::jsonb from usage_event where customer_id = %s order by 1", customer)
+    assert kept == [(data,), (data | {"region": "eu"},)]
 
 
 async def test_a_stream_of_lines_is_taken_in_as_it_comes(front: Front) -> None:

@@ -168,6 +168,15 @@ async def test_the_same_name_with_another_content_is_a_conflict_and_kept(front: 
     assert counted == [("accepted", 1), ("conflict", 3), ("duplicate", 2)]
 
 
+async def test_only_a_request_whose_events_are_all_invalid_is_refused(front: Front) -> None:
+    known = event(subject=await front.customer())
+    await send(front, [known])
+    other: dict[str, Any] = {**known, "data": {"n": 6}}
+    statuses = [(207, [other]), (207, [other, other]), (207, [other, {}]), (207, [known, {}]), (422, [{}, {}])]
+    for status, events in statuses:
+        assert (await front.api.post("/v1/events", json=events)).status_code == status, events
+
+
 async def total(front: Front, customer: str) -> Decimal:
     found = await front.get(f"/v1/customers/{customer}/usage?since=1970-01-01&until=2199-12-31")
     return sum((Decimal(t["quantity"]) for t in found if t["meter"] == "tokens"), Decimal(0))

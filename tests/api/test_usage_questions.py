@@ -91,7 +91,27 @@ async def test_what_cannot_be_told_is_refused(front: Front) -> None:
     await front.refused("GET", at + "window=year", status=422)
     for way in ("events?", "usage/audit?meter=tokens&", "events/export?format=csv&"):
         await front.refused("GET", f"/v1/customers/nobody/{way}{MARCH}", status=404)
-    await front.refused("GET", f"/v1/customers/{customer}/events?{MARCH}&after=x", status=422)
+
+
+@pytest.mark.parametrize(
+    "after",
+    [
+        "x",
+        "[]",
+        "[1, 2, 3]",
+        '{"a": 1}',
+        "9" * 5_000,
+        "[" * 20_000,
+        f'["2026-03-01", "s", {"9" * 5_000}]',
+        '["2026-03-01T00:00:00", "s", "x"]',
+        r'["2026-03-01T00:00:00Z", "\ud800", "x"]',
+    ],
+)
+async def test_a_page_begins_behind_an_event_or_is_refused(front: Front, after: str) -> None:
+    customer = await front.customer()
+    at = f"/v1/customers/{customer}/events?{MARCH}&after={quote(after)}"
+    refusal = await front.refused("GET", at, status=422, code="invalid_request")
+    assert refusal["fields"] == {"after": "must be `next` of the page before"}
 
 
 async def test_the_events_behind_a_total_in_pages_and_as_files(front: Front) -> None:
