@@ -103,7 +103,9 @@ def explained() -> dict[str, Any]:
 
 @cache
 def project() -> tuple[File, ...]:
-    """Every text file of the project that people write."""
+    """Every text file of the project that people write. Their million nodes are kept, and not looked through for garbage
+    again: that takes seconds, in which no workflow of another test gets on.
+    """
     ignored = {line.strip("/\n") for line in (ROOT / ".gitignore").read_text().splitlines()} | MADE_BY_TOOLS
     found = []
     waiting = [path for path in ROOT.iterdir() if path.name not in ignored]
@@ -113,6 +115,7 @@ def project() -> tuple[File, ...]:
             waiting += [p for p in path.iterdir() if p.name not in ignored and not p.name.endswith(".egg-info")]
         elif path.suffix in {".py", ".sql", ".toml", ".typ", ".md", ".yml", ".html", ".css"} or path.parent == ROOT:
             found.append(parsed(path.relative_to(ROOT).as_posix(), path.read_text()))
+    gc.freeze()
     return tuple(sorted(found, key=lambda file: file.path))
 
 
