@@ -103,8 +103,8 @@ def explained() -> dict[str, Any]:
 
 @cache
 def project() -> tuple[File, ...]:
-    """Every text file of the project that people write. Their million nodes are kept, and not looked through for garbage
-    again: that takes seconds, in which no workflow of another test gets on.
+    """Every text file of the project that people write. Their half a million nodes stay, and no garbage is sought among
+    them: that takes seconds, in which no workflow of another test gets on.
     """
     ignored = {line.strip("/\n") for line in (ROOT / ".gitignore").read_text().splitlines()} | MADE_BY_TOOLS
     found = []
