@@ -14,6 +14,7 @@ from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
 from api import (
     catalog,
     closes,
+    conflicts,
     corrections,
     customers,
     entities,
@@ -57,6 +58,7 @@ ROOMS = (
     events,
     usage,
     stored_events,
+    conflicts,
     corrections,
     unbilled,
     customers,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import tempfile
 from collections.abc import Iterator
 from datetime import date, datetime
@@ -20,7 +19,7 @@ from pydantic import BaseModel
 from api.access import Database, Doors, Open, Reader
 from api.bodies import MEBIBYTE, ExactRoute
 from api.fields import Day
-from billing.errors import Fault, Refused
+from api.pages import behind, place
 from models import event
 from models.customer import customer
 from models.event import Place, Stored
@@ -70,9 +69,10 @@ def list_events(
     With `meter`, only those that it counted: the events behind its total.
     """
     customer(session, customer_id)
-    rows = event.events_of(session, customer_id, (since, until), meter, _place(after), limit + 1)
-    behind = _after(rows[limit - 1]) if len(rows) > limit else None
-    page = {"events": [_written(row) for row in rows[:limit]], "next": behind}
+    rows = event.events_of(session, customer_id, (since, until), meter, place(after, _KEYS), limit + 1)
+    last = rows[limit - 1] if len(rows) > limit else None
+    following = behind(last.occurred_at.isoformat(), last.source, last.id) if last else None
+    page = {"events": [_written(row) for row in rows[:limit]], "next": following}
     return Response(msgspec.json.encode(page), media_type="application/json")
 
 
@@ -172,22 +172,4 @@ def _written(row: Stored) -> dict[str, object]:
     }
 
 
-def _after(row: Stored) -> str:
-    return json.dumps([row.occurred_at.isoformat(), row.source, row.id])
-
-
-_PLACE = msgspec.json.Decoder(tuple[Annotated[datetime, msgspec.Meta(tz=True)], str, str])
-
-
-def _place(after: str) -> Place | None:
-    if not after:
-        return None
-    try:
-        return _PLACE.decode(after)
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise Refused(
-            "The page cannot be found.",
-            code="invalid_request",
-            faults=[Fault("after", "must be `next` of the page before")],
-            remedy="Begin again without it.",
-        ) from error
+_KEYS = msgspec.json.Decoder(tuple[Annotated[datetime, msgspec.Meta(tz=True)], str, str])

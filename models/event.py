@@ -174,6 +174,32 @@ def store_conflicts(session: Session, found: Sequence[tuple[Named, str | None]])
         )
 
 
+class Conflicting(NamedTuple):
+    """What came under the name of another event; `event` is JSON as it was sent."""
+
+    source: str
+    id: str
+    content: int
+    customer_id: str | None
+    event: str
+    received_at: datetime
+
+
+def conflicts(
+    session: Session, customer_id: str | None, after: tuple[str, str, int] | None, limit: int
+) -> list[Conflicting]:
+    """A page of what came in conflict, of one customer or all, in order of source, id and content, behind `after`."""
+    source, id, content = after or (None, None, None)
+    rows = cursor(session).execute(
+        "select source, id, content, customer_id, event::text, received_at from usage_conflict"
+        " where (%(customer)s::text is null or customer_id = %(customer)s)"
+        " and (%(source)s::text is null or (source, id, content) > (%(source)s, %(id)s, %(content)s::bigint))"
+        " order by source, id, content limit %(limit)s",
+        {"customer": customer_id, "source": source, "id": id, "content": content, "limit": limit},
+    )
+    return [Conflicting(*row) for row in rows]
+
+
 @dataclass(frozen=True, slots=True)
 class Stored:
     """An event as it is kept; `data` is JSON as it was sent."""

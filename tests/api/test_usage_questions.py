@@ -220,3 +220,23 @@ async def test_usage_without_a_price_is_listed(front: Front) -> None:
     for until in ("2026-01-01", "2028-01-01"):
         refused = await front.refused("GET", at.replace("2026-02-01", until), status=422, code="too_many_days")
         assert set(refused["fields"]) == {"until"}
+
+
+async def test_what_came_in_conflict_is_shown_as_it_was_sent(front: Front) -> None:
+    customer, other = await front.customer(), await front.customer()
+    first, second = event(subject=customer), event(subject=customer)
+    await send(front, [first, second])
+    for n in (5, 6, 5):
+        assert await send(front, [{**first, "data": {"n": n}}]) == {"conflict": 1}
+    assert await send(front, [{**second, "subject": "stranger"}, {**second, "subject": other}]) == {"conflict": 2}
+    found, after = [], ""
+    while after is not None:
+        page = await front.get(f"/v1/usage/conflicts?customer={customer}&limit=1&after={quote(after)}")
+        found += page["conflicts"]
+        after = page["next"]
+    assert sorted((one["id"], one["event"]["data"]["n"]) for one in found) == [(first["id"], 5), (first["id"], 6)]
+    everybody = (await front.get("/v1/usage/conflicts?limit=500"))["conflicts"]
+    mine = [(one["customer_id"], one["event"]["subject"]) for one in everybody if one["id"] == second["id"]]
+    assert sorted(mine, key=str) == sorted([(None, "stranger"), (other, other)], key=str)
+    for nonsense in ("x", '["a", "b"]', '["a", "b", 9223372036854775808]', "[" * 20_000):
+        assert (await front.api.get("/v1/usage/conflicts", params={"after": nonsense})).status_code == 422
