@@ -15,12 +15,13 @@ import pyarrow.parquet
 from fastapi import APIRouter, Query, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
+from sqlmodel import Session
 
 from api.access import Database, Doors, Open, Reader
 from api.bodies import MEBIBYTE, ExactRoute
 from api.fields import Day
 from api.pages import behind, place
-from models import event
+from models import event, meter_version
 from models.customer import customer
 from models.event import Place, Stored
 
@@ -68,7 +69,7 @@ def list_events(
 
     With `meter`, only those that it counted: the events behind its total.
     """
-    customer(session, customer_id)
+    _known(session, customer_id, meter)
     rows = event.events_of(session, customer_id, (since, until), meter, place(after, _KEYS), limit + 1)
     last = rows[limit - 1] if len(rows) > limit else None
     following = behind(last.occurred_at.isoformat(), last.source, last.id) if last else None
@@ -82,13 +83,20 @@ def export_events(
 ) -> StreamingResponse:
     """The same events, all of them, as a file: CSV, lines of JSON, or Apache Parquet."""
     with open_.transaction() as session:
-        customer(session, customer_id)
+        _known(session, customer_id, meter)
     write, media = _FORMATS[format]
     name = f"{customer_id}-{since}-{until}.{format}"
     headers = {"Content-Disposition": f'attachment; filename="{name}"'}
     return StreamingResponse(
         write(_pages(open_, customer_id, (since, until), meter)), media_type=media, headers=headers
     )
+
+
+def _known(session: Session, customer_id: str, meter_id: str | None) -> None:
+    """NotFound if there is no such customer, or no such meter."""
+    customer(session, customer_id)
+    if meter_id is not None:
+        meter_version.meter(session, meter_id)
 
 
 def _pages(open_: Doors, customer_id: str, between: tuple[date, date], meter: str | None) -> Iterator[list[Stored]]:

@@ -240,3 +240,10 @@ async def test_what_came_in_conflict_is_shown_as_it_was_sent(front: Front) -> No
     assert sorted(mine, key=str) == sorted([(None, "stranger"), (other, other)], key=str)
     for nonsense in ("x", '["a", "b"]', '["a", "b", 9223372036854775808]', "[" * 20_000):
         assert (await front.api.get("/v1/usage/conflicts", params={"after": nonsense})).status_code == 422
+
+
+async def test_a_meter_that_is_not_there_is_no_meter_without_events(front: Front) -> None:
+    customer = await front.customer()
+    for path in ("events?", "events/export?format=csv&"):
+        answer = await front.api.get(f"/v1/customers/{customer}/{path}{MARCH}&meter=tokns")
+        assert answer.status_code == 404 and "tokns" in answer.text
