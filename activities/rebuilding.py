@@ -6,7 +6,7 @@ Each piece is a transaction that finds in the rebuild's row where it has to go o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from time import monotonic
@@ -16,24 +16,16 @@ from sqlmodel import Session
 from temporalio import activity
 
 from activities.pulse import heartbeating
-from billing.errors import Refused
-from billing.period import local_day
 from billing.portion import Portion
-from billing.rebuilding import Worth, worth
-from billing.usage import BEFORE, Totals, quantity_of
+from billing.usage import BEFORE, Totals
 from models import rebuild, rebuilding
-from models.database import cursor, snapshot, transaction
-from models.entity import now_on
+from models.database import snapshot, transaction
 from models.rebuild import MeterDifference, MeterRebuild, MeterWorth
-from models.recount import kept_of
-from models.standing import standings
 from models.usage import prepared_of, totals_of
+from models.worth import changes, worth_of
 
 SECONDS_AT_ONCE = 20
 """An activity takes piece after piece for so long, and is then called again: so its history tells how far it is."""
-
-MOST_MINOR = 10**15
-"""Of a customer's difference, in minor units: thousands of them can be added up in 64 bits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,8 +136,21 @@ def compare_next(session: Session, meter_id: str) -> bool:
     after = {name: {**_without(before[name], row), **prepared[name]} for name in customer_ids}
     changed = [name for name in customer_ids if before[name] != after[name]]
     for name in changed:
-        session.add_all(_differences(row, name, before[name], after[name]))
-    session.add_all(_worth(session, row, changed, before, after))
+        session.add_all(
+            MeterDifference(rebuild_id=row.id, customer_id=name, day=day, before=had, after=has)
+            for _, day, had, has in changes(before[name], after[name])
+        )
+    session.add_all(
+        MeterWorth(
+            rebuild_id=row.id,
+            customer_id=one.customer_id,
+            currency=one.currency,
+            late_minor=one.worth.late.minor,
+            open_minor=one.worth.open.minor,
+            refused=one.refused,
+        )
+        for one in worth_of(session, changed, before, after)
+    )
     row.compared, row.compared_through = row.compared + len(customer_ids), customer_ids[-1]
     return True
 
@@ -157,53 +162,3 @@ def _without(totals: Totals, row: MeterRebuild) -> dict[tuple[str, date], tuple[
         for (name, day), some in totals.items()
         if name != row.meter_id or not (row.since <= day < row.until or (row.changes and day == BEFORE))
     }
-
-
-def _differences(row: MeterRebuild, customer_id: str, before: Totals, after: Totals) -> Iterable[MeterDifference]:
-    for key in sorted({*before, *after}):
-        had, has = before.get(key, ()), after.get(key, ())
-        if kept_of(had) != kept_of(has):
-            yield MeterDifference(
-                rebuild_id=row.id, customer_id=customer_id, day=key[1], before=quantity_of(had), after=quantity_of(has)
-            )
-
-
-def _worth(
-    session: Session,
-    row: MeterRebuild,
-    changed: Sequence[str],
-    before: Mapping[str, Totals],
-    after: Mapping[str, Totals],
-) -> list[MeterWorth]:
-    """One for each customer and currency of whose subscriptions the bills change."""
-    rows = cursor(session).execute("select distinct root_id from customer where id = any(%s)", (list(changed),))
-    roots = sorted(root_id for (root_id,) in rows)
-    found: dict[tuple[str, str], Worth] = {}
-    refused: dict[tuple[str, str], str] = {}
-    for one in standings(session, roots):
-        if one.customer_id not in changed or not one.lanes:
-            continue
-        key = (one.customer_id, one.currency)
-        mine = found.setdefault(key, Worth.nothing(one.currency))
-        try:
-            today = local_day(now_on(session, one.clock_id), one.zone)
-            mine += worth(one, before[one.customer_id], after[one.customer_id], today)
-        except Refused as refusal:
-            refused[key] = f"{one.subscription_id}: {refusal.reason}"
-            continue
-        if max(abs(mine.late.minor), abs(mine.open.minor)) > MOST_MINOR:
-            refused[key] = f"{one.subscription_id}: comes to more than any invoice can have"
-            continue
-        found[key] = mine
-    return [
-        MeterWorth(
-            rebuild_id=row.id,
-            customer_id=customer_id,
-            currency=currency,
-            late_minor=mine.late.minor,
-            open_minor=mine.open.minor,
-            refused=refused.get((customer_id, currency)),
-        )
-        for (customer_id, currency), mine in found.items()
-        if mine or (customer_id, currency) in refused
-    ]

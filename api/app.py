@@ -20,6 +20,7 @@ from api import (
     entities,
     entitlements,
     entries,
+    event_previews,
     events,
     health,
     invoices,
@@ -56,6 +57,7 @@ log = structlog.get_logger()
 
 ROOMS = (
     events,
+    event_previews,
     usage,
     stored_events,
     conflicts,

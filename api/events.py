@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 import msgspec
@@ -67,7 +68,7 @@ _BODY, _PARTS = msgspec.json.schema_components(
 OPENAPI_PARTS = _PARTS
 _BATCH_BODY, _ONE_BODY, _CLOUD_BODY, _RECEIPT = _BODY
 _RECEIPTS = {"description": "What became of the events.", "content": {"application/json": {"schema": _RECEIPT}}}
-_DOCUMENT: dict[str, Any] = {
+BODY_OF_EVENTS: dict[str, Any] = {
     "security": [{"HTTPBearer": []}],
     "parameters": [{"name": "whatever_time", "in": "query", "schema": {"type": "boolean", "default": False}}],
     "requestBody": {
@@ -83,7 +84,7 @@ _DOCUMENT: dict[str, Any] = {
 }
 
 
-@router.post(PATH, openapi_extra=_DOCUMENT, response_class=Response)
+@router.post(PATH, openapi_extra=BODY_OF_EVENTS, response_class=Response)
 async def send_events(request: Request) -> Response:
     """Take in usage events. The answer comes after they are stored, attributed and in the totals.
 
@@ -97,18 +98,23 @@ async def send_events(request: Request) -> Response:
     usage that is brought in from before.
     """
     await ingester(request)
-    taken = _Taken(_whatever_time(request))
+    taken = _Taken(whatever_time(request))
     intake = held(request).intake
-    pieces = unpacked(request.stream(), request.headers.get("content-encoding", "").strip().lower())
     media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media in ("application/x-ndjson", "application/ndjson", "application/jsonl"):
-        await _take_stream(pieces, intake, taken)
+        await _take_stream(_pieces(request), intake, taken)
     else:
-        await _take_batch(pieces, intake, taken)
+        async with batch_of(request, intake) as found:
+            await taken.take(found, intake)
     return taken.answer()
 
 
-def _whatever_time(request: Request) -> bool:
+def _pieces(request: Request) -> AsyncIterator[bytes]:
+    return unpacked(request.stream(), request.headers.get("content-encoding", "").strip().lower())
+
+
+def whatever_time(request: Request) -> bool:
+    """Whether the sender says that the times are meant, whatever they are."""
     said = request.query_params.get("whatever_time", "false") if request.scope["query_string"] else "false"
     if said not in ("true", "false"):
         raise Refused(
@@ -120,15 +126,17 @@ def _whatever_time(request: Request) -> bool:
     return said == "true"
 
 
-async def _take_batch(pieces: AsyncIterator[bytes], intake: Intake, taken: _Taken) -> None:
+@asynccontextmanager
+async def batch_of(request: Request, intake: Intake) -> AsyncIterator[list[Read]]:
+    """The events of a request that is no stream, and room in memory for as long as they are looked at."""
     with intake.room.holding() as hold:
         body = bytearray()
-        async for piece in pieces:
+        async for piece in _pieces(request):
             hold(len(piece))
             body += piece
             if len(body) > MOST_BYTES_OF_BATCH:
                 raise _too_large(f"The body is larger than {MOST_BYTES_OF_BATCH // MEBIBYTE} MiB.")
-        await taken.take(await _read(read_batch, bytes(body), len(body)), intake)
+        yield await _read(read_batch, bytes(body), len(body))
 
 
 async def _take_stream(pieces: AsyncIterator[bytes], intake: Intake, taken: _Taken) -> None:
@@ -225,7 +233,7 @@ class _Taken:
     def answer(self) -> Response:
         counts = self.counts
         if counts["invalid"] == self.total:
-            raise invalid([_as_fault(one) for one in self.listed[:20]])
+            raise invalid([as_fault(one) for one in self.listed[:20]])
         receipt = Receipt(
             accepted=counts["accepted"],
             duplicate=counts["duplicate"],
@@ -238,5 +246,5 @@ class _Taken:
         return Response(msgspec.json.encode(receipt), status, media_type="application/json")
 
 
-def _as_fault(one: Answered) -> Fault:
+def as_fault(one: Answered) -> Fault:
     return Fault(f"events.{one.index}" + (f".{one.field}" if one.field else ""), one.reason)

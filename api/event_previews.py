@@ -1,0 +1,98 @@
+"""Events that are only tried, before usage is brought in from elsewhere: what it would change, in money by customer."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import date
+from decimal import Decimal
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.concurrency import run_in_threadpool
+from pydantic import BaseModel
+
+from api.access import Doors, Open, Writer
+from api.event_formats import Read, invalid
+from api.events import BODY_OF_EVENTS, Answered, as_fault, batch_of, whatever_time
+from api.rebuilds import RebuildWorth
+from models.event import Event
+from models.intake import Outcome
+from models.trying import Tried, tried
+
+router = APIRouter(prefix="/v1/events", tags=["Usage"])
+_DOCUMENT: dict[str, Any] = {key: BODY_OF_EVENTS[key] for key in ("parameters", "requestBody")}
+
+
+class TriedDay(BaseModel):
+    """A meter's quantity of a customer's local day: as it is, and with the events."""
+
+    meter: str
+    day: date
+    before: Decimal
+    after: Decimal
+
+
+class TriedCustomer(BaseModel):
+    """What the events would change for a customer: days, and money by currency; or why the money cannot be said."""
+
+    customer_id: str
+    days: list[TriedDay]
+    money: list[RebuildWorth]
+    refused: list[str]
+
+
+class EventPreview(BaseModel):
+    """What would become of the events, in numbers that add up to how many were sent, and what they would change."""
+
+    accepted: int
+    duplicate: int
+    conflict: int
+    quarantined: int
+    invalid: int
+    customers: list[TriedCustomer]
+
+
+@router.post("/preview", openapi_extra=_DOCUMENT)
+async def preview_events(request: Request, open_: Open, key: Writer) -> EventPreview:
+    """Say what a batch of events would change for each customer, in quantity and money; nothing is kept.
+
+    `late_minor` is what the next invoices would have more for periods that are billed, `open_minor` what periods that
+    are not billed yet would come to more by now. With 422 all events are invalid.
+    """
+    free = whatever_time(request)
+    async with batch_of(request, open_.intake) as found:
+        return await run_in_threadpool(_preview, open_, found, free)
+
+
+def _preview(open_: Doors, found: list[Read], free: bool) -> EventPreview:
+    events = [one for one in found if isinstance(one, Event)]
+    with open_.transaction() as session:
+        made = tried(session, events, open_.bounds, range(len(events)) if free else ())
+    stored = iter(made.outcomes)
+    outcomes = [one if isinstance(one, Outcome) else next(stored) for one in found]
+    counts = Counter(outcome.kind for outcome in outcomes)
+    if counts["invalid"] == len(found):
+        unfit = [Answered(no, one.kind, one.reason, one.field) for no, one in enumerate(outcomes[:20])]
+        raise invalid([as_fault(one) for one in unfit])
+    return EventPreview(
+        accepted=counts["accepted"],
+        duplicate=counts["duplicate"],
+        conflict=counts["conflict"],
+        quarantined=counts["quarantined"],
+        invalid=counts["invalid"],
+        customers=[_customer(name, made) for name in made.days],
+    )
+
+
+def _customer(name: str, made: Tried) -> TriedCustomer:
+    mine = [one for one in made.worth if one.customer_id == name]
+    return TriedCustomer(
+        customer_id=name,
+        days=[TriedDay(meter=d.meter_id, day=d.day, before=d.before, after=d.after) for d in made.days[name]],
+        money=[
+            RebuildWorth(currency=one.currency, late_minor=one.worth.late.minor, open_minor=one.worth.open.minor)
+            for one in mine
+            if not one.refused
+        ],
+        refused=[one.refused for one in mine if one.refused],
+    )
