@@ -1,4 +1,4 @@
-"""What events would be worth is what they are worth when they are sent: late for what is billed, open for what is not."""
+"""What events would be worth is what they are worth when they are sent: late what is billed, open what is not."""
 
 from __future__ import annotations
 
