@@ -12,18 +12,19 @@ from typing import Annotated, Any, Literal
 import msgspec
 import pyarrow
 import pyarrow.parquet
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Depends, Query, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 from sqlmodel import Session
 
 from api.access import Database, Doors, Open, Reader
 from api.bodies import MEBIBYTE, ExactRoute
-from api.fields import Day
+from api.fields import Day, Moment
 from api.pages import behind, place
+from billing.errors import Fault, Refused
 from models import event, meter_version
 from models.customer import customer
-from models.event import Place, Stored
+from models.event import Narrowed, Place, Stored
 
 router = APIRouter(prefix="/v1/customers", tags=["Usage"], route_class=ExactRoute)
 
@@ -54,6 +55,25 @@ class EventPage(BaseModel):
     next: str | None
 
 
+def _narrowing(
+    starts_at: Moment | None = None, ends_at: Moment | None = None, property: Annotated[tuple[str, ...], Query()] = ()
+) -> Narrowed:
+    pairs = [one.partition("=") for one in property]
+    if wrong := [one for one in pairs if not one[0] or not one[1]]:
+        raise Refused(
+            "The request does not fit.",
+            code="invalid_request",
+            faults=[
+                Fault("property", f"{''.join(one)!r} must be a name and a value, such as model=large") for one in wrong
+            ],
+            remedy="Correct it, or leave it out.",
+        )
+    return Narrowed(starts_at, ends_at, tuple((name, value) for name, _, value in pairs))
+
+
+Narrowing = Annotated[Narrowed, Depends(_narrowing)]
+
+
 @router.get("/{customer_id}/events", response_model=EventPage)
 def list_events(
     customer_id: str,
@@ -61,16 +81,18 @@ def list_events(
     key: Reader,
     since: Day,
     until: Day,
+    narrowed: Narrowing,
     meter: str | None = None,
     after: str = "",
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> Response:
     """A page of a customer's events of local days from `since` up to but not including `until`.
 
-    With `meter`, only those that it counted: the events behind its total.
+    With `meter`, only those that it counted: the events behind its total; of a window or of values of dimensions, with
+    `starts_at`, `ends_at` and `property`.
     """
     _known(session, customer_id, meter)
-    rows = event.events_of(session, customer_id, (since, until), meter, place(after, _KEYS), limit + 1)
+    rows = event.events_of(session, customer_id, (since, until), meter, place(after, _KEYS), limit + 1, narrowed)
     last = rows[limit - 1] if len(rows) > limit else None
     following = behind(last.occurred_at.isoformat(), last.source, last.id) if last else None
     page = {"events": [_written(row) for row in rows[:limit]], "next": following}
@@ -79,7 +101,14 @@ def list_events(
 
 @router.get("/{customer_id}/events/export", response_class=StreamingResponse)
 def export_events(
-    customer_id: str, open_: Open, key: Reader, since: Day, until: Day, format: Format, meter: str | None = None
+    customer_id: str,
+    open_: Open,
+    key: Reader,
+    since: Day,
+    until: Day,
+    narrowed: Narrowing,
+    format: Format,
+    meter: str | None = None,
 ) -> StreamingResponse:
     """The same events, all of them, as a file: CSV, lines of JSON, or Apache Parquet."""
     with open_.transaction() as session:
@@ -88,7 +117,7 @@ def export_events(
     name = f"{customer_id}-{since}-{until}.{format}"
     headers = {"Content-Disposition": f'attachment; filename="{name}"'}
     return StreamingResponse(
-        write(_pages(open_, customer_id, (since, until), meter)), media_type=media, headers=headers
+        write(_pages(open_, customer_id, (since, until), meter, narrowed)), media_type=media, headers=headers
     )
 
 
@@ -99,12 +128,14 @@ def _known(session: Session, customer_id: str, meter_id: str | None) -> None:
         meter_version.meter(session, meter_id)
 
 
-def _pages(open_: Doors, customer_id: str, between: tuple[date, date], meter: str | None) -> Iterator[list[Stored]]:
+def _pages(
+    open_: Doors, customer_id: str, between: tuple[date, date], meter: str | None, narrowed: Narrowed
+) -> Iterator[list[Stored]]:
     """Page by page, each in a transaction of its own: what is stored never changes."""
     after: Place | None = None
     while True:
         with open_.transaction() as session:
-            rows = event.events_of(session, customer_id, between, meter, after, ROWS_AT_ONCE)
+            rows = event.events_of(session, customer_id, between, meter, after, ROWS_AT_ONCE, narrowed)
         if rows:
             yield rows
         if len(rows) < ROWS_AT_ONCE:

@@ -215,6 +215,16 @@ class Stored:
     void: bool
 
 
+class Narrowed(NamedTuple):
+    """Events behind a total of less than days: from one moment up to but not including another, and with these values
+    of fields, an empty one where they have none.
+    """
+
+    since: datetime | None = None
+    until: datetime | None = None
+    properties: tuple[tuple[str, str], ...] = ()
+
+
 Place = tuple[datetime, str, str]
 """Where a page begins: behind the event of that time, source and id."""
 
@@ -226,12 +236,14 @@ def events_of(
     meter_id: str | None,
     after: Place | None,
     limit: int,
+    narrowed: Narrowed | None = None,
 ) -> list[Stored]:
     """A page of a customer's events of local days, the second not included, in order of time, source and id.
 
     With a meter, only those that it counts: the events behind its total. Without, void ones are among them.
     """
     first, last = between
+    narrowed = narrowed or Narrowed()
     rows = cursor(session).execute(
         "select source, id, type, occurred_at, received_at, day, data::text, counted_by(meters),"
         " exists (select from usage_void v where v.source = e.source and v.id = e.id) as void from usage_event e"
@@ -240,6 +252,12 @@ def events_of(
         " and occurred_at >= %(first)s::date - 1 and occurred_at < %(last)s::date + 1"
         " and (%(meter)s::text is null or %(meter)s = any(counted_by(meters))"
         " and not exists (select from usage_void v where v.source = e.source and v.id = e.id))"
+        " and occurred_at >= coalesce(%(since)s::timestamptz, '-infinity')"
+        " and occurred_at < coalesce(%(until)s::timestamptz, 'infinity')"
+        " and not exists (select from unnest(%(names)s::text[], %(values)s::text[]) as p (name, value) where p.value <>"
+        # A number as dimensions have it: with its decimals, without an exponent.
+        " coalesce(case json_typeof(data -> name) when 'number' then (data ->> name)::numeric::text"
+        " else data ->> name end, ''))"
         " and (%(time)s::timestamptz is null or (occurred_at, source, id) > (%(time)s, %(source)s, %(id)s))"
         " order by occurred_at, source, id limit %(limit)s",
         {
@@ -247,6 +265,10 @@ def events_of(
             "first": first,
             "last": last,
             "meter": meter_id,
+            "since": narrowed.since,
+            "until": narrowed.until,
+            "names": [name for name, _ in narrowed.properties],
+            "values": [value for _, value in narrowed.properties],
             "time": after[0] if after else None,
             "source": after[1] if after else None,
             "id": after[2] if after else None,

@@ -247,3 +247,22 @@ async def test_a_meter_that_is_not_there_is_no_meter_without_events(front: Front
     for path in ("events?", "events/export?format=csv&"):
         answer = await front.api.get(f"/v1/customers/{customer}/{path}{MARCH}&meter=tokns")
         assert answer.status_code == 404 and "tokns" in answer.text
+
+
+async def test_the_events_behind_a_window_and_a_dimension(front: Front) -> None:
+    customer, made, _ = await used(front)
+    path = f"/v1/customers/{customer}/events"
+    window = f"starts_at=2026-03-29T01:00:00Z&ends_at={quote('2026-03-29T04:00:00+02:00')}"
+    asked = f"{MARCH}&meter={made['id']}&{window}"
+
+    async def behind(more: str) -> list[int]:
+        return [one["data"]["n"] for one in (await front.get(f"{path}?{asked}{more}"))["events"]]
+
+    assert await behind("") == [8, 16, 32]
+    assert await behind("&property=model=b") == [16]
+    assert await behind("&property=model=") == [32]
+    assert await behind("&property=model=a&property=n=8") == [8]
+    lines = (await front.api.get(f"{path}/export?{asked}&format=ndjson&property=model=a")).text.splitlines()
+    assert [json.loads(line)["data"]["n"] for line in lines] == [8]
+    for nonsense in ("property=model", "property==x", "starts_at=yesterday"):
+        assert (await front.api.get(f"{path}?{MARCH}&{nonsense}")).status_code == 422
