@@ -38,6 +38,7 @@ from api import (
     unbilled,
     usage,
     usage_proofs,
+    usage_windows,
     webhooks,
 )
 from api.access import Doors
@@ -59,6 +60,7 @@ ROOMS = (
     events,
     event_previews,
     usage,
+    usage_windows,
     stored_events,
     conflicts,
     corrections,

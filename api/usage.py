@@ -4,37 +4,29 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from datetime import date, datetime
+from datetime import date
 from decimal import Decimal
 from itertools import chain
 from typing import Annotated, get_args
 
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict
-from sqlmodel import Session
 
 from api.access import Database, Open, Reader, Writer
 from api.bodies import ExactRoute
 from api.event_formats import MOST_EVENTS
 from api.fields import Day
-from billing.catalog import Meter
-from billing.errors import Fault, NotFound, Refused
 from billing.period import Period, zone
 from billing.portion import Portion, Properties
 from billing.usage import BEFORE, Totals, carries_over, levels_by_day, measure, quantity_of
-from billing.windows import WindowSize, by_window, level_by_window
-from models import audit, catalog, intake, quarantine, recount, usage
+from models import audit, catalog, intake, meter_version, quarantine, recount, usage
 from models.audit import Audit
 from models.customer import customer
 from models.intake import OutcomeKind
-from models.meter_version import counting
 from models.quarantine import HeldBy, Quarantined
 from models.recount import Recounted
 
 router = APIRouter(prefix="/v1", tags=["Usage"], route_class=ExactRoute)
-
-LONGEST_DAYS: dict[WindowSize, int] = {"minute": 2, "hour": 62, "day": 800, "week": 3700, "month": 3700}
-"""How many days one answer covers, by size of windows."""
 
 
 class PropertiesTotal(BaseModel):
@@ -108,88 +100,11 @@ def _by_properties(portions: Iterable[Portion]) -> list[PropertiesTotal]:
     ]
 
 
-class Window(BaseModel):
-    """What a meter counted from a moment up to, and not including, another one."""
-
-    starts_at: datetime
-    ends_at: datetime
-    properties: dict[str, str]
-    quantity: Decimal
-    events: int
-
-
-@router.get("/customers/{customer_id}/usage/windows")
-def read_windows(
-    customer_id: str,
-    session: Database,
-    key: Reader,
-    meter: str,
-    since: Day,
-    until: Day,
-    window: WindowSize = "day",
-    by: Annotated[tuple[str, ...], Query()] = (),
-) -> list[Window]:
-    """A meter's live totals by windows of the customer's clock, from `since` up to but not including `until`.
-
-    From folded totals, whatever the number of events. Windows without events are left out, unless the meter carries
-    over and has a level in them; time that has not passed yet counts as if nothing changed.
-    """
-    where = zone(customer(session, customer_id).time_zone)
-    found = _meter(session, meter)
-    short = window in ("minute", "hour")
-    kept_by = counting(session).holding(meter).kept_by(since, until)
-    if short and (kept_by == "day" or (window == "minute" and kept_by == "hour")):
-        raise Refused(
-            f"The meter {meter!r} is kept by {kept_by}.",
-            code="too_fine",
-            faults=[Fault("window", f"must not be shorter than the meter's resolution, {kept_by}")],
-            remedy="Ask for longer windows, or make a meter of a finer resolution.",
-        )
-    if (until - since).days > LONGEST_DAYS[window]:
-        raise Refused(
-            "So many windows are too many for one answer.",
-            code="too_many_windows",
-            faults=[Fault("until", f"must lie at most {LONGEST_DAYS[window]} days after `since` for this window")],
-            remedy="Ask for them part by part.",
-        )
-    strange = sorted(set(by) - set(found.dimensions))
-    if strange:
-        raise Refused(
-            f"The meter {meter!r} does not keep {', '.join(strange)} apart.",
-            code="unknown_dimension",
-            faults=[Fault("by", f"must be of the meter's dimensions: {', '.join(found.dimensions) or 'it has none'}")],
-            remedy="Name other dimensions.",
-        )
-    counted = usage.windows_of(session, customer_id, found, where, since, until, short=short)
-    if found.carries:
-        before, days = usage.level_before(session, customer_id, found, since), Period(since, max(since, until))
-        shown = level_by_window(before, counted, window, where, days, by)
-    else:
-        shown = by_window(counted, window, where, by)
-    return [
-        Window(
-            starts_at=one.starts_at,
-            ends_at=one.ends_at,
-            properties=dict(one.properties),
-            quantity=one.quantity,
-            events=one.events,
-        )
-        for one in shown
-    ]
-
-
-def _meter(session: Session, meter_id: str) -> Meter:
-    found = next((meter for meter in catalog.live_meters(session) if meter.meter_id == meter_id), None)
-    if found is None:
-        raise NotFound("meter", meter_id)
-    return found
-
-
 @router.get("/customers/{customer_id}/usage/audit")
 def audit_usage(customer_id: str, session: Database, key: Reader, meter: str, since: Day, until: Day) -> Audit:
     """What became of all events of a meter's type that came for the customer's days, in numbers that add up."""
     customer(session, customer_id)
-    return audit.audit(session, customer_id, _meter(session, meter), since, until)
+    return audit.audit(session, customer_id, meter_version.meter(session, meter), since, until)
 
 
 class RecountIn(BaseModel):
@@ -210,7 +125,7 @@ def recount_usage(meter_id: str, body: RecountIn, session: Database, key: Writer
     already becomes late usage.
     """
     where = zone(customer(session, body.customer_id).time_zone)
-    found, between = _meter(session, meter_id), (body.since, body.until)
+    found, between = meter_version.meter(session, meter_id), (body.since, body.until)
     return recount.recount(session, found, body.customer_id, where, between, store=not body.dry_run)
 
 

@@ -12,6 +12,7 @@ from billing.money import Money
 from billing.period import Period
 from billing.rating import ItemWindow, rate_usage, usage_windows
 from billing.standing import BilledUsage, Standing
+from billing.terms import windows
 from billing.usage import Totals
 
 
@@ -41,6 +42,21 @@ def periods_back(standing: Standing, today: date, many: int) -> list[Period]:
     while len(found) < many and found[-1].start > standing.anchor:
         found.append(standing.period_at(found[-1].start - timedelta(days=1)))
     return found[::-1]
+
+
+def metered(standing: Standing) -> tuple[str, ...]:
+    """All meters that its items have ever asked, in order."""
+    return tuple(sorted({meter for terms in standing.history for item in terms.plan.items for meter in item.meters}))
+
+
+def metered_days(standing: Standing, meter: str, days: Period) -> list[Period]:
+    """Those of the days on which it runs and has an item of the meter: in stretches that do not touch, in order."""
+    found: list[Period] = []
+    for window in windows(standing.history, days.overlap(Period(standing.anchor, standing.ends_on or date.max))):
+        if any(meter in item.meters for item in window.terms.plan.items):
+            touching = found.pop() if found and found[-1].end == window.period.start else window.period
+            found.append(Period(touching.start, window.period.end))
+    return found
 
 
 def window_usage(standing: Standing, totals: Totals, periods: list[Period]) -> Iterator[WindowUsage]:

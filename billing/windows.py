@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Literal, get_args
@@ -31,6 +31,10 @@ class UsageWindow:
     properties: Properties
     quantity: Decimal
     events: int
+
+    def within(self, starts_at: datetime, ends_at: datetime) -> UsageWindow:
+        """Cut at these moments."""
+        return replace(self, starts_at=max(self.starts_at, starts_at), ends_at=min(self.ends_at, ends_at))
 
 
 def by_window(

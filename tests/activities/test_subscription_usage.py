@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import date
 from decimal import Decimal
 
-from billing.period import local_day
-from billing.subscription_usage import WindowUsage, periods_back, window_usage
+from billing.period import Period, local_day
+from billing.subscription_usage import WindowUsage, metered, metered_days, periods_back, window_usage
 from models.database import transaction
 from models.entity import now_on
 from models.standing import standing
@@ -58,6 +58,26 @@ def test_a_change_of_terms_and_an_end_cut_windows(company: Company) -> None:
     [window] = usage(company, sub)
     assert (window.period.start, window.period.end) == (date(2026, 1, 11), date(2026, 1, 20))
     assert said([window]) == [(date(2026, 1, 11), Decimal(300), 300, Decimal(300), 300)]
+
+
+def test_days_are_metered_while_an_item_asks_the_meter(company: Company) -> None:
+    company.customer("anna")
+    sub = company.sign("anna", "fee")
+    for no, (day, plan) in enumerate((("05", "usage"), ("10", "team"), ("15", "fee"), ("20", "usage"))):
+        company.live(f"2026-01-{day}")
+        company.amend(f"amd-{no}", sub, date(2026, 1, int(day)), plan)
+    company.cancel("can", sub, date(2026, 1, 25))
+    with transaction(company.engine) as session:
+        one = standing(session, sub)
+    assert one is not None
+    assert metered(one) == ("tokens",)
+    first, second = Period(date(2026, 1, 5), date(2026, 1, 15)), Period(date(2026, 1, 20), date(2026, 1, 25))
+    assert metered_days(one, "tokens", Period(date(2025, 12, 1), date(2026, 3, 1))) == [first, second]
+    assert metered_days(one, "tokens", Period(date(2026, 1, 8), date(2026, 1, 20))) == [
+        Period(date(2026, 1, 8), first.end)
+    ]
+    assert metered_days(one, "tokens", Period(date(2026, 2, 1), date(2026, 3, 1))) == []
+    assert metered_days(one, "calls", Period(date(2026, 1, 1), date(2026, 3, 1))) == []
 
 
 def test_usage_of_two_subscriptions_is_never_of_one_meter(company: Company) -> None:

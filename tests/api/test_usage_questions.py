@@ -14,8 +14,10 @@ import pyarrow.parquet
 import pytest
 
 from tests.api.conftest import Front
+from tests.api.test_catalog import sold
 from tests.api.test_events import event, send
 from tests.api.test_meters import meter
+from tests.api.test_plans import item
 
 pytestmark = pytest.mark.anyio
 
@@ -77,6 +79,38 @@ async def test_windows_are_those_of_the_customers_clock(front: Front) -> None:
         ({"model": "a"}, "75"),
         ({"model": "b"}, "20"),
     ]
+
+
+async def test_windows_of_a_subscription_are_cut_at_its_days(front: Front) -> None:
+    customer, made, _ = await used(front, resolution="minute")
+    plan = await sold(front, item({"kind": "per_unit", "rate": "1"}, basis="meter", meter=made["id"]))
+    sub = await front.subscription(customer, plan=plan, starts_on="2026-03-29")
+    at = f"/v1/subscriptions/{sub}/usage/windows?meter={made['id']}"
+    [week, april] = await front.get(f"{at}&since=2026-03-01&until=2026-04-05&window=week")
+    assert (week["starts_at"], week["ends_at"], week["quantity"]) == (
+        "2026-03-28T23:00:00Z",
+        "2026-03-29T22:00:00Z",
+        "62",
+    )
+    assert (april["starts_at"], april["ends_at"], april["quantity"]) == (
+        "2026-03-29T22:00:00Z",
+        "2026-04-04T22:00:00Z",
+        "192",
+    )
+    assert said(await front.get(at)) == [
+        ("2026-03-28T23:00:00Z", "62", 5),
+        ("2026-03-30T22:00:00Z", "64", 1),
+        ("2026-03-31T22:00:00Z", "128", 1),
+    ]
+    by_model = await front.get(f"{at}&window=month&by=model&{MARCH}")
+    assert [(w["properties"]["model"], w["quantity"]) for w in by_model] == [("", "32"), ("a", "74"), ("b", "20")]
+    assert len(await front.get(f"{at}&window=minute&since=2026-03-28&until=2026-03-30")) == 4
+    assert await front.get(f"{at}&until=2026-03-29") == await front.get(f"{at}&since=2026-06-01") == []
+    refusal = await front.refused("GET", at.replace(made["id"], "tokens"), status=422, code="not_metered")
+    assert made["id"] in refusal["fields"]["meter"]
+    await front.refused("GET", at.replace(made["id"], "nothing"), status=404)
+    await front.refused("GET", at.replace(sub, "nothing"), status=404)
+    await front.refused("GET", f"{at}&window=hour&until=2027-01-01", status=422, code="too_many_windows")
 
 
 async def test_what_cannot_be_told_is_refused(front: Front) -> None:
