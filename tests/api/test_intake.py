@@ -7,6 +7,8 @@ import json
 import secrets
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import Future
+from types import SimpleNamespace
 
 import anyio
 import httpx
@@ -15,7 +17,7 @@ from sqlmodel import Session
 
 from api import event_formats, events
 from api.event_formats import Read
-from api.intake import MOST_BYTES_AT_ONCE, TIMES_IN_MEMORY, Intake, Room
+from api.intake import MANY, MOST_BYTES_AT_ONCE, TIMES_IN_MEMORY, Intake, Room
 from models import intake
 from models.event import Event
 from models.intake import ACCEPTED, Outcome
@@ -59,6 +61,30 @@ async def test_a_request_that_is_given_up_takes_no_thread_with_it(front: Front, 
     assert first.result(10) == [ACCEPTED]
     assert [one.result(10) for one in waiting if one not in given_up] == [[ACCEPTED]] * (20 - len(given_up))
     assert mine.take(some).result(10) == [ACCEPTED]
+    mine.close()
+
+
+async def test_who_comes_in_a_crowd_is_waited_for_and_who_is_alone_is_not(
+    front: Front, slow: Slow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = Intake(front.house.engine, ANY_TIME)
+    one = [Event("s", "1", "cus", "llm", NOON, {})]
+    together: list[int] = []
+    monkeypatch.setattr(
+        intake, "receive", lambda session, events, *_: together.append(len(events)) or slow.receive(session, events)
+    )
+    late: list[Future[list[Outcome]]] = []
+    monkeypatch.setattr("api.intake.time", SimpleNamespace(sleep=lambda seconds: late.append(mine.take(one))))
+    first = mine.take(one)
+    assert slow.going.wait(10)
+    crowd = [mine.take(one) for _ in range(3)]
+    slow.wait.set()
+    assert [each.result(10) for each in (first, *crowd)] == [[ACCEPTED]] * 4
+    assert (together, late) == ([1, 3], [])
+    assert mine.take(one).result(10) == late.pop().result(10) == [ACCEPTED]
+    assert mine.take(one * MANY).result(10) == [ACCEPTED] * MANY
+    mine.take(one).result(10)
+    assert (together[2:], late) == ([2, MANY, 1], [])
     mine.close()
 
 
