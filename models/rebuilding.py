@@ -200,12 +200,20 @@ def _stored(session: Session, row: MeterRebuild, event_type: str, stretches: Seq
 def _mark(session: Session, series: str, events: Sequence[tuple[str, str, str]]) -> None:
     """Write on events that the series counts them, where what holds does not, or the other way round."""
     if events:
+        _mark_alone(session)
         cursor(session).execute(
             "update usage_event e set meters = array_append(e.meters, %s)"
             " from unnest(%s::text[], %s::text[], %s::timestamptz[]) as n (source, id, occurred_at)"
             " where e.occurred_at = n.occurred_at and e.source = n.source and e.id = n.id",
             [series, *columns(events, 3)],
         )
+
+
+def _mark_alone(session: Session) -> None:
+    """Until the commit no other rebuild writes on events: two that did so in different orders would wait for each
+    other. Senders and bills go on, and whoever counts a customer afresh keeps rebuilds off by itself.
+    """
+    cursor(session).execute("select pg_advisory_xact_lock(hashtext('usage marks'))")
 
 
 # Comparing.
@@ -350,6 +358,7 @@ def _clear(session: Session, row: MeterRebuild, customer_ids: Sequence[str]) -> 
     cur.execute(
         f"delete from usage_window t using customer c where c.id = t.customer_id and {_NOT_HELD.format(day=day)}", asked
     )
+    _mark_alone(session)
     if row.applied_at:
         cur.execute(_RECOUNTED, asked)
     cur.execute(_SETTLED, asked)
