@@ -24,7 +24,7 @@ from models import catalog, usage
 from models.afresh import DECODER, lock_afresh
 from models.customer import lock_roots
 from models.database import columns, connection, cursor
-from models.event import digest_of
+from models.event import IS_VOID, digest_of
 from models.intake import hold_all
 from models.meter_version import put_spans, spans
 from models.rebuild import MeterRebuild, ToDo, misfits, open_of
@@ -164,7 +164,7 @@ class _Stored(NamedTuple):
     content: int
 
 
-_STORED = """
+_STORED = f"""
 select c.id, c.time_zone, e.source, e.id, e.occurred_at, e.data::text, %(meter)s = any(counted_by(e.meters)),
        k.key, k.content
 from unnest(%(customers)s::text[], %(firsts)s::date[], %(lasts)s::date[]) s (customer_id, first, last)
@@ -173,7 +173,7 @@ join usage_event e on e.customer_id = s.customer_id and e.type = %(type)s and e.
   and e.occurred_at >= s.first - 1 and e.occurred_at < s.last + 2
 join usage_key k on k.key = usage_key_of(e.source, e.id)
 where pg_visible_in_snapshot(e.batch, %(seen)s::text::pg_snapshot)
-  and not exists (select from usage_void v where v.source = e.source and v.id = e.id)
+  and not {IS_VOID}
 """
 
 
