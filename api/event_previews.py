@@ -54,7 +54,9 @@ class EventPreview(BaseModel):
 
 @router.post("/preview", openapi_extra=_DOCUMENT)
 async def preview_events(request: Request, open_: Open, key: Writer) -> EventPreview:
-    """Say what a batch of events would change for each customer, in quantity and money; nothing is kept.
+    """Say what a batch of events would change for each customer, in quantity and money; nothing is kept. It is said as
+    of one moment: what others send meanwhile is not in it. With 503 others go on sending for the same customers and
+    days; come back after a while.
 
     `late_minor` is what the next invoices would have more for periods that are billed, `open_minor` what periods that
     are not billed yet would come to more by now. With 422 all events are invalid.
@@ -66,8 +68,7 @@ async def preview_events(request: Request, open_: Open, key: Writer) -> EventPre
 
 def _preview(open_: Doors, found: list[Read], free: bool) -> EventPreview:
     events = [one for one in found if isinstance(one, Event)]
-    with open_.transaction() as session:
-        made = tried(session, events, open_.bounds, range(len(events)) if free else ())
+    made = tried(open_.engine, events, open_.bounds, range(len(events)) if free else ())
     stored = iter(made.outcomes)
     outcomes = [one if isinstance(one, Outcome) else next(stored) for one in found]
     counts = Counter(outcome.kind for outcome in outcomes)

@@ -22,7 +22,7 @@ from billing.folding import Clocks, Folding, Totals
 from billing.period import instant
 from models import usage
 from models.database import columns, cursor
-from models.event import digest_of
+from models.event import IS_VOID, digest_of
 from models.intake import STRIPES, stripe_of
 
 
@@ -85,7 +85,7 @@ def lock_afresh(session: Session, stripes: Iterable[int] = range(STRIPES)) -> No
     )
 
 
-_EVENTS = """
+_EVENTS = f"""
 select e.source, e.id, e.type, e.day, e.occurred_at, e.data::text, counted_by(e.meters), e.meters,
        array(select r.series from meter_rebuild r
              where r.settled_at is null and r.opened_at is not null
@@ -96,7 +96,7 @@ from usage_event e join usage_key k on k.key = usage_key_of(e.source, e.id)
 where e.customer_id = %(customer)s and (%(type)s::text is null or e.type = %(type)s)
   and e.occurred_at >= %(since)s and e.occurred_at < %(until)s
   and (%(seen)s::text is null or pg_visible_in_snapshot(e.batch, %(seen)s::text::pg_snapshot) = %(before)s)
-  and not exists (select from usage_void v where v.source = e.source and v.id = e.id)
+  and not {IS_VOID}
 limit %(limit)s
 """
 

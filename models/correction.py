@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -42,6 +42,10 @@ class UsageVoid(SQLModel, table=True):
     batch: int = large()
 
 
+Name = tuple[str, str]
+"""Source and id."""
+
+
 @dataclass(frozen=True, slots=True)
 class Correction:
     """The event of that name was wrong: it is void, or `instead`, under a name of its own, counts for it."""
@@ -51,15 +55,18 @@ class Correction:
     reason: str
     instead: Event | None = None
 
+    @property
+    def name(self) -> Name:
+        return self.source, self.id
+
 
 @dataclass(frozen=True, slots=True)
-class _Counted:
-    """Where an event lies, and which meters counted it."""
+class _Stored:
+    """Where an event lies."""
 
     customer_id: str
     type: str
     day: date
-    meters: tuple[str, ...]
 
 
 def correct(session: Session, corrections: Sequence[Correction], by_key: str) -> int:
@@ -70,34 +77,92 @@ def correct(session: Session, corrections: Sequence[Correction], by_key: str) ->
     came meanwhile is added, however many events the days have.
     """
     found = _find(session, corrections)
-    instead = [c.instead for c in corrections if c.instead]
-    others = {customer.id for customer in intake.customers_of(session, {e.subject for e in instead}).values()}
-    mine = {counted.customer_id for counted in found.values()}
-    seen = afresh.begin(session, others | mine)
-    if found:
-        all_days = [counted.day for counted in found.values()]
-        refuse_taken(session, mine, min(all_days), max(all_days))
+    concerned = _concerned(session, corrections, found)
+    seen = afresh.begin(session, concerned)
+    _refuse_taken_away(session, found)
     known = _voids(session, list(found))
     _refuse(_faults(corrections, found, known) or _other_contents(session, corrections, known))
-    new = [(n, c) for n, c in enumerate(corrections) if (c.source, c.id) not in known]
-    days = sorted({(found[c.source, c.id].customer_id, found[c.source, c.id].day) for _, c in new})
-    wrong = {(c.source, c.id) for _, c in new}
-    before = [_count(session, *day, wrong, seen, before=True) for day in days]
-    intake.hold_usage(session, others | mine)
-    replacements = {n: c.instead for n, c in new if c.instead}
-    _store(session, [(c, found[c.source, c.id]) for _, c in new], by_key)
-    outcomes = dict(zip(replacements, intake.receive(session, list(replacements.values())), strict=True))
-    _refuse(
-        [
-            Fault(f"corrections.{n}.instead", outcome.reason or f"is a {outcome.kind} of an event that came before")
-            for n, outcome in outcomes.items()
-            if outcome.kind != "accepted"
-        ]
-    )
+    new = {n: c for n, c in enumerate(corrections) if c.name not in known}
+    wrong = {c.name for c in new.values()}
+    days = sorted({(found[name].customer_id, found[name].day) for name in wrong})
+    came_before = [_count(session, *day, wrong, seen, before=True) for day in days]
+
+    intake.hold_usage(session, concerned)  # From here on others wait.
+    _store(session, [(c, found[c.name]) for c in new.values()], by_key)
+    _take_in(session, {n: c.instead for n, c in new.items() if c.instead})
     forget_seen(session, {customer_id for customer_id, _ in days})
-    for day, counted in zip(days, before, strict=True):
-        _replace(session, *day, counted, _count(session, *day, wrong, seen, before=False))
+    for day, earlier in zip(days, came_before, strict=True):
+        later = _count(session, *day, wrong, seen, before=False)
+        _replace(session, *day, earlier, later)
     return len(new)
+
+
+def _find(session: Session, corrections: Sequence[Correction]) -> dict[Name, _Stored]:
+    """The stored events of these names; those of months that were taken away are not found."""
+    keys = [(Named.key_of(c.source, c.id), c.source, c.id) for c in corrections]
+    rows = cursor(session).execute(
+        "select e.source, e.id, e.customer_id, e.type, e.day"
+        " from unnest(%s::uuid[], %s::text[], %s::text[]) as c (key, source, id)"
+        " join usage_key k on k.key = c.key"
+        " join usage_event e on e.occurred_at = k.occurred_at and e.source = c.source and e.id = c.id",
+        columns(keys, 3),
+    )
+    return {(source, key): _Stored(customer_id, kind, day) for source, key, customer_id, kind, day in rows}
+
+
+def _concerned(session: Session, corrections: Sequence[Correction], found: Mapping[Name, _Stored]) -> set[str]:
+    """Whose events are to be void, and whose are to count instead."""
+    subjects = {c.instead.subject for c in corrections if c.instead}
+    others = {customer.id for customer in intake.customers_of(session, subjects).values()}
+    return others | {stored.customer_id for stored in found.values()}
+
+
+def _refuse_taken_away(session: Session, found: Mapping[Name, _Stored]) -> None:
+    if found:
+        days = [stored.day for stored in found.values()]
+        refuse_taken(session, {stored.customer_id for stored in found.values()}, min(days), max(days))
+
+
+def _voids(session: Session, names: Sequence[Name]) -> dict[Name, Name | None]:
+    """Which of them are void already, and what counts instead."""
+    rows = cursor(session).execute(
+        "select v.source, v.id, v.instead_source, v.instead_id from usage_void v"
+        " join unnest(%s::text[], %s::text[]) as n (source, id) on n.source = v.source and n.id = v.id",
+        columns(names, 2),
+    )
+    return {(source, key): (other, its) if other else None for source, key, other, its in rows}
+
+
+def _faults(
+    corrections: Sequence[Correction],
+    found: Mapping[Name, _Stored],
+    known: Mapping[Name, Name | None],
+) -> list[Fault]:
+    faults: list[Fault] = []
+    seen: set[Name] = set()
+    for n, c in enumerate(corrections):
+        instead = (c.instead.source, c.instead.id) if c.instead else None
+        if c.name in seen:
+            faults.append(Fault(f"corrections.{n}.id", "stands more than once"))
+        elif c.name not in found:
+            faults.append(Fault(f"corrections.{n}.id", "no such event is stored"))
+        elif c.name in known and known[c.name] != instead:
+            faults.append(Fault(f"corrections.{n}.id", "is void already, and was corrected otherwise"))
+        elif instead == c.name:
+            faults.append(Fault(f"corrections.{n}.instead.id", "must be another one: this name is taken for ever"))
+        seen.add(c.name)
+    return faults
+
+
+def _other_contents(session: Session, corrections: Sequence[Correction], known: Collection[Name]) -> list[Fault]:
+    """Of those that were made before, the ones whose `instead` is not what then came under its name."""
+    again = {n: Named.of(c.instead) for n, c in enumerate(corrections) if c.instead and c.name in known}
+    came = contents_of(session, [one.key for one in again.values()])
+    return [
+        Fault(f"corrections.{n}.instead", "was corrected by an event of this name already, which had another content")
+        for n, one in again.items()
+        if came.get(one.key) not in (one.content, ANY_CONTENT)
+    ]
 
 
 def _refuse(faults: Sequence[Fault]) -> None:
@@ -110,99 +175,7 @@ def _refuse(faults: Sequence[Fault]) -> None:
         )
 
 
-def _find(session: Session, corrections: Sequence[Correction]) -> dict[tuple[str, str], _Counted]:
-    """The stored events of these names; those of months that were taken away are not found."""
-    keys = [(Named.key_of(c.source, c.id), c.source, c.id) for c in corrections]
-    rows = cursor(session).execute(
-        "select e.source, e.id, e.customer_id, e.type, e.day, e.meters"
-        " from unnest(%s::uuid[], %s::text[], %s::text[]) as c (key, source, id)"
-        " join usage_key k on k.key = c.key"
-        " join usage_event e on e.occurred_at = k.occurred_at and e.source = c.source and e.id = c.id",
-        columns(keys, 3),
-    )
-    return {
-        (source, key): _Counted(customer_id, kind, day, tuple(meters))
-        for source, key, customer_id, kind, day, meters in rows
-    }
-
-
-def _voids(session: Session, names: Sequence[tuple[str, str]]) -> dict[tuple[str, str], tuple[str, str] | None]:
-    """Which of them are void already, and what counts instead."""
-    rows = cursor(session).execute(
-        "select v.source, v.id, v.instead_source, v.instead_id from usage_void v"
-        " join unnest(%s::text[], %s::text[]) as n (source, id) on n.source = v.source and n.id = v.id",
-        columns(names, 2),
-    )
-    return {(source, key): (other, its) if other else None for source, key, other, its in rows}
-
-
-def _faults(
-    corrections: Sequence[Correction],
-    found: dict[tuple[str, str], _Counted],
-    known: dict[tuple[str, str], tuple[str, str] | None],
-) -> list[Fault]:
-    faults: list[Fault] = []
-    seen: set[tuple[str, str]] = set()
-    for n, c in enumerate(corrections):
-        name = (c.source, c.id)
-        instead = (c.instead.source, c.instead.id) if c.instead else None
-        if name in seen:
-            faults.append(Fault(f"corrections.{n}.id", "stands more than once"))
-        elif name not in found:
-            faults.append(Fault(f"corrections.{n}.id", "no such event is stored"))
-        elif name in known and known[name] != instead:
-            faults.append(Fault(f"corrections.{n}.id", "is void already, and was corrected otherwise"))
-        elif instead == name:
-            faults.append(Fault(f"corrections.{n}.instead.id", "must be another one: this name is taken for ever"))
-        seen.add(name)
-    return faults
-
-
-def _other_contents(
-    session: Session, corrections: Sequence[Correction], known: Collection[tuple[str, str]]
-) -> list[Fault]:
-    """Of those that were made before, the ones whose `instead` is not what then came under its name."""
-    again = {n: Named.of(c.instead) for n, c in enumerate(corrections) if c.instead and (c.source, c.id) in known}
-    came = contents_of(session, [one.key for one in again.values()])
-    return [
-        Fault(f"corrections.{n}.instead", "was corrected by an event of this name already, which had another content")
-        for n, one in again.items()
-        if came.get(one.key) not in (one.content, ANY_CONTENT)
-    ]
-
-
-def _store(session: Session, made: Sequence[tuple[Correction, _Counted]], by_key: str) -> None:
-    if made:
-        cursor(session).execute(
-            "insert into usage_void (source, id, customer_id, type, day, reason, by_key, instead_source, instead_id)"
-            " select s, i, c, t, d, r, %s, nullif(os, ''), nullif(oi, '') from"
-            " unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::date[], %s::text[], %s::text[], %s::text[])"
-            " as v (s, i, c, t, d, r, os, oi)",
-            [
-                by_key,
-                *columns(
-                    [
-                        (
-                            c.source,
-                            c.id,
-                            counted.customer_id,
-                            counted.type,
-                            counted.day,
-                            c.reason,
-                            c.instead.source if c.instead else "",
-                            c.instead.id if c.instead else "",
-                        )
-                        for c, counted in made
-                    ],
-                    8,
-                ),
-            ],
-        )
-
-
-def _count(
-    session: Session, customer_id: str, day: date, wrong: set[tuple[str, str]], seen: str, *, before: bool
-) -> Counted:
+def _count(session: Session, customer_id: str, day: date, wrong: set[Name], seen: str, *, before: bool) -> Counted:
     """What the events of a customer's day make that are not wrong, those that came before the snapshot or the others:
     each in the totals of the meters that counted it.
     """
@@ -213,6 +186,38 @@ def _count(
         reason = f"{customer_id} has more than {MOST_EVENTS:,} events on {day}: too many to be counted anew at once."
         raise Refused(reason, code="too_much_to_recount", remedy="Credit the difference on an invoice.")
     return afresh.counted(counting(session), customer_id, where, (e for e in events if (e.source, e.id) not in wrong))
+
+
+def _store(session: Session, made: Sequence[tuple[Correction, _Stored]], by_key: str) -> None:
+    if not made:
+        return
+    rows = [
+        (*c.name, stored.customer_id, stored.type, stored.day, c.reason, *_name_of(c.instead)) for c, stored in made
+    ]
+    cursor(session).execute(
+        "insert into usage_void (source, id, customer_id, type, day, reason, by_key, instead_source, instead_id)"
+        " select source, id, customer_id, type, day, reason, %s, nullif(other_source, ''), nullif(other_id, '') from"
+        " unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::date[], %s::text[], %s::text[], %s::text[])"
+        " as v (source, id, customer_id, type, day, reason, other_source, other_id)",
+        [by_key, *columns(rows, 8)],
+    )
+
+
+def _name_of(instead: Event | None) -> Name:
+    """Empty if nothing counts instead."""
+    return (instead.source, instead.id) if instead else ("", "")
+
+
+def _take_in(session: Session, instead: Mapping[int, Event]) -> None:
+    """What counts instead, by its place among the corrections; it must be new."""
+    outcomes = zip(instead, intake.receive(session, list(instead.values())), strict=True)
+    _refuse(
+        [
+            Fault(f"corrections.{n}.instead", outcome.reason or f"is a {outcome.kind} of an event that came before")
+            for n, outcome in outcomes
+            if outcome.kind != "accepted"
+        ]
+    )
 
 
 def _replace(session: Session, customer_id: str, day: date, *counted: Counted) -> None:

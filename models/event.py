@@ -41,6 +41,10 @@ class UsageEvent(SQLModel, table=True):
     batch: int = large()
 
 
+IS_VOID = "exists (select from usage_void v where v.source = e.source and v.id = e.id)"
+"""In SQL, whether the event `e` does not count any more (models/correction.py)."""
+
+
 class UsageConflict(SQLModel, table=True):
     """Another content under the name of an event that counts or waits already; each content once."""
 
@@ -246,12 +250,12 @@ def events_of(
     narrowed = narrowed or Narrowed()
     rows = cursor(session).execute(
         "select source, id, type, occurred_at, received_at, day, data::text, counted_by(meters),"
-        " exists (select from usage_void v where v.source = e.source and v.id = e.id) as void from usage_event e"
+        f" {IS_VOID} as void from usage_event e"
         " where customer_id = %(customer)s and day >= %(first)s and day < %(last)s"
         # Local days lie within a day of the same days in UTC, by which events are found.
         " and occurred_at >= %(first)s::date - 1 and occurred_at < %(last)s::date + 1"
         " and (%(meter)s::text is null or %(meter)s = any(counted_by(meters))"
-        " and not exists (select from usage_void v where v.source = e.source and v.id = e.id))"
+        f" and not {IS_VOID})"
         " and occurred_at >= coalesce(%(since)s::timestamptz, '-infinity')"
         " and occurred_at < coalesce(%(until)s::timestamptz, 'infinity')"
         " and not exists (select from unnest(%(names)s::text[], %(values)s::text[]) as p (name, value) where p.value <>"

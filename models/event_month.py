@@ -15,14 +15,18 @@ from sqlmodel import Field, Session, SQLModel
 
 from billing.errors import Fault, Refused
 from models.database import connection, cursor
+from models.event import IS_VOID
 from models.values import large
 
 ROWS_AT_ONCE = 5_000
 
 
 class UsageTaken(SQLModel, table=True):
-    """What one meter counted of one customer's events in a month that was taken away: the sum, where it adds
-    quantities up, else their number. With an empty `meter_id` it only says that there were any, counted or not.
+    """A customer had events in a month (in UTC) that was taken away, so its days cannot be counted anew.
+
+    There is one row with an empty `meter_id` that says no more than that, whether a meter counted them or not; its
+    numbers are 0. And there is one for each meter that counted some, void ones apart: how many (`events`), and in
+    `quantity` what proves the meter's totals: the sum, where it adds quantities up, else again how many.
     """
 
     __tablename__ = "usage_taken"
@@ -66,7 +70,7 @@ def _pieces(session: Session, table: str) -> Iterator[list[KeptEvent]]:
     with connection(session).cursor(name="events_of_month") as rows:
         rows.execute(
             "select source, id, customer_id, type, occurred_at, received_at, day, data::text, counted_by(meters),"
-            f" exists (select from usage_void v where v.source = e.source and v.id = e.id) from {table} e"
+            f" {IS_VOID} from {table} e"
         )
         while some := rows.fetchmany(ROWS_AT_ONCE):
             yield [KeptEvent(*row) for row in some]

@@ -178,29 +178,39 @@ def hold(session: Session, some: Sequence[Waiting]) -> list[Waiting]:
 
 def release(session: Session, settled: Sequence[tuple[Waiting, str]]) -> None:
     """These wait no longer: they are stored, or known from elsewhere. Each with its customer."""
-    _attribute(session, [(*one.name, customer_id, "", "") for one, customer_id in settled], "now()")
+    rows = [(*one.name, customer_id) for one, customer_id in settled]
+    if rows:
+        cursor(session).execute(
+            "update usage_quarantine q set replayed_at = now(),"
+            " customer_id = n.customer_id, duplicates = 0, conflicts = 0"
+            " from unnest(%s::text[], %s::text[], %s::text[]) as n (source, id, customer_id)"
+            " where q.source = n.source and q.id = n.id",
+            columns(rows, 3),
+        )
+        _attribute_conflicts(session, rows)
 
 
 def hold_for_time(session: Session, found: Sequence[tuple[Waiting, str, str]]) -> None:
     """These wait on, because of their time: whose they are is known now. Each with its customer and the reason."""
-    _attribute(session, [(*one.name, customer_id, "time", reason) for one, customer_id, reason in found], "null")
+    rows = [(*one.name, customer_id, reason) for one, customer_id, reason in found]
+    if rows:
+        cursor(session).execute(
+            "update usage_quarantine q set field = 'time', reason = n.reason,"
+            " customer_id = n.customer_id, duplicates = 0, conflicts = 0"
+            " from unnest(%s::text[], %s::text[], %s::text[], %s::text[]) as n (source, id, customer_id, reason)"
+            " where q.source = n.source and q.id = n.id",
+            columns(rows, 4),
+        )
+        _attribute_conflicts(session, [(source, key, customer_id) for source, key, customer_id, _ in rows])
 
 
-def _attribute(session: Session, rows: Sequence[tuple[str, str, str, str, str]], replayed_at: str) -> None:
-    """What came under their names is from now on counted for their customers."""
-    if not rows:
-        return
-    named = " from unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::text[])"
-    named += " as n (source, id, customer_id, field, reason) where t.source = n.source and t.id = n.id"
-    cur = cursor(session)
-    cur.execute(
-        f"update usage_quarantine t set replayed_at = {replayed_at}, customer_id = n.customer_id, duplicates = 0,"
-        " conflicts = 0, field = coalesce(nullif(n.field, ''), t.field), reason = coalesce(nullif(n.reason, ''),"
-        f" t.reason){named}",
-        columns(rows, 5),
-    )
-    cur.execute(
-        f"update usage_conflict t set customer_id = n.customer_id{named} and t.customer_id is null", columns(rows, 5)
+def _attribute_conflicts(session: Session, rows: Sequence[tuple[str, str, str]]) -> None:
+    """What came in conflict under these names, while nobody was known, is from now on told of their customers."""
+    cursor(session).execute(
+        "update usage_conflict c set customer_id = n.customer_id"
+        " from unnest(%s::text[], %s::text[], %s::text[]) as n (source, id, customer_id)"
+        " where c.source = n.source and c.id = n.id and c.customer_id is null",
+        columns(rows, 3),
     )
 
 

@@ -24,7 +24,7 @@ from models import catalog, usage
 from models.afresh import DECODER, lock_afresh
 from models.customer import lock_roots
 from models.database import columns, connection, cursor
-from models.event import digest_of
+from models.event import IS_VOID, digest_of
 from models.intake import hold_all
 from models.meter_version import put_spans, spans
 from models.rebuild import MeterRebuild, ToDo, misfits, open_of
@@ -164,7 +164,7 @@ class _Stored(NamedTuple):
     content: int
 
 
-_STORED = """
+_STORED = f"""
 select c.id, c.time_zone, e.source, e.id, e.occurred_at, e.data::text, %(meter)s = any(counted_by(e.meters)),
        k.key, k.content
 from unnest(%(customers)s::text[], %(firsts)s::date[], %(lasts)s::date[]) s (customer_id, first, last)
@@ -173,7 +173,7 @@ join usage_event e on e.customer_id = s.customer_id and e.type = %(type)s and e.
   and e.occurred_at >= s.first - 1 and e.occurred_at < s.last + 2
 join usage_key k on k.key = usage_key_of(e.source, e.id)
 where pg_visible_in_snapshot(e.batch, %(seen)s::text::pg_snapshot)
-  and not exists (select from usage_void v where v.source = e.source and v.id = e.id)
+  and not {IS_VOID}
 """
 
 
@@ -200,12 +200,20 @@ def _stored(session: Session, row: MeterRebuild, event_type: str, stretches: Seq
 def _mark(session: Session, series: str, events: Sequence[tuple[str, str, str]]) -> None:
     """Write on events that the series counts them, where what holds does not, or the other way round."""
     if events:
+        _mark_alone(session)
         cursor(session).execute(
             "update usage_event e set meters = array_append(e.meters, %s)"
             " from unnest(%s::text[], %s::text[], %s::timestamptz[]) as n (source, id, occurred_at)"
             " where e.occurred_at = n.occurred_at and e.source = n.source and e.id = n.id",
             [series, *columns(events, 3)],
         )
+
+
+def _mark_alone(session: Session) -> None:
+    """Until the commit no other rebuild writes on events: two that did so in different orders would wait for each
+    other. Senders and bills go on, and whoever counts a customer afresh keeps rebuilds off by itself.
+    """
+    cursor(session).execute("select pg_advisory_xact_lock(hashtext('usage marks'))")
 
 
 # Comparing.
@@ -350,6 +358,7 @@ def _clear(session: Session, row: MeterRebuild, customer_ids: Sequence[str]) -> 
     cur.execute(
         f"delete from usage_window t using customer c where c.id = t.customer_id and {_NOT_HELD.format(day=day)}", asked
     )
+    _mark_alone(session)
     if row.applied_at:
         cur.execute(_RECOUNTED, asked)
     cur.execute(_SETTLED, asked)

@@ -22,6 +22,7 @@ from billing.portion import NO_PROPERTIES, Course, Portion, Properties
 from billing.usage import BEFORE
 from billing.usage_proof import EventSet, Sets
 from models.database import columns, cursor
+from models.event import IS_VOID
 from models.meter_version import versions
 from models.values import large, moment
 
@@ -338,7 +339,7 @@ def events_folded(session: Session, customer_ids: Sequence[str]) -> dict[str, De
         " case when proved_by_sum(d.m) then (e.data ->> (d.m).quantity_field)::numeric else 1 end as quantity"
         " from usage_event e cross join lateral unnest(counted_by(e.meters)) as c (meter_id)"
         " join meter_days d on d.meter_id = c.meter_id and e.day >= d.since and e.day < d.until"
-        " where not exists (select from usage_void v where v.source = e.source and v.id = e.id)"
+        f" where not {IS_VOID}"
         " union all select customer_id, meter_id, quantity from usage_taken where meter_id <> ''"
         ") counted where customer_id = any(%s) group by 1",
         (list(customer_ids),),

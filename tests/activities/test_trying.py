@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
+import pytest
+
+from billing.errors import Unavailable
 from billing.time_bounds import TimeBounds
+from models import trying
 from models.database import transaction
 from models.event import Event
-from models.intake import receive
+from models.intake import Outcome, receive
 from models.trying import Tried, tried
 from tests.activities.company import Company
 
@@ -19,8 +24,7 @@ FROM_BEFORE = [
 
 
 def try_out(company: Company) -> Tried:
-    with transaction(company.engine) as session:
-        return tried(session, FROM_BEFORE, BOUNDS, range(len(FROM_BEFORE)))
+    return tried(company.engine, FROM_BEFORE, BOUNDS, range(len(FROM_BEFORE)))
 
 
 def everything(company: Company) -> list[tuple[object, ...]]:
@@ -52,3 +56,56 @@ def test_what_they_would_be_worth_is_what_they_are_worth(company: Company) -> No
     company.live("2026-03-02")
     lines = "select kind, sum(net_minor)::int from invoice_line group by 1 order by 1"
     assert company.sql(lines) == [("late_usage", 1000), ("usage", 500 + 2000)]
+
+
+class Rival:
+    """Sends one event for Anna on each of some days, whenever it is asked to, in a transaction of its own."""
+
+    def __init__(self, company: Company) -> None:
+        self.company = company
+        self.sent = 0
+
+    def send(self, *days: str) -> None:
+        for day in days:
+            self.sent += 1
+            self.company.use("anna", day, 7, f"rival-{self.sent}")
+
+
+def days_of(found: Tried) -> list[tuple[str, int, int]]:
+    return [(day.isoformat(), int(before), int(after)) for _, day, before, after in found.days["anna"]]
+
+
+def test_what_others_send_meanwhile_is_not_among_the_changes(company: Company, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither what is committed after the first reading, nor what is committed before the second one."""
+    company.customer("anna")
+    rival = Rival(company)
+
+    def received(*asked: Any) -> list[Outcome]:
+        rival.send("2026-01-05", "2026-03-05")
+        outcomes = receive(*asked)
+        rival.send("2026-01-06")
+        return outcomes
+
+    monkeypatch.setattr(trying, "receive", received)
+    assert days_of(try_out(company)) == [("2026-01-20", 0, 1000), ("2026-02-20", 0, 2000)]
+    assert rival.sent == 3
+
+
+@pytest.mark.parametrize("busy", [1, trying.ATTEMPTS - 1, trying.ATTEMPTS])
+def test_where_others_change_the_same_totals_it_begins_anew(
+    busy: int, company: Company, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    company.customer("anna")
+    rival = Rival(company)
+
+    def received(*asked: Any) -> list[Outcome]:
+        if rival.sent < busy:
+            rival.send("2026-01-20")
+        return receive(*asked)
+
+    monkeypatch.setattr(trying, "receive", received)
+    if busy == trying.ATTEMPTS:
+        with pytest.raises(Unavailable):
+            try_out(company)
+    else:
+        assert days_of(try_out(company)) == [("2026-01-20", 7 * busy, 7 * busy + 1000), ("2026-02-20", 0, 2000)]

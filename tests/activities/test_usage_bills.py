@@ -84,6 +84,28 @@ def without_price(company: Company, asked: Period = JANUARY) -> list[tuple[str, 
     return [(one.customer_id, one.usage.meter, one.usage.quantity, one.usage.why) for one in page.found]
 
 
+def test_what_is_void_is_not_among_what_nobody_is_billed_for(company: Company) -> None:
+    """Neither where no meter looks, nor where no price does. What counts instead is."""
+    mails = {"early": 9, "wrong": 10, "other": 10, "late": 20}
+    for name in ("anna", "bert"):
+        company.customer(name)
+        some = [
+            Event("s", f"{name} {id}", name, "mail", datetime(2026, 1, day, 9, tzinfo=UTC), {})
+            for id, day in mails.items()
+        ]
+        with transaction(company.engine) as session:
+            receive(session, some)
+        company.use(name, "2026-01-10", 1000, f"{name} tokens")
+    for name in ("anna early", "anna wrong", "bert tokens", *(f"bert {id}" for id in mails)):
+        void(company, name)
+    at = datetime(2026, 1, 12, 9, tzinfo=UTC)
+    void(company, "anna late", Event("s", "anna later", "anna", "mail", at, {}))
+    with transaction(company.engine) as session:
+        found = unbilled.by_no_meter(session, JANUARY.start, JANUARY.end, ("", ""), 10)
+    assert found == [unbilled.ByNoMeter("anna", "mail", 2, date(2026, 1, 10), date(2026, 1, 12))]
+    assert without_price(company) == [("anna", "tokens", Decimal(1000), "no_subscription")]
+
+
 def test_usage_without_a_price_is_told_and_billed_once_there_is_one(company: Company) -> None:
     """Anna's plan lacks the meter until she is amended, Bert has no plan, Cora is billed by her plan. Dora's plan lacks
     it too, and she gets a second subscription."""

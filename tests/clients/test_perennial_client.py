@@ -13,6 +13,7 @@ from perennial_client import (
     Perennial,
     ProblemError,
     Retries,
+    UnreadableAnswer,
 )
 from perennial_client.encoding import dumps, loads
 from perennial_client.retries import asked_wait
@@ -105,6 +106,18 @@ def test_reading_is_exact_and_repeated(server: Server, perennial: Perennial) -> 
     server.faults.append(Answer(503))
     assert perennial.get("/v1/invoices", limit=5) == {"total": Decimal("0.10")}
     assert [path for _, path, _ in server.requests] == ["/v1/invoices?limit=5"] * 2
+
+
+def test_an_answer_that_is_no_json_is_read_again(server: Server, perennial: Perennial) -> None:
+    server.faults.append(Answer(200, b"<html>one moment</html>"))
+    assert perennial.get("/v1/invoices") == {"total": Decimal("0.10")}
+    server.faults += [Answer(200, b"<html>")] * QUICK.attempts
+    with pytest.raises(UnreadableAnswer):
+        perennial.get("/v1/invoices")
+    server.faults.append(Answer(200, b"<html>"))
+    with pytest.raises(UnreadableAnswer):
+        perennial.post("/v1/events", {"events": []})
+    assert len(server.requests) == 2 + QUICK.attempts + 1
 
 
 def test_asking_is_repeated_only_when_told_to(server: Server, perennial: Perennial) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
@@ -15,9 +16,10 @@ from perennial_client import (
     ProblemError,
     Receipt,
     RefusedEvent,
+    UnreadableAnswer,
 )
 
-from tests.clients.conftest import NOON, Answer, Server, event, refusal
+from tests.clients.conftest import NOON, QUICK, Answer, Server, event, refusal
 
 
 def test_events_go_in_batches_and_the_counts_add_up(server: Server, perennial: Perennial) -> None:
@@ -64,10 +66,13 @@ def test_a_moment_without_a_zone_is_refused() -> None:
         Answer(0),
         Answer(503, b"<html>down</html>"),
         Answer(500),
+        Answer(408),
+        Answer(425),
+        Answer(200, b"<html>"),
         Answer(429, headers={"Retry-After": "0"}),
         Answer(503, headers={"Retry-After": "Sun, 01 Mar 2026 12:00:00 GMT"}),
     ],
-    ids=["dropped", "503", "500", "429", "503 with a date"],
+    ids=["dropped", "503", "500", "408", "425", "unreadable", "429", "503 with a date"],
 )
 def test_passing_trouble_is_tried_again(server: Server, perennial: Perennial, fault: Answer) -> None:
     server.faults += [fault, fault]
@@ -188,15 +193,44 @@ def test_large_bodies_are_packed_if_wanted(server: Server) -> None:
     assert len(server.bodies[1]["events"]) == 100
 
 
-COUNTS = '"accepted": 0, "duplicate": 0, "conflict": 0, "quarantined": 0'
-STRANGER = '"events": [{"index": 1, "outcome": "invalid"}]'
+def counted(*listed: dict[str, object], **counts: object) -> str:
+    """An answer about two events."""
+    none = dict.fromkeys(("accepted", "duplicate", "conflict", "quarantined", "invalid"), 0)
+    return json.dumps({**none, **counts, "events": listed})
+
+
+WRONG = {"index": 0, "outcome": "invalid"}
 
 
 @pytest.mark.parametrize(
     "body",
-    ['{"ok": true}', "[]", "7", "<html>", "", f'{{{COUNTS}, "invalid": 0}}', f'{{{COUNTS}, "invalid": 1, {STRANGER}}}'],
+    [
+        '{"ok": true}',
+        "[]",
+        "7",
+        "<html>",
+        "",
+        '{"accepted": 2, "duplicate": 0, "conflict": 0, "quarantined": 0, "invalid": 0}',
+        counted(),
+        counted(accepted=1),
+        counted(accepted=3),
+        counted(accepted=3, quarantined=-1),
+        counted(accepted=True, duplicate=1),
+        counted(accepted=1, invalid=1),
+        counted(WRONG, accepted=2),
+        counted(WRONG, WRONG, invalid=2),
+        counted({"index": 2, "outcome": "invalid"}, accepted=1, invalid=1),
+    ],
 )
-def test_a_wrong_answer_is_not_taken_for_a_receipt(server: Server, perennial: Perennial, body: str) -> None:
-    server.faults.append(Answer(200, body.encode()))
-    with pytest.raises(ValueError):
-        perennial.events.send([event(1)])
+def test_an_answer_that_does_not_tell_of_each_event_is_no_receipt(
+    server: Server, perennial: Perennial, body: str
+) -> None:
+    """They are sent again, under the same ids; in the end it is an error."""
+    wrong = Answer(200, body.encode(), commit=True)
+    server.faults.append(wrong)
+    assert perennial.events.send([event(1), event(2)]) == Receipt(duplicate=2)
+    assert server.bodies[0] == server.bodies[1]
+    server.faults += [wrong] * QUICK.attempts
+    with pytest.raises(UnreadableAnswer):
+        perennial.events.send([event(1), event(2)])
+    assert len(server.requests) == 2 + QUICK.attempts

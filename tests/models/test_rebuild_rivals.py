@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from time import sleep
 from typing import Any
 
@@ -13,16 +13,18 @@ import pytest
 from psycopg.errors import QueryCanceled
 from sqlalchemy import Engine
 
-from billing.catalog import Filter
+from billing.catalog import Filter, Meter
 from billing.errors import Refused
 from models import meter_version, usage
+from models.catalog import put_meter
 from models.database import cursor, transaction
 from models.event import Event
 from models.intake import hold_all
 from models.meter_version import meter
+from models.rebuilding import clear_next, count_next
 from models.usage import windows_of
 from tests.models.test_aggregations import DAYS
-from tests.models.test_rebuild import BERLIN, asked, carried_out, decided, send
+from tests.models.test_rebuild import BERLIN, asked, carried_out, decided, send, step
 
 Sql = Callable[..., list[tuple[Any, ...]]]
 MARCH = (date(2026, 3, 1), date(2026, 4, 1))
@@ -95,6 +97,39 @@ def test_the_same_id_with_another_change_is_told_also_when_it_is_done(engine: En
     assert asked(engine, "tokens", *MARCH[:1], id="reb-2", unit="words") == "reb-2"
     with pytest.raises(Refused, match="taken"):
         asked(engine, "tokens", *MARCH[:1], id="reb-2", unit="letters")
+
+
+@pytest.mark.parametrize("what", ["count", "clear"])
+def test_two_rebuilds_that_find_the_same_events_in_different_orders_do_not_wait_for_each_other(
+    what: str, engine: Engine, sql: Sql, threads: ThreadPoolExecutor, database_url: str
+) -> None:
+    """A third one holds the event in the middle until both have got so far from either end."""
+    meters = {"tokens": "enable_seqscan", "calls": "enable_indexscan"}
+    with transaction(engine) as session:
+        put_meter(session, Meter("calls", "Calls", "llm", aggregation="count"))
+    noon = datetime(2026, 3, 29, 12, tzinfo=UTC)
+    send(engine, [Event("s", str(n), "berlin", "llm", noon - timedelta(hours=n), {"n": n}) for n in (1, 2, 3)])
+    for name in meters:
+        asked(engine, name, MARCH[0], id=name, filters=(Filter("n", ("none",)),))
+        step(engine, name)
+        if what == "clear":
+            carried_out(engine, name)
+            decided(engine, name, apply=False, name=name)
+            step(engine, name)
+
+    def go_on(meter_id: str, without: str) -> bool:
+        with transaction(engine) as session:
+            for setting in {without, "enable_bitmapscan", "enable_hashjoin", "enable_mergejoin"}:
+                cursor(session).execute(f"set local {setting} = off")
+            return {"count": count_next, "clear": clear_next}[what](session, meter_id)
+
+    with psycopg.connect(database_url) as rival:
+        rival.execute("select from usage_event where id = '2' for update")
+        going = [threads.submit(go_on, *one) for one in meters.items()]
+        while sql("select count(*) from pg_locks where not granted") != [(2,)]:
+            sleep(0.01)
+        rival.commit()
+        assert [one.result(20) for one in going] == [True, True]
 
 
 def test_senders_are_not_held_up_by_one_who_waits_for_some_of_them(engine: Engine, threads: ThreadPoolExecutor) -> None:

@@ -4,7 +4,7 @@ from perennial_client.buffer import BufferFull, EventBuffer
 from perennial_client.client import Perennial
 from perennial_client.encoding import Json
 from perennial_client.events import Event, Events, Receipt, RefusedEvent
-from perennial_client.problem import FieldError, ProblemError
+from perennial_client.problem import FieldError, ProblemError, UnreadableAnswer
 from perennial_client.retries import Retries
 
 __all__ = [
@@ -19,4 +19,5 @@ __all__ = [
     "Receipt",
     "RefusedEvent",
     "Retries",
+    "UnreadableAnswer",
 ]

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import gzip
 import time
+from collections.abc import Callable
 from functools import partial
 from types import TracebackType
+from typing import TypeVar
 
 import httpx
 
 from perennial_client.encoding import Json, dumps, loads
 from perennial_client.events import Events
 from perennial_client.forks import begin_in_children
-from perennial_client.problem import ProblemError
+from perennial_client.problem import ProblemError, UnreadableAnswer
 from perennial_client.retries import Retries, asked_wait, is_passing
+
+T = TypeVar("T")
 
 
 class Perennial:
@@ -42,23 +46,26 @@ class Perennial:
         self.events = Events(self)
 
     def get(self, path: str, **query: str | int | bool) -> Json:
-        """Read it. Raises ProblemError, or httpx.TransportError if the server cannot be reached."""
-        return self._call(self._http.build_request("GET", path, params=query), repeat=True)
+        """Read it. Raises ProblemError, UnreadableAnswer, or httpx.TransportError if the server cannot be reached."""
+        return self._call(self._http.build_request("GET", path, params=query), _as_it_is, repeat=True)
 
     def post(self, path: str, body: Json = None, *, repeat: bool = False) -> Json:
         """Ask for it. With `repeat` it is tried again like a reading: only if `body` carries the ids you chose."""
         content = None if body is None else dumps(body)
         headers = None if body is None else {"Content-Type": "application/json"}
-        return self._call(self._http.build_request("POST", path, content=content, headers=headers), repeat=repeat)
+        request = self._http.build_request("POST", path, content=content, headers=headers)
+        return self._call(request, _as_it_is, repeat=repeat)
 
-    def post_events(self, written: str, *, whatever_time: bool = False) -> Json:
-        """Send events that are written as JSON, with commas between them. `Events` does this for you."""
+    def post_events(self, written: str, read: Callable[[Json], T], *, whatever_time: bool = False) -> T:
+        """Send events that are written as JSON, with commas between them, and give what `read` makes of the answer;
+        if it raises ValueError, they are sent again. `Events` does this for you.
+        """
         content, headers = f'{{"events":[{written}]}}'.encode(), {"Content-Type": "application/json"}
         if self._gzip_above is not None and len(content) > self._gzip_above:
             content = gzip.compress(content, compresslevel=1, mtime=0)
             headers["Content-Encoding"] = "gzip"
         path = "/v1/events?whatever_time=true" if whatever_time else "/v1/events"
-        return self._call(self._http.build_request("POST", path, content=content, headers=headers), repeat=True)
+        return self._call(self._http.build_request("POST", path, content=content, headers=headers), read, repeat=True)
 
     def close(self) -> None:
         self._http.close()
@@ -75,27 +82,36 @@ class Perennial:
         """A connection that two processes share would give one the other's answers."""
         self._http = self._open()
 
-    def _call(self, request: httpx.Request, *, repeat: bool) -> Json:
-        answer = self._send(request, self._retries if repeat else Retries(attempts=1))
-        if not answer.is_success:
-            raise ProblemError.of(answer)
-        return loads(answer.content) if answer.content else None
-
-    def _send(self, request: httpx.Request, retries: Retries) -> httpx.Response:
-        """The last answer: a good one, a refusal, or the server's trouble once the retries are used up."""
-        failed = 0
+    def _call(self, request: httpx.Request, read: Callable[[Json], T], *, repeat: bool) -> T:
+        """What `read` makes of the answer. What stands in the way is raised once the retries are used up."""
+        retries = self._retries if repeat else Retries(attempts=1)
+        trouble: Exception
+        failed, asked = 0, None
         while True:
-            failed += 1
             try:
                 answer = self._http.send(request)
+                if answer.is_success:
+                    return _read(answer, read)
+                trouble, asked = ProblemError.of(answer), asked_wait(answer)
+                if not is_passing(answer):
+                    raise trouble
             except (httpx.UnsupportedProtocol, httpx.LocalProtocolError):
                 raise  # Of what is asked itself, no attempt will do.
-            except httpx.TransportError:
-                pause = retries.pause(failed)
-                if pause is None:
-                    raise
-            else:
-                pause = retries.pause(failed, asked_wait(answer)) if is_passing(answer) else None
-                if pause is None:
-                    return answer
+            except (httpx.TransportError, UnreadableAnswer) as error:
+                trouble, asked = error, None
+            failed += 1
+            pause = retries.pause(failed, asked)
+            if pause is None:
+                raise trouble
             time.sleep(pause)
+
+
+def _read(answer: httpx.Response, read: Callable[[Json], T]) -> T:
+    try:
+        return read(loads(answer.content) if answer.content else None)
+    except ValueError as error:
+        raise UnreadableAnswer(str(error)) from error
+
+
+def _as_it_is(answer: Json) -> Json:
+    return answer

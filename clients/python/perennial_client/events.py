@@ -21,6 +21,7 @@ MOST_EVENTS = 10_000
 _TOO_LARGE, _UNPROCESSABLE = 413, 422
 _OF_EVENTS = ("invalid_events", "invalid_value")
 """Bodies are unprocessable for other reasons too, such as how they are packed; then no event is to blame."""
+_OUTCOMES = ("accepted", "duplicate", "conflict", "quarantined", "invalid")
 _ONE_EVENT = re.compile(r"events\.(\d+)(?:\.(.+))?")
 
 
@@ -107,8 +108,9 @@ class Events:
         The server quarantines events whose time lies far back or ahead, unless it is meant `whatever_time` they have.
 
         Each event is answered by itself; one that is wrong does not hold back the others. Raises ProblemError when the
-        server refuses for another reason than the events, httpx.TransportError when it cannot be reached, both after
-        the retries; batches before are stored, and sending all again is safe.
+        server refuses for another reason than the events, UnreadableAnswer when what it answers does not say of each
+        event what became of it, httpx.TransportError when it cannot be reached, all after the retries; batches before
+        are stored, and sending all again is safe.
         """
         check_batch(batch)
         waiting = iter(events)
@@ -134,7 +136,7 @@ class Events:
         events = [event for event, _ in written]
         try:
             body = ",".join(text for _, text in written)
-            return _receipt(self._perennial.post_events(body, whatever_time=whatever_time), events)
+            return self._perennial.post_events(body, lambda told: _receipt(told, events), whatever_time=whatever_time)
         except ProblemError as problem:
             if not _is_of_events(problem):
                 raise
@@ -173,31 +175,35 @@ def _all_invalid(problem: ProblemError, events: Sequence[Event]) -> Receipt:
 
 
 def _receipt(answer: Json, events: Sequence[Event]) -> Receipt:
+    """Raises ValueError if it does not say of each event what became of it."""
     told = answer if isinstance(answer, Mapping) else {}
     listed = told.get("events")
 
     def count(name: str) -> int:
         value = told.get(name)
-        if not isinstance(value, int) or not isinstance(listed, list):
+        if not isinstance(value, int) or isinstance(value, bool) or value < 0 or not isinstance(listed, list):
             raise ValueError(f"the server did not say what became of the events: {answer!r}")
         return value
 
-    return Receipt(
-        accepted=count("accepted"),
-        duplicate=count("duplicate"),
-        conflict=count("conflict"),
-        quarantined=count("quarantined"),
-        invalid=count("invalid"),
-        refused=tuple(_refused(listed, events)),
-    )
+    counts = {name: count(name) for name in _OUTCOMES}
+    refused = tuple(_refused(listed, events))
+    if sum(counts.values()) != len(events) or len(refused) != counts["conflict"] + counts["invalid"]:
+        said = ", ".join(f"{many} {outcome}" for outcome, many in counts.items())
+        raise ValueError(
+            f"the server speaks of other events than were sent: {said}, {len(refused)} of them listed as refused,"
+            f" of {len(events)}"
+        )
+    return Receipt(**counts, refused=refused)
 
 
 def _refused(listed: Json, events: Sequence[Event]) -> Iterator[RefusedEvent]:
     """Those that were not taken in, of those that the server says more of."""
+    named: set[int] = set()
     for one in listed if isinstance(listed, list) else ():
         if isinstance(one, Mapping) and one.get("outcome") in ("invalid", "conflict"):
             index = one.get("index")
-            if not isinstance(index, int) or not 0 <= index < len(events):
-                raise ValueError(f"the server speaks of an event that was not sent: {one!r}")
+            if not isinstance(index, int) or not 0 <= index < len(events) or index in named:
+                raise ValueError(f"the server speaks of an event that was not sent, or twice of one: {one!r}")
+            named.add(index)
             outcome, reason, where = (str(one.get(name, "")) for name in ("outcome", "reason", "field"))
             yield RefusedEvent(events[index], outcome, reason, where)

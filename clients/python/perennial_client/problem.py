@@ -1,4 +1,4 @@
-"""What the server answers when it refuses: a problem document (RFC 9457), as an exception."""
+"""What the server answers when it refuses: a problem document (RFC 9457), as an exception; and what is no answer."""
 
 from __future__ import annotations
 
@@ -59,6 +59,12 @@ class ProblemError(Exception):
             remedy=text("remedy"),
             errors=_field_errors(told.get("errors")),
         )
+
+
+class UnreadableAnswer(ValueError):
+    """The status says that all went well, and what stands below it is not what the server answers then: not JSON, such
+    as a proxy's page, or not one outcome for each event that was sent. Nobody knows what became of the request.
+    """
 
 
 def _document(answer: httpx.Response) -> Mapping[str, object]:

@@ -30,8 +30,13 @@ class Retries:
 
 
 def is_passing(answer: httpx.Response) -> bool:
-    """Whether time will help: too many requests, or the server's own trouble."""
-    return answer.status_code == 429 or answer.status_code >= 500
+    """Whether time will help: too many requests, one that came too slowly (408) or too early (425), or the server's own
+    trouble.
+    """
+    return answer.status_code in _PASSING or answer.status_code >= 500
+
+
+_PASSING = (408, 425, 429)
 
 
 def asked_wait(answer: httpx.Response, now: datetime | None = None) -> float | None:
