@@ -57,9 +57,11 @@ class UsageConflict(SQLModel, table=True):
     received_at: datetime = moment()
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
-    """A usage event as sent; `data` carries what meters count. (`source`, `id`) makes it one."""
+class Event(msgspec.Struct, frozen=True, gc=False):
+    """A usage event as sent; `data` carries what meters count. (`source`, `id`) makes it one.
+
+    A dataclass would do, but making one takes a microsecond more, of the twenty that an event costs.
+    """
 
     source: str
     id: str

@@ -12,6 +12,7 @@ from time import sleep
 from typing import Any
 
 import pytest
+from msgspec import structs
 from sqlalchemy import Engine
 
 from activities.rebuilding import Rebuilds
@@ -111,7 +112,7 @@ def fresh(engine: Engine, one: Meter, events: Sequence[Event]) -> tuple[dict[dat
     other = replace(one, meter_id="other", event_type="other")
     with transaction(engine) as session:
         put_meter(session, other)
-    send(engine, [replace(e, source="other", type="other") for e in events])
+    send(engine, [structs.replace(e, source="other", type="other") for e in events])
     return held(engine, "other"), by_window(engine, other)
 
 
@@ -183,7 +184,7 @@ def fresh_as(engine: Engine, one: Meter, events: Sequence[Event]) -> tuple[dict[
     other = replace(one, meter_id="former", event_type="former")
     with transaction(engine) as session:
         put_meter(session, other)
-    send(engine, [replace(e, source="former", type="former") for e in events])
+    send(engine, [structs.replace(e, source="former", type="former") for e in events])
     return held(engine, "former"), by_window(engine, other)
 
 
@@ -320,7 +321,7 @@ def test_days_between_others_are_counted_anew_and_then_others_again(engine: Engi
     with pytest.raises(Refused) as refusal:
         asked(engine, "sum-0", date(2026, 3, 28), date(2026, 3, 31), id="reb-5")
     assert [fault.field for fault in refusal.value.faults] == ["until"]
-    more = [replace(e, id=f"more-{e.id}") for e in events]
+    more = [structs.replace(e, id=f"more-{e.id}") for e in events]
     send(engine, more)
     changed = replace(METERS[0], aggregation="max")
     both = [*events, *more]
