@@ -18,6 +18,7 @@ import signal
 import subprocess
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
@@ -42,15 +43,24 @@ SETTINGS = {
 class Postgres:
     """One server and its data in `folder`.
 
-    With `keep=False` the data is for now only: not synced to disk, and removed by `stop`. `start` may be called again
-    after `stop` or `kill`, on the same port and with the same data (if kept). As a context manager it is started and
-    stopped.
+    `settings` are PostgreSQL's own, beside those that it needs here. With `keep=False` the data is for now only: not
+    synced to disk, and removed by `stop`. `start` may be called again after `stop` or `kill`, on the same port and with
+    the same data (if kept). As a context manager it is started and stopped.
     """
 
-    def __init__(self, folder: Path, port: int | None = None, *, keep: bool = True, log: Path | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        port: int | None = None,
+        *,
+        keep: bool = True,
+        log: Path | None = None,
+        settings: Mapping[str, str] | None = None,
+    ) -> None:
         self.folder = folder.absolute()
         self.port = port or free_ports(1)[0]
         self._keep = keep
+        self._settings = SETTINGS | dict(settings or {})
         self._log = log or self.folder / "postgres.log"
         self._lock = FolderLock(self.folder / "lock")
         self._child: Child | None = None
@@ -170,7 +180,7 @@ class Postgres:
             time.sleep(0.1)
 
     def _spawn(self, programs: Path, home: Path) -> Child:
-        settings = SETTINGS | {"port": str(self.port), "fsync": "on" if self._keep else "off"}
+        settings = self._settings | {"port": str(self.port), "fsync": "on" if self._keep else "off"}
         options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
         return Child(
             NAME,
