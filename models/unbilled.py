@@ -21,7 +21,7 @@ from billing.usage import quantity_of
 from models import quarantine
 from models.catalog import live_meters
 from models.database import cursor
-from models.event import Event
+from models.event import Event, Named, contents_of
 from models.quarantine import HeldBy
 from models.standing import histories
 from models.usage import totals_of
@@ -111,9 +111,7 @@ def of_nobody(session: Session, after: str, limit: int) -> list[OfNobody]:
     subjects = [subject for subject, *_ in rows]
     reasons = _reasons(session, subjects)
     meters, prices = live_meters(session), _mean_prices(session)
-    waiting: dict[str, list[Event]] = {}
-    for one in quarantine.waiting(session, subjects, MOST_ESTIMATED):
-        waiting.setdefault(one.event.subject, []).append(one.event)
+    waiting = _would_count(session, subjects)
     found: list[OfNobody] = []
     for subject, customer_id, types, many, first, last in rows:
         events = sorted(waiting.get(subject, ()), key=lambda e: e.occurred_at)
@@ -121,6 +119,18 @@ def of_nobody(session: Session, after: str, limit: int) -> list[OfNobody]:
         worth = _estimates(folded, prices)
         why = tuple(reasons[subject])
         found.append(OfNobody(subject, customer_id, tuple(types), why, many, first, last, len(events), worth))
+    return found
+
+
+def _would_count(session: Session, subjects: Sequence[str]) -> dict[str, list[Event]]:
+    """By subject, the first of what waits; without those under whose names others came in meanwhile, which stand."""
+    waiting = [one.event for one in quarantine.waiting(session, subjects, MOST_ESTIMATED)]
+    keys = [Named.key_of(e.source, e.id) for e in waiting]
+    known = contents_of(session, set(keys))
+    found: dict[str, list[Event]] = {}
+    for e, key in zip(waiting, keys, strict=True):
+        if key not in known:
+            found.setdefault(e.subject, []).append(e)
     return found
 
 

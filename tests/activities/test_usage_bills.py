@@ -73,6 +73,10 @@ def test_usage_of_nobody_has_an_estimated_worth(company: Company) -> None:
     [worth] = stray.estimates
     assert (worth.meter, worth.quantity, worth.amount) == ("tokens", 1_500_000, Money(billed * 3 // 2, "EUR"))
     assert (mail.customer_id, mail.type, mail.events) == ("anna", "mail", 1)
+    company.use("anna", "2026-01-12", 500_000, "q1")  # What stands under that name is not to be had once more.
+    with transaction(company.engine) as session:
+        [stray] = unbilled.of_nobody(session, "other", 10)
+    assert (stray.events, stray.estimated_events, stray.estimates[0].quantity) == (3, 2, 1_000_000)
 
 
 JANUARY = Period(date(2026, 1, 1), date(2026, 2, 1))

@@ -108,16 +108,30 @@ def test_reading_is_exact_and_repeated(server: Server, perennial: Perennial) -> 
     assert [path for _, path, _ in server.requests] == ["/v1/invoices?limit=5"] * 2
 
 
-def test_an_answer_that_is_no_json_is_read_again(server: Server, perennial: Perennial) -> None:
-    server.faults.append(Answer(200, b"<html>one moment</html>"))
+@pytest.mark.parametrize(
+    "unreadable",
+    [
+        Answer(200, b"<html>one moment</html>"),
+        Answer(200, b"[" * 100_000),
+        Answer(200, b'{"total": 1}', {"Content-Encoding": "gzip"}),
+    ],
+)
+def test_an_answer_that_cannot_be_read_is_asked_for_again(
+    server: Server, perennial: Perennial, unreadable: Answer
+) -> None:
+    server.faults.append(unreadable)
     assert perennial.get("/v1/invoices") == {"total": Decimal("0.10")}
-    server.faults += [Answer(200, b"<html>")] * QUICK.attempts
+    server.faults += [unreadable] * QUICK.attempts
     with pytest.raises(UnreadableAnswer):
         perennial.get("/v1/invoices")
+    assert len(server.requests) == 2 + QUICK.attempts
+
+
+def test_what_is_asked_for_once_is_not_asked_for_again(server: Server, perennial: Perennial) -> None:
     server.faults.append(Answer(200, b"<html>"))
     with pytest.raises(UnreadableAnswer):
         perennial.post("/v1/events", {"events": []})
-    assert len(server.requests) == 2 + QUICK.attempts + 1
+    assert len(server.requests) == 1
 
 
 def test_asking_is_repeated_only_when_told_to(server: Server, perennial: Perennial) -> None:

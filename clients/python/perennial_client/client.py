@@ -99,6 +99,8 @@ class Perennial:
                 raise  # Of what is asked itself, no attempt will do.
             except (httpx.TransportError, UnreadableAnswer) as error:
                 trouble, asked = error, None
+            except httpx.DecodingError as error:
+                trouble, asked = UnreadableAnswer(str(error)), None
             failed += 1
             pause = retries.pause(failed, asked)
             if pause is None:
@@ -109,7 +111,7 @@ class Perennial:
 def _read(answer: httpx.Response, read: Callable[[Json], T]) -> T:
     try:
         return read(loads(answer.content) if answer.content else None)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UnreadableAnswer(str(error)) from error
 
 
