@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+import uvloop
+
 
 @dataclass(frozen=True, slots=True)
 class Run:
@@ -19,7 +21,8 @@ class Run:
 
 def run(url: str, key: str, bodies: Sequence[bytes], connections: int) -> Run:
     """POST all bodies as JSON, as fast as they are answered."""
-    return asyncio.run(_run(url, key, bodies, connections))
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_run(url, key, bodies, connections))
 
 
 async def _run(url: str, key: str, bodies: Sequence[bytes], connections: int) -> Run:
