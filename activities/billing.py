@@ -193,13 +193,26 @@ class Billing:
             )
 
     def _park(self, run_id: str, root_id: str, error: Exception) -> Billed:
-        remedy = "This is a fault of the software: report it, and answer this task once it is mended."
-        broken = Refused(f"Billing broke: {error!r}", code="broken", remedy=remedy)
-        refusal = error if isinstance(error, Refused) else broken
+        refusal = _refusal(error)
         with transaction(self.engine) as session:
             run = _run(session, run_id)
             task.open_task(session, "billing", f"billing/{root_id}", run.entity_id, refusal, run.cutoff)
         return Billed(run_id, parked=1)
+
+
+def _refusal(error: Exception) -> Refused:
+    """What a person is told about what broke the billing of an account."""
+    if isinstance(error, Refused):
+        return error
+    cause = error.orig if isinstance(error, sqlalchemy.exc.DBAPIError) else error
+    if isinstance(cause, psycopg.errors.NumericValueOutOfRange):
+        return Refused(
+            "The amounts of this account come to more, added up, than 64 bits of minor units hold.",
+            code="amount_too_large",
+            remedy="Look at its usage and prices: one of them is wrong. Answer this task once it is mended.",
+        )
+    remedy = "This is a fault of the software: report it, and answer this task once it is mended."
+    return Refused(f"Billing broke: {error!r}", code="broken", remedy=remedy)
 
 
 def _remember(session: Session, command: BillBatch, result: Billed) -> None:

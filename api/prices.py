@@ -112,7 +112,8 @@ def preview_price(body: PreviewIn, session: Database, key: Reader) -> Priced:
         found = preview.quote(trial, body.starts_on or datetime.now(UTC).date())
     except Refused as refusal:
         faults = [Fault(_as_sent(fault.field, body), fault.reason) for fault in refusal.faults]
-        raise Refused(refusal.reason, code=refusal.code, faults=faults, remedy="Mend what is named.") from refusal
+        remedy = "Mend what is named." if faults else refusal.remedy
+        raise Refused(refusal.reason, code=refusal.code, faults=faults, remedy=remedy) from refusal
     return Priced(
         currency=plan.currency,
         period=found.period,

@@ -34,6 +34,7 @@ _STATUS = {
     "nothing_to_withdraw": HTTPStatus.CONFLICT,
     "not_waiting": HTTPStatus.CONFLICT,
     "not_scheduled": HTTPStatus.CONFLICT,
+    "never_billed": HTTPStatus.CONFLICT,
     "too_large": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     "unsupported_encoding": HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     "too_many_requests": HTTPStatus.TOO_MANY_REQUESTS,

@@ -9,7 +9,7 @@ from typing import Literal
 
 from billing.credits import Draw, Grant, draw
 from billing.line import Line
-from billing.money import Money, total
+from billing.money import Money, refuse_beyond, total
 from billing.period import Period
 from billing.taxes import TaxDecision, TaxLine, tax
 
@@ -83,6 +83,16 @@ def assemble(heading: Heading, lines: Sequence[Line], decision: TaxDecision, gra
     Credits pay for what is sold, never for further credits: those would outlive their expiry.
     """
     document = Invoice(heading, tuple(lines), tax(lines, decision, heading.currency), ())
+    if lines:
+        _refuse_beyond(document)
     bought = total([line.net for line in lines if not line.taxable], heading.currency)
     payable = min(document.total, document.total - bought)
     return replace(document, draws=draw(grants, payable, heading.issued_at))
+
+
+def _refuse_beyond(document: Invoice) -> None:
+    """If its lines together come to more than an amount may be."""
+    largest = max(document.lines, key=lambda line: abs(line.net.minor))
+    what = f"{len(document.lines)} lines, of which that of {largest.item!r} is the largest with {largest.net}"
+    refuse_beyond(document.net, f"{what}, before tax")
+    refuse_beyond(document.total, f"{what}, with tax")

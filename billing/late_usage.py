@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 from datetime import date
 from decimal import Decimal
 
+from billing.errors import Refused
 from billing.late import CreditAndRebill, Hold, IgnoreBelow
-from billing.line import Line, Taken, with_off
+from billing.line import Line, Taken, share_off, with_off
 from billing.modifiers import exact
 from billing.money import Money, total
 from billing.pricing import Step
@@ -46,32 +47,47 @@ class LateUsage:
 def late_usage(standing: Standing, totals: Totals) -> LateUsage:
     """The difference of every window already billed, put where its meter's policy wants it.
 
-    Of differences that come to no money nobody is asked. What goes against something that was held, such as usage
-    taken back of which a part was waived, is held too, whatever the policy: only a person knows whether that part is
-    what was taken back, and what was waived must not be paid out.
+    Of differences that come to no money nobody is asked. What is in doubt is held whatever the policy is.
     """
     lines: list[Line] = []
     held: list[Line] = []
     ignored: list[Line] = []
     for window, billed in (*_billed(standing), *_first_usage(standing, totals)):
-        aside = _set_aside(standing.set_aside, window)
-        released = _set_aside((p.line for p in standing.pending), window)
-        line = _difference(window, window.measured(totals), _together(billed, (*aside, *released)), aside)
-        if line is None:
-            continue
-        against = line.net.minor * sum(other.net.minor for other in aside) < 0
-        match standing.late_of(window.item.meter):
-            case policy if against or isinstance(policy, Hold):
-                (held if line.net else ignored).append(line)
-            case IgnoreBelow() as policy if policy.ignores(line.net):
-                ignored.append(line)
-            case CreditAndRebill() if billed.quantity or billed.gross:
-                lines += _credit_and_rebill(line, billed)
-            case _:
-                lines.append(line)
+        for line, in_doubt in _differences(standing, window, billed, window.measured(totals)):
+            match standing.late_of(window.item.meter):
+                case policy if in_doubt or isinstance(policy, Hold):
+                    (held if line.net else ignored).append(line)
+                case IgnoreBelow() as policy if policy.ignores(line.net):
+                    ignored.append(line)
+                case CreditAndRebill() if billed.quantity or billed.gross:
+                    lines += _credit_and_rebill(line, billed)
+                case _:
+                    lines.append(line)
     waiting = _waiting(standing)
     late = [*lines, *waiting]
     return LateUsage((*lines, *(_late_true_ups(standing, late) if late else ())), tuple(held), tuple(ignored), waiting)
+
+
+def refuse_what_was_never_billed(standing: Standing, line: Line) -> None:
+    """Refused if a held line, let go, would give back more than is billed for its window or on its way to a document:
+    what was waived was never billed.
+
+    Usage that comes to less than nothing, such as a price below zero, may be paid out down to what it comes to.
+    """
+    if line.net.minor >= 0:
+        return
+    mine = (line.item, line.period)
+    billed = [one.net for one in standing.usage if (one.item, one.period) == mine]
+    waiting = [other.net for other in _waiting(standing) if (other.item, other.period) == mine]
+    is_billed, nothing = total([*billed, *waiting], standing.currency), Money.zero(standing.currency)
+    gross = line.gross + Money(line.because.billed_before, standing.currency)
+    comes_to = gross - share_off(gross, line.because.discount_percent, line.because.ties)
+    if is_billed + line.net < min(nothing, comes_to):
+        raise Refused(
+            f"It would give back {-line.net}, and {is_billed} is billed for this usage.",
+            code="never_billed",
+            remedy="Answer `waive`; or first the earlier question about the same usage, if that is to be billed.",
+        )
 
 
 def _billed(standing: Standing) -> Iterator[tuple[ItemWindow, BilledUsage]]:
@@ -143,6 +159,34 @@ def _together(billed: BilledUsage, lines: Sequence[Line]) -> BilledUsage:
     return billed
 
 
+def _differences(
+    standing: Standing, window: ItemWindow, billed: BilledUsage, used: Measured
+) -> Iterator[tuple[Line, bool]]:
+    """What a window comes to by now less what was billed and held, and whether it is in doubt.
+
+    In doubt is what goes against something that was held, such as usage taken back of which as much was waived: only a
+    person knows whether it is what was waived, which must not be paid out. What was billed beyond what all usage of the
+    window comes to is in no doubt; it is a line of its own.
+    """
+    aside = _set_aside(standing.set_aside, window)
+    released = _set_aside((p.line for p in standing.pending), window)
+    before = _together(billed, (*released, *aside))
+    whole = _difference(window, used, before, aside)
+    if whole is None:
+        return
+    if whole.net.minor * sum(other.net.minor for other in aside) >= 0:
+        yield whole, False
+        return
+    settled = [*released, *(other for other in aside if other.net.minor * whole.net.minor > 0)]
+    sure = _difference(window, used, replace(_together(billed, settled), lines=before.lines), ())
+    if sure is None or sure.net.minor * whole.net.minor <= 0:
+        yield whole, True
+        return
+    yield sure, False
+    if rest := _difference(window, used, _together(before, [sure]), aside):
+        yield rest, True
+
+
 def _difference(window: ItemWindow, used: Measured, before: BilledUsage, aside: Sequence[Line]) -> Line | None:
     """The line if the quantity differs; or, where more than the sum counts, the amount does.
 
@@ -157,7 +201,7 @@ def _difference(window: ItemWindow, used: Measured, before: BilledUsage, aside: 
     if not line.gross and used.quantity == before.quantity:
         return None
     if held := total([other.net for other in aside], line.gross.currency):
-        note = f"of what counts as billed, {held} was held for a person: asked about, or waived"
+        note = f"of what counts as billed, {held} was held for a person: asked about, or waived, and never billed"
         line = replace(line, because=replace(line.because, note=note))
     return replace(line, key=f"{line.key}/{before.lines}")
 

@@ -16,6 +16,11 @@ from billing.errors import Broken, Refused
 
 Ties = Literal["away_from_zero", "to_even"]
 
+MOST_MINOR = 10**15
+"""No line and no document comes to more minor units, up or down: thousands of them can be added up in 64 bits, and
+every reader of JSON keeps them exactly.
+"""
+
 # ISO 4217: currencies in use, and those whose minor unit is not a hundredth.
 CURRENCIES = frozenset(
     "AED AFN ALL AMD ANG AOA ARS AUD AWG AZN BAM BBD BDT BGN BHD BIF BMD BND BOB BRL BSD BTN BWP BYN BZD CAD "
@@ -99,6 +104,18 @@ class Money:
 
 def total(parts: Sequence[Money], currency: str) -> Money:
     return sum(parts, Money.zero(currency))
+
+
+def refuse_beyond(money: Money, what: str) -> None:
+    """Refused (`amount_too_large`) if it is more than any amount may be; `what` comes to it."""
+    if abs(money.minor) > MOST_MINOR:
+        most = Money(MOST_MINOR, money.currency)
+        raise Refused(
+            f"{what}: that comes to {money}, and no amount may be beyond {most}.",
+            code="amount_too_large",
+            remedy="Look whether the quantity or the price is wrong. Events that are wrong are made void by"
+            " POST /v1/events/corrections.",
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from typing import Literal
 
 from billing.line import Because, Line, share_off
 from billing.modifiers import exact, together
-from billing.money import Money
+from billing.money import MOST_MINOR, Money, refuse_beyond
 from billing.period import Period
 from billing.plan import PlanItem
 from billing.quantity import in_steps
@@ -185,6 +185,8 @@ def rated(kind: Literal["recurring", "one_time", "usage"], window: ItemWindow, u
     share = WHOLE if kind == "usage" else cut
     worked = work_out(item, used, share, number, cut)
     gross = worked.amount.rounded(terms.plan.currency, terms.plan.ties)
+    if abs(gross.minor) > MOST_MINOR:
+        refuse_beyond(gross, _in_words(window, used))
     return Line(
         key=f"{kind}/{window.key}",
         kind=kind,
@@ -197,6 +199,12 @@ def rated(kind: Literal["recurring", "one_time", "usage"], window: ItemWindow, u
         because=_because(window, used, worked, "1" if share is WHOLE else f"{window.period.days}/{window.whole.days}"),
         product=item.product or terms.plan.product,
     )
+
+
+def _in_words(window: ItemWindow, used: Measured) -> str:
+    item, plan = window.item, window.terms.plan
+    counted = f"{used.quantity:,f} {item.unit}".rstrip()
+    return f"{counted} of the item {item.key!r} of {plan.plan_id} version {plan.version}, {window.period}"
 
 
 def _because(window: ItemWindow, used: Measured, worked: Worked, share: str) -> Because:

@@ -13,7 +13,7 @@ from fractions import Fraction
 from billing.amending import billed_fees
 from billing.line import Because, Line, amount_off
 from billing.modifiers import NO_BOUNDS, Limits, bounded
-from billing.money import Amount, Money, total
+from billing.money import Amount, Money, refuse_beyond, total
 from billing.period import Period
 from billing.recipe import WHOLE
 from billing.standing import BilledUsage, Standing
@@ -128,6 +128,7 @@ def _brought_to(limits: Limits, spent: Money, period: Period, terms: Terms, leve
     for step in steps:
         amount += Amount(Fraction(step.amount))
         reached = amount.rounded(terms.plan.currency, terms.plan.ties)
+        refuse_beyond(reached, f"{NAMES[step.kind]} of the {level} ({step.label}), {period}")
         cause = _Cause(f"{level}:{step.kind}", step.label, step.amount)
         lines.append(_line(cause, so_far, reached, period, terms))
         so_far = reached

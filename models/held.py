@@ -14,7 +14,7 @@ from sqlmodel import Field, Session, SQLModel, select
 from billing.errors import Broken
 from billing.ids import derive
 from billing.late import to_be_billed
-from billing.late_usage import late_usage
+from billing.late_usage import late_usage, refuse_what_was_never_billed
 from billing.line import Line
 from billing.money import Money
 from billing.period import Period
@@ -94,7 +94,7 @@ def ask(session: Session, found: Sequence[tuple[Standing, Line]], at: datetime) 
 
 def decide(session: Session, answered: Task) -> None:
     """Do what the task's answer says: a line that waits for the next invoice, or nothing. Once. Under the lock of
-    `lock_for`.
+    `lock_for`. Refused if it would give back what was never billed.
     """
     held = _held(session, answered)
     if held.decision is not None or answered.answer is None or answered.answered_at is None:
@@ -102,6 +102,8 @@ def decide(session: Session, answered: Task) -> None:
     if not to_be_billed(answered.answer):
         held.decision, held.decided_at = "waive", answered.answered_at
         return
+    one = _standing(session, held)
+    refuse_what_was_never_billed(one, held.line)
     pending_id = derive("pnd", held.subscription_id, held.id)
     session.add(
         PendingItem(
@@ -114,10 +116,15 @@ def decide(session: Session, answered: Task) -> None:
     )
     session.flush()
     held.decision, held.decided_at, held.pending_id = "bill", answered.answered_at, pending_id
+    one = _standing(session, held)
+    set_lanes(session, [(one, lane) for lane in one.lanes])  # An ended one is due again.
+
+
+def _standing(session: Session, held: HeldUsage) -> Standing:
     one = standing(session, held.subscription_id)
     if one is None:
         raise Broken(f"subscription {held.subscription_id} is gone")
-    set_lanes(session, [(one, lane) for lane in one.lanes])  # An ended one is due again.
+    return one
 
 
 def lock_for(session: Session, asked: Task) -> None:

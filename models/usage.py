@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -18,12 +19,13 @@ from billing.aggregation import APART, Kept
 from billing.catalog import Meter
 from billing.folding import Total, Totals, portion_of
 from billing.period import instant
-from billing.portion import NO_PROPERTIES, Course, Portion, Properties
+from billing.portion import NO_PROPERTIES, Course, Portion, Properties, TimeUnit
 from billing.usage import BEFORE
 from billing.usage_proof import EventSet, Sets
 from models.database import columns, cursor
 from models.event import IS_VOID
 from models.meter_version import versions
+from models.usage_rows import UsageRow, prepared_rows, usage_rows
 from models.values import large, moment
 
 
@@ -178,99 +180,50 @@ def folded(
     session: Session, customer_ids: Sequence[str], since: date | None = None, until: date | None = None
 ) -> dict[str, Folded]:
     """Folded usage of many customers, all of one moment; for days as in `totals_of`."""
-    rows = cursor(session).execute(
-        _TOTALS.format(days="meter_days")
-        + " and (%(since)s::date is null or t.day >= %(since)s) and (%(until)s::date is null or t.day < %(until)s)"
-        + (_EARLIER.format(days="meter_days") if since else "")
-        + _MOMENT,
-        {"apart": list(APART), "customers": list(customer_ids), "since": since, "until": until, "before": BEFORE},
-    )
-    return _by_customer(customer_ids, rows)
+    found = usage_rows(session, customer_ids, since, until)
+    return _by_customer(customer_ids, found.rows, found.snapshot)
 
 
 def prepared_of(session: Session, customer_ids: Sequence[str], series: str) -> dict[str, usage.Totals]:
     """What a rebuild has counted so far, likewise."""
-    rows = cursor(session).execute(
-        _TOTALS.format(days="meter_prepared") + " and t.meter_id = %(series)s",
-        {"apart": list(APART), "customers": list(customer_ids), "series": series},
-    )
+    rows = prepared_rows(session, customer_ids, series)
     return {customer_id: mine.totals for customer_id, mine in _by_customer(customer_ids, rows).items()}
 
 
-def _by_customer(customer_ids: Sequence[str], rows: Iterable[tuple[Any, ...]]) -> dict[str, Folded]:
+def _by_customer(customer_ids: Sequence[str], rows: Iterable[UsageRow], snapshot: str = "") -> dict[str, Folded]:
     totals: dict[str, dict[tuple[str, date], list[Portion]]] = {customer_id: {} for customer_id in customer_ids}
     sets: dict[str, dict[tuple[str, date], EventSet]] = {customer_id: {} for customer_id in customer_ids}
-    courses: dict[tuple[object, ...], Course] = {}
-    snapshot = ""
-    for (
-        moment_,
-        customer_id,
-        meter,
-        day,
-        quantity,
-        events,
-        properties,
-        each,
-        way,
-        percent,
-        weighted,
-        digest,
-        *more,
-    ) in rows:
-        if moment_:
-            snapshot = moment_
-            continue
-        key, mine, its = (meter, day), totals[customer_id], sets[customer_id]
-        named = tuple(sorted(properties.items())) if properties else NO_PROPERTIES
-        course = None
-        if more[0] or more[1]:
-            course = courses.setdefault(tuple(more), Course(*more))
-            if course.carries_over:
-                mine.setdefault((meter, BEFORE), [])
-        mine.setdefault(key, []).append(Portion(quantity, events, named, each, "", way, percent, weighted, course))
-        if day != BEFORE:
-            its[key] = its.get(key, EventSet()) + EventSet(events, int(digest))
+    for row in rows:
+        key, mine, its = (row.meter_id, row.day), totals[row.customer_id], sets[row.customer_id]
+        mine.setdefault(key, []).append(_portion(row))
+        if row.carries_over:
+            mine.setdefault((row.meter_id, BEFORE), [])
+        if row.day != BEFORE:
+            behind = EventSet(row.events, int(row.digest))
+            its[key] = its[key] + behind if key in its else behind
     return {
         customer_id: Folded({key: tuple(some) for key, some in mine.items()}, sets[customer_id], snapshot)
         for customer_id, mine in totals.items()
     }
 
 
-_KEPT_OF = (
-    " nullif(t.properties, '{{}}'), case when (d.m).per_event or (d.m).aggregation = any(%(apart)s) then t.each end,"
-    " (d.m).aggregation, (d.m).percent,"
-)
-_GOES_ON = " carries(d.m), (d.m).operation_field <> '', (d.m).time_unit, c.time_zone"
-_FROM = (
-    " from usage_total t join {days} d on d.series = t.meter_id and t.day >= d.since and t.day < d.until"
-    " join customer c on c.id = t.customer_id where t.customer_id = any(%(customers)s)"
-)
-_TOTALS = (
-    "select null as moment, t.customer_id, d.meter_id, t.day, t.quantity, t.events,"
-    + _KEPT_OF
-    + " t.weighted, t.digest,"
-    + _GOES_ON
-    + _FROM
-)
-# What earlier days leave: the sum of the changes, or the latest of what is kept apart.
-_LEFT = (
-    "case when (d.m).aggregation in ('sum', 'weighted_sum') then sum(t.quantity)"
-    " else (array_agg(t.quantity order by t.day desc))[1] end, sum(t.events)::bigint,"
-)
-_EARLIER = (
-    " union all select null, t.customer_id, d.meter_id, %(before)s::date,"
-    + _LEFT
-    + _KEPT_OF
-    + " 0, 0,"
-    + _GOES_ON
-    + _FROM
-    + " and carries(d.m) and t.day < %(since)s group by t.customer_id, d.meter_id, t.properties, t.each, d.m, c.id"
-)
+def _portion(row: UsageRow) -> Portion:
+    return Portion(
+        quantity=row.quantity,
+        events=row.events,
+        properties=tuple(sorted(row.properties.items())) if row.properties else NO_PROPERTIES,
+        each=row.each,
+        aggregation=row.aggregation,
+        percent=row.percent,
+        weighted=row.weighted,
+        course=_course(row.carries_over, row.operations, row.time_unit, row.time_zone),
+    )
 
-# In the same statement, so that it is the moment of these totals.
-_MOMENT = (
-    f" union all select pg_current_snapshot()::text, '', '', {', '.join(['null'] * 5)}, '', {', '.join(['null'] * 7)}"
-)
+
+@lru_cache(maxsize=1024)
+def _course(carries_over: bool, operations: bool, time_unit: TimeUnit | None, time_zone: str) -> Course | None:
+    """The same one for all portions that go on alike; None of those that do not."""
+    return Course(carries_over, operations, time_unit, time_zone) if carries_over or operations else None
 
 
 def windows_of(

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from sqlmodel import Session
 
 from billing.errors import Refused
+from billing.money import MOST_MINOR
 from billing.period import local_day
 from billing.rebuilding import Worth, worth
 from billing.usage import Totals, quantity_of
@@ -17,9 +18,6 @@ from models.database import cursor
 from models.entity import now_on
 from models.recount import kept_of
 from models.standing import standings
-
-MOST_MINOR = 10**15
-"""Of a customer's difference, in minor units: thousands of them can be added up in 64 bits."""
 
 
 class DayChange(NamedTuple):

@@ -212,22 +212,20 @@ def test_who_has_no_tax_rate_waits_for_a_person_and_the_others_do_not(company: C
     sound(company)
 
 
+_POISONED = (
+    "insert into plan select 'poison', 1, currency, jsonb_set(content, '{items,0,price,%s}', '\"%s\"'), now()"
+    " from plan where plan_id = 'team'"
+)
 POISON = {
-    "a price that nobody knows": (
-        "insert into plan select 'poison', 1, currency, jsonb_set(content, '{items,0,price,kind}', '\"magic\"'), now()"
-        " from plan where plan_id = 'team'"
-    ),
-    "an amount that no column holds": (
-        "insert into plan select 'poison', 1, currency, jsonb_set(content, '{items,0,price,amount}', '\"1e18\"'), now()"
-        " from plan where plan_id = 'team'"
-    ),
+    "a price that nobody knows": (_POISONED % ("kind", "magic"), "Billing broke: "),
+    "an amount that no column holds": (_POISONED % ("amount", "1e18"), "1 of the item 'base' of team version 1"),
 }
 
 
 @pytest.mark.parametrize("poison", POISON)
 def test_a_batch_that_breaks_is_divided_down_to_the_root_that_breaks_it(poison: str, company: Company) -> None:
     names = many(company, 11)
-    company.sql(POISON[poison])
+    company.sql(POISON[poison][0])
     company.sql("insert into subscription_terms values ('sub-c004', 2, '2026-01-01', 'poison', 1, 1, 0, 'test')")
     run = open_run(company)
     command = BillBatch(run.run_id, 1, run.batches[0])
@@ -236,7 +234,7 @@ def test_a_batch_that_breaks_is_divided_down_to_the_root_that_breaks_it(poison: 
     assert company.billing.bill_batch(command) == done
     [(subject, reason)] = company.open_tasks()
     assert subject == "billing/c004"
-    assert reason.startswith("Billing broke: ")
+    assert reason.startswith(POISON[poison][1])
     assert {c for (c,) in company.sql("select customer_id from invoice")} == {*names} - {"c004"}
     assert open_run(company).batches == ()
     with company.tampering() as do:

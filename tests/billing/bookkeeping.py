@@ -21,6 +21,7 @@ from billing.folding import Clocks, Folding, portion_of
 from billing.ids import derive
 from billing.invoice import Invoice
 from billing.journal import Capture, Entry, credits_drawn, invoice_issued, payment_captured, revenue_recognised
+from billing.late_usage import refuse_what_was_never_billed
 from billing.line import Because, Line
 from billing.modifiers import Redeemed
 from billing.money import Money, total
@@ -201,11 +202,13 @@ class Books:
 
     def answer(self, billed: bool) -> Line:
         """Decide about the oldest question that is open: a waived line stays set aside."""
-        line = self.asked.pop(0)
+        line = self.asked[0]
         if billed:
+            refuse_what_was_never_billed(self.standing, line)
             aside = tuple(other for other in self.standing.set_aside if other is not line)
             pending = (*self.standing.pending, PendingLine(derive("pnd", line.key), line))
             self.standing = replace(self.standing, set_aside=aside, pending=pending)
+        self.asked.pop(0)
         self.prove()
         return line
 

@@ -132,8 +132,8 @@ def test_discounts_beyond_all_or_nothing_are_refused(word: str) -> None:
 
 def test_very_many_seats_are_still_exact() -> None:
     seats = plan_of("EUR", PlanItem("seat", "Seat", PerUnit(Decimal("0.01")), "seats"))
-    seen = preview(billed_up_to(FIRST).standing, change(FIRST, seats="1E+40", plan=seats), midnight(FIRST))
-    assert seen.recurring_after == Money(10**40, "EUR")
+    seen = preview(billed_up_to(FIRST).standing, change(FIRST, seats="1E+15", plan=seats), midnight(FIRST))
+    assert seen.recurring_after == Money(10**15, "EUR")
 
 
 def test_a_change_to_another_currency_or_after_the_end_is_refused() -> None:

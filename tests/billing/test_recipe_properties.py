@@ -10,9 +10,10 @@ from fractions import Fraction
 from typing import get_args
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
+from billing.errors import Refused
 from billing.line import Line
 from billing.modifiers import NO_BOUNDS, Bounds, Commitment, Discount, bounded
 from billing.money import Amount, Ties
@@ -185,7 +186,11 @@ def lines(draw: st.DrawFn) -> Line:
     whole = Period(DAY, date(2026, 2, 1))
     part = whole if end == 31 else Period(date(2026, 1, start), date(2026, 1, end))
     window = ItemWindow(item, terms, part, whole, (terms,), ())
-    return rated("usage" if item.meter else "recurring", window, used)
+    try:
+        return rated("usage" if item.meter else "recurring", window, used)
+    except Refused as refused:
+        assert refused.code == "amount_too_large"
+        reject()
 
 
 TIES: st.SearchStrategy[Ties] = st.sampled_from(["away_from_zero", "to_even"])

@@ -27,8 +27,9 @@ def test_digits_stay_as_they_are_written(perennial: Perennial) -> None:
     rate = '{"kind": "per_unit", "rate": 0.000000000000000000000000000001}'
     assert "1.00 EUR, before tax" in perennial("price", rate, "--quantity", "1" + "0" * 30)[1]
     assert "2,500,000 JPY" in perennial("price", '{"kind": "flat", "amount": 2500000}', "--currency", "JPY")[1]
-    each = "quantity=1" + "0" * 27 + ".0001x3"
-    assert "3" + ",000" * 8 + ",000.0003 in 3 events" in perennial("price", '{"kind": "dynamic"}', "--use", each)[1]
+    each = "quantity=1" + "0" * 9 + ".00000000000000000001x3"
+    said = "3,000,000,000.00000000000000000003 in 3 events"
+    assert said in perennial("price", '{"kind": "dynamic"}', "--use", each)[1]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,107 @@
+"""The rows of `usage_total` as a bill reads them, each with how its meter counts; models/usage.py adds them up."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
+from typing import NamedTuple
+
+from sqlmodel import Session
+
+from billing.aggregation import APART
+from billing.portion import Aggregation, TimeUnit
+from billing.usage import BEFORE
+from models.database import cursor
+
+
+class UsageRow(NamedTuple):
+    """What a meter kept of a customer's day (`BEFORE`: of all earlier days), and how it goes on from there."""
+
+    customer_id: str
+    meter_id: str
+    day: date
+    quantity: Decimal
+    events: int
+    properties: Mapping[str, str] | None
+    each: Decimal | None
+    aggregation: Aggregation
+    percent: Decimal | None
+    weighted: Decimal
+    digest: Decimal
+    carries_over: bool
+    operations: bool
+    time_unit: TimeUnit | None
+    time_zone: str
+
+
+@dataclass(frozen=True, slots=True)
+class UsageRows:
+    """All of one moment; `snapshot` is PostgreSQL's word for it."""
+
+    rows: list[UsageRow]
+    snapshot: str
+
+
+def usage_rows(session: Session, customer_ids: Sequence[str], since: date | None, until: date | None) -> UsageRows:
+    """Of the days from `since` to before `until`; of meters that carry over, what earlier days leave is there too."""
+    asked = {"customers": list(customer_ids), "since": since, "until": until, "before": BEFORE, "apart": list(APART)}
+    rows: list[UsageRow] = []
+    snapshot = ""
+    for row in map(UsageRow._make, cursor(session).execute(_HOLDING, asked)):
+        if row.meter_id == _MOMENT:
+            snapshot = row.customer_id
+        else:
+            rows.append(row)
+    return UsageRows(rows, snapshot)
+
+
+def prepared_rows(session: Session, customer_ids: Sequence[str], series: str) -> list[UsageRow]:
+    """Of a series that a rebuild counts."""
+    asked = {"customers": list(customer_ids), "series": series, "apart": list(APART)}
+    return [UsageRow._make(row) for row in cursor(session).execute(_PREPARED, asked)]
+
+
+_MOMENT = ""
+"""Stands in place of the meter in the row that says the moment of all the others, as only their statement knows it."""
+
+_COLUMNS = ", ".join(UsageRow._fields)
+
+_KEPT = """
+with kept as not materialized (
+  select t.customer_id, d.meter_id, d.series, t.day, t.quantity, t.events, t.weighted, t.digest,
+         nullif(t.properties, '{}') as properties,
+         case when (d.m).per_event or (d.m).aggregation = any(%(apart)s) then t.each end as each,
+         (d.m).aggregation, (d.m).percent,
+         carries(d.m) as carries_over, (d.m).operation_field <> '' as operations, (d.m).time_unit, c.time_zone
+  from usage_total t
+  join meter_days d on d.series = t.meter_id and t.day >= d.since and t.day < d.until
+  join customer c on c.id = t.customer_id
+  where t.customer_id = any(%(customers)s)
+)"""
+
+# Earlier days leave the sum of the changes, or the latest of what is kept apart.
+_HOLDING = f"""
+{_KEPT}
+select {_COLUMNS} from kept
+where (%(since)s::date is null or day >= %(since)s) and (%(until)s::date is null or day < %(until)s)
+
+union all
+select customer_id, meter_id, %(before)s::date,
+       case when aggregation in ('sum', 'weighted_sum') then sum(quantity)
+            else (array_agg(quantity order by day desc))[1] end,
+       sum(events)::bigint, properties, each, aggregation, percent, 0, 0,
+       carries_over, operations, time_unit, time_zone
+from kept where carries_over and day < %(since)s
+group by customer_id, meter_id, properties, each, aggregation, percent,
+         carries_over, operations, time_unit, time_zone
+
+union all
+select pg_current_snapshot()::text, '{_MOMENT}', {", ".join(["null"] * (len(UsageRow._fields) - 2))}
+"""
+
+_PREPARED = f"""
+{_KEPT.replace("meter_days", "meter_prepared")}
+select {_COLUMNS} from kept where series = %(series)s
+"""

@@ -1,0 +1,150 @@
+"""Usage taken back of which a part was waived: what was billed may be given back, and what never was may not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import date
+from decimal import Decimal
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from billing.errors import Refused
+from billing.late import CreditAndRebill, Hold, Late, NextInvoice
+from billing.modifiers import Discount
+from billing.money import Money, total
+from billing.period import instant, zone
+from billing.plan import Plan, PlanItem
+from billing.pricing import Graduated, PerUnit, Tier
+from tests.billing.bookkeeping import Agreement, Books, plan_of, signed
+from tests.billing.story import RATES
+
+D = Decimal
+FIRST, BERLIN = date(2026, 1, 1), zone("Europe/Berlin")
+CALLS = PlanItem("calls", "Calls", PerUnit(D("0.01")), "meter", "calls")
+TIERS = replace(CALLS, price=Graduated((Tier(D(900), D("0.01")), Tier(None, D("0.004")))))
+OFF = (Discount("percent", D(20)), Discount("amount", D(3), name="Welcome"))
+PLANS = {
+    "plain": plan_of("EUR", CALLS),
+    "tiers": plan_of("EUR", TIERS),
+    "no line without usage": plan_of("EUR", replace(CALLS, zero_line=False)),
+    "discounts": replace(plan_of("EUR", CALLS), discounts=OFF),
+}
+
+
+class Life:
+    """January has been billed; each further step is usage of January, and a bill a month later."""
+
+    def __init__(self, plan: Plan, late: Late, used: int = 1000) -> None:
+        one = replace(signed(Agreement(FIRST, plan)), late=(("calls", late),))
+        self.books, self.month, self.used = Books({"sub_1": one}, rates=RATES), 1, 0
+        self.use(used)
+
+    def use(self, calls: int) -> None:
+        self.used += calls
+        self.books.use("calls", FIRST, D(calls))
+        self.bill()
+
+    def bill(self) -> None:
+        self.month += 1
+        self.books.bill(instant(date(2026 + (self.month - 1) // 12, (self.month - 1) % 12 + 1, 1), BERLIN))
+
+    def policy(self, late: Late) -> None:
+        self.books.standing = replace(self.books.standing, late=(("calls", late),))
+
+    @property
+    def asked(self) -> list[int]:
+        return [line.net.minor for line in self.books.asked]
+
+    @property
+    def billed(self) -> int:
+        """Of January, on documents."""
+        found = [line.net for d in self.books.documents for line in d.lines if line.period.start == FIRST]
+        return total(found, "EUR").minor
+
+
+def waived(late: Late) -> Life:
+    """1,000 calls of January are billed, and 300 that came late are waived; then the policy is `late`."""
+    life = Life(PLANS["plain"], Hold())
+    life.use(300)
+    life.books.answer(False)
+    life.policy(late)
+    return life
+
+
+@pytest.mark.parametrize("late", [NextInvoice(), CreditAndRebill()])
+def test_what_was_billed_is_given_back_and_what_was_waived_is_asked_about(late: Late) -> None:
+    """500 of the 800 were billed, for no more than 300 were not. Of the rest a person knows."""
+    life = waived(late)
+    life.use(-800)
+    assert (life.billed, life.asked) == (500, [-300])
+    life.books.answer(False)
+    life.bill()
+    assert (life.billed, life.asked) == (500, [])
+
+
+def test_all_is_taken_back_and_no_more_than_was_billed_is_given_back() -> None:
+    life = waived(Hold())
+    life.use(-1300)
+    assert life.asked == [-1000, -300]
+    assert life.books.answer(True).net == Money(-1000, "EUR")
+    with pytest.raises(Refused, match=r"would give back 3\.00 EUR, and 0\.00 EUR is billed") as refused:
+        life.books.answer(True)
+    assert refused.value.code == "never_billed"
+    life.books.answer(False)
+    life.bill()
+    assert (life.billed, life.asked) == (0, [])
+    life.use(40)
+    assert life.asked == [40]
+
+
+def test_a_person_says_that_what_was_billed_is_what_was_taken_back() -> None:
+    life = waived(NextInvoice())
+    life.use(-300)
+    assert (life.billed, life.asked) == (1000, [-300])
+    life.books.answer(True)
+    life.bill()
+    assert (life.billed, life.asked) == (700, [])
+
+
+def test_what_was_asked_about_is_not_given_back_before_it_is_billed() -> None:
+    life = Life(PLANS["no line without usage"], Hold(), 0)
+    life.use(600)
+    life.use(-600)
+    assert life.asked == [600, -600]
+    life.books.asked.reverse()
+    with pytest.raises(Refused):
+        life.books.answer(True)
+    life.books.asked.reverse()
+    life.books.answer(True)
+    life.books.answer(True)
+    life.bill()
+    assert (life.billed, life.asked) == (0, [])
+
+
+STEPS = st.lists(st.tuples(st.integers(-1500, 1500), st.lists(st.booleans(), min_size=4, max_size=4)), max_size=7)
+LATE = st.sampled_from([NextInvoice(), CreditAndRebill(), Hold()])
+
+
+@pytest.mark.parametrize("name", PLANS)
+@settings(derandomize=True, deadline=None, max_examples=60)
+@given(first=LATE, then=LATE, steps=STEPS)
+def test_however_people_answer_no_more_is_given_back_than_was_billed(
+    name: str, first: Late, then: Late, steps: list[tuple[int, list[bool]]]
+) -> None:
+    """Usage of a window goes up and down, never below nothing, and people answer at random."""
+    life = Life(PLANS[name], first)
+    for n, (calls, answers) in enumerate(steps):
+        if n == 2:
+            life.policy(then)
+        life.use(max(calls, -life.used))
+        for said in answers:
+            if life.books.asked:
+                try:
+                    life.books.answer(said)
+                except Refused:
+                    life.books.answer(False)
+        assert life.billed >= 0
+    life.bill()
+    assert life.billed >= 0
