@@ -207,7 +207,7 @@ def _refusal(error: Exception) -> Refused:
     cause = error.orig if isinstance(error, sqlalchemy.exc.DBAPIError) else error
     if isinstance(cause, psycopg.errors.NumericValueOutOfRange):
         return Refused(
-            "The amounts of this account come to more, added up, than 64 bits of minor units hold.",
+            "A number of this account is larger than can be stored.",
             code="amount_too_large",
             remedy="Look at its usage and prices: one of them is wrong. Answer this task once it is mended.",
         )

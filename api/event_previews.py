@@ -55,8 +55,8 @@ class EventPreview(BaseModel):
 @router.post("/preview", openapi_extra=_DOCUMENT)
 async def preview_events(request: Request, open_: Open, key: Writer) -> EventPreview:
     """Say what a batch of events would change for each customer, in quantity and money; nothing is kept. It is said as
-    of one moment: what others send meanwhile is not in it. With 503 others go on sending for the same customers and
-    days; come back after a while.
+    of one moment: what others send meanwhile is not in it. Who sends for the same customers and days may have to wait
+    for it, about a second for 10,000 events.
 
     `late_minor` is what the next invoices would have more for periods that are billed, `open_minor` what periods that
     are not billed yet would come to more by now. With 422 all events are invalid.

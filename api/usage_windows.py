@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Annotated
 from zoneinfo import ZoneInfo
@@ -18,6 +18,7 @@ from api.fields import Day
 from billing.catalog import Meter
 from billing.errors import Fault, NotFound, Refused
 from billing.period import Period, instant, local_day, zone
+from billing.standing import Standing
 from billing.subscription_usage import metered, metered_days, periods_back
 from billing.windows import UsageWindow, WindowSize, by_window, level_by_window
 from models import meter_version, usage
@@ -78,7 +79,8 @@ def read_subscription_windows(
 ) -> list[Window]:
     """The same of a subscription: of the days on which it runs and has an item of the meter, and windows cut at them.
 
-    Without days, of the period that runs, or of the last one of a subscription that has ended.
+    Without `until`, up to today or the end; without `since`, of the last period until then, or of as many of its last
+    days as one answer covers.
     """
     one = standing(session, subscription_id)
     if one is None:
@@ -91,15 +93,21 @@ def read_subscription_windows(
             faults=[Fault("meter", f"must be one of its meters: {', '.join(meters) or 'it has none'}")],
             remedy="Name a meter of its items, or ask for the customer's usage.",
         )
-    [period] = periods_back(one, local_day(now_on(session, one.clock_id), one.zone), 1)
-    first = since or period.start
-    days = Period(first, max(first, until or period.end))
+    days = _days_of(one, local_day(now_on(session, one.clock_id), one.zone), window, since, until)
     asked.refuse_what_cannot_be_told(session, days)
     return [
         _out(found.within(instant(part.start, one.zone), instant(part.end, one.zone)))
         for part in metered_days(one, meter, days)
         for found in asked.answered(session, one.customer_id, one.zone, part)
     ]
+
+
+def _days_of(one: Standing, today: date, window: WindowSize, since: date | None, until: date | None) -> Period:
+    """The days of its life that are asked for."""
+    [period] = periods_back(one, today if until is None else until - timedelta(days=1), 1)
+    end = until or max(period.start, min(period.end, today + timedelta(days=1)))
+    first = since or max(period.start, end - timedelta(days=LONGEST_DAYS[window]))
+    return Period(first, max(first, end)).overlap(one.life)
 
 
 @dataclass(frozen=True, slots=True)

@@ -111,10 +111,14 @@ class Standing:
     def period_at(self, day: date) -> Period:
         return self.interval.period_at(self.anchor, day)
 
+    @property
+    def life(self) -> Period:
+        """The days on which it runs; none if it was cancelled before it began."""
+        return Period(self.anchor, max(self.anchor, self.ends_on or date.max))
+
     def part_at(self, day: date) -> Period:
         """The part of the period that contains `day` in which the subscription runs."""
-        whole = self.period_at(day)
-        return Period(max(whole.start, self.anchor), min(whole.end, self.ends_on or whole.end))
+        return self.period_at(day).overlap(self.life)
 
 
 def next_bill_at(standing: Standing, lane: Lane) -> datetime | None:

@@ -52,7 +52,7 @@ def metered(standing: Standing) -> tuple[str, ...]:
 def metered_days(standing: Standing, meter: str, days: Period) -> list[Period]:
     """Those of the days on which it runs and has an item of the meter: in stretches that do not touch, in order."""
     found: list[Period] = []
-    for window in windows(standing.history, days.overlap(Period(standing.anchor, standing.ends_on or date.max))):
+    for window in windows(standing.history, days.overlap(standing.life)):
         if any(meter in item.meters for item in window.terms.plan.items):
             touching = found.pop() if found and found[-1].end == window.period.start else window.period
             found.append(Period(touching.start, window.period.end))

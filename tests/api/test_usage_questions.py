@@ -5,11 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from urllib.parse import quote
 
+import anyio
 import pyarrow.parquet
 import pytest
 
@@ -97,11 +98,12 @@ async def test_windows_of_a_subscription_are_cut_at_its_days(front: Front) -> No
         "2026-04-04T22:00:00Z",
         "192",
     )
-    assert said(await front.get(at)) == [
+    assert said(await front.get(f"{at}&until=2026-04-05")) == [
         ("2026-03-28T23:00:00Z", "62", 5),
         ("2026-03-30T22:00:00Z", "64", 1),
         ("2026-03-31T22:00:00Z", "128", 1),
     ]
+    assert await front.get(at) == []  # It has not begun.
     by_model = await front.get(f"{at}&window=month&by=model&{MARCH}")
     assert [(w["properties"]["model"], w["quantity"]) for w in by_model] == [("", "32"), ("a", "74"), ("b", "20")]
     assert len(await front.get(f"{at}&window=minute&since=2026-03-28&until=2026-03-30")) == 4
@@ -110,7 +112,39 @@ async def test_windows_of_a_subscription_are_cut_at_its_days(front: Front) -> No
     assert made["id"] in refusal["fields"]["meter"]
     await front.refused("GET", at.replace(made["id"], "nothing"), status=404)
     await front.refused("GET", at.replace(sub, "nothing"), status=404)
-    await front.refused("GET", f"{at}&window=hour&until=2027-01-01", status=422, code="too_many_windows")
+    long = f"{at}&window=hour&since=2026-04-01&until=2027-01-01"
+    await front.refused("GET", long, status=422, code="too_many_windows")
+
+
+async def test_without_days_windows_are_those_of_the_running_period_so_far(front: Front) -> None:
+    """Of a period of three years, its last days, as many as one answer covers."""
+    made = await front.post("/v1/meters", meter(resolution="minute"))
+    price = item({"kind": "per_unit", "rate": "1"}, basis="meter", meter=made["id"])
+    plan = await sold(front, price, interval={"unit": "year", "count": 3})
+    customer = await front.customer()
+    today = datetime.fromisoformat((await front.get("/v1/test-clocks/clk"))["now"])
+    days = [today - timedelta(days=back) for back in (0, 1, 2, 300)]
+    sub = await front.subscription(customer, plan=plan, starts_on=str(days[-1].date()))
+    events = [event(subject=customer, type=made["event_type"], time=at.isoformat(), data={"n": 1}) for at in days]
+    assert (await send(front, events))["accepted"] == 4
+    at = f"/v1/subscriptions/{sub}/usage/windows?meter={made['id']}"
+    assert [w["events"] for w in await front.get(at)] == [1] * 4
+    assert [w["events"] for w in await front.get(f"{at}&window=hour")] == [1] * 3
+    assert [w["events"] for w in await front.get(f"{at}&window=minute")] == [1] * 2
+    assert [w["events"] for w in await front.get(f"{at}&window=minute&until={days[1].date()}")] == [1]
+
+
+@pytest.mark.parametrize("when", ["now", "2026-02-01"])
+async def test_a_subscription_that_never_began_has_used_nothing(front: Front, when: str) -> None:
+    customer, made, _ = await used(front)
+    plan = await sold(front, item({"kind": "per_unit", "rate": "1"}, basis="meter", meter=made["id"]))
+    path = f"/v1/subscriptions/{await front.subscription(customer, plan=plan, starts_on='2026-03-01')}"
+    await front.post(f"{path}/cancellations", {"id": f"can-{made['id']}", "reason": "other", "when": when})
+    with anyio.fail_after(20):
+        while not (await front.get(path))["ends_on"]:
+            await anyio.sleep(0.05)
+    assert await front.get(f"{path}/usage/windows?meter={made['id']}&{MARCH}") == []
+    assert await front.get(f"{path}/usage") == await front.get(f"{path}/late-usage") == []
 
 
 async def test_what_cannot_be_told_is_refused(front: Front) -> None:
