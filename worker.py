@@ -43,9 +43,9 @@ from models.entity import entities
 from models.home import is_at_home
 from observability import start_logging, start_tracing, stop_tracing, worker_runtime
 from settings import Settings
-from workflows import WORKFLOWS, runner
 from workflows.client import connect, start_duties
 from workflows.policies import BILLING, DOORS, LIFECYCLE
+from workflows.registry import WORKFLOWS, runner
 
 log = structlog.get_logger()
 

@@ -26,6 +26,7 @@ from sandbox.stack import Stack
 from sandbox.trace import events, sent_before
 from sandbox.up import ignore_signals, one_interrupt
 
+PATIENCE_SECONDS = 180  # A step whose worker was killed is taken up when its time is over: half a minute, for some.
 FIRST_CARD = ["succeeded", "insufficient_funds", "processing_then_succeeded"]
 
 
@@ -242,19 +243,19 @@ class Month:
     def _advance(self, to: datetime) -> None:
         self.door.post("/v1/test-clocks/demo/advance", {"to": to.isoformat()})
         with self.console.status(f"living until {to:%d %B %Y}"):
-            self._until(lambda: self._arrived(to), f"the clock to reach {to}", seconds=180)
+            self._until(lambda: self._arrived(to), f"the clock to reach {to}")
 
     def _arrived(self, to: datetime) -> bool:
         clock = self.door.get("/v1/test-clocks/demo")
         return not clock["moving"] and datetime.fromisoformat(clock["now"]) >= to
 
-    def _until(self, look: Callable[[], Json], what: str, seconds: float = 60) -> Json:
-        end = time.monotonic() + seconds
+    def _until(self, look: Callable[[], Json], what: str) -> Json:
+        end = time.monotonic() + PATIENCE_SECONDS
         while time.monotonic() < end:
             if found := look():
                 return found
             time.sleep(0.1)
-        raise StartFailed("demo", f"waited {seconds:.0f} s in vain for {what}", "See the logs of worker and API.")
+        raise StartFailed("demo", f"waited {PATIENCE_SECONDS} s in vain for {what}", "See the logs of worker and API.")
 
     def _say(self, title: str, text: str) -> None:
         clock = self.door.get("/v1/test-clocks/demo")["now"][:10] if title != "Price list" else ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
 import secrets
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -68,6 +69,40 @@ structlog.configure(
     processors=[structlog.processors.format_exc_info, structlog.processors.KeyValueRenderer()],
     wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR),
 )
+
+
+LONGEST = (
+    "tests/test_kills.py",
+    "tests/test_demo.py",
+    "tests/test_rebuild_kills.py",
+    "tests/test_ingest_storm.py",
+    "tests/cli/test_event_import.py",
+    "tests/models/test_corrections.py",
+    "tests/api/test_round_trip.py",
+    "tests/cli/test_catalog_files.py",
+    "tests/billing/test_recipe_properties.py",
+    "tests/cli/test_event_garbage.py",
+    "tests/models/test_recount.py",
+    "tests/api/test_event_garbage.py",
+    "tests/sandbox/test_stack.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest come first on each of the processes that share the tests: one that begins last would run alone.
+
+    Each process begins with an equal share of the list, in order, and takes from others when that is done.
+    """
+    processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    files = {file: [item for item in items if item.nodeid.startswith(f"{file}::")] for file in LONGEST}
+    others = [item for item in items if item.nodeid.split("::")[0] not in files]
+    shares: list[pytest.Item] = []
+    for no in range(processes):
+        mine = [item for file in LONGEST[no::processes] for item in files[file]]
+        left = max(len(items) // processes - len(mine), 0)
+        shares += mine + others[:left]
+        del others[:left]
+    items[:] = shares + others
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

@@ -137,7 +137,8 @@ class Api:
 
     def answers(self) -> bool:
         try:
-            return httpx.get(f"http://127.0.0.1:{self.port}/healthz", trust_env=False, timeout=5).is_success
+            url = f"http://127.0.0.1:{self.port}/healthz"
+            return httpx.get(url, trust_env=False, verify=False, timeout=5).is_success
         except httpx.TransportError:
             return False
 

@@ -23,7 +23,7 @@ from sandbox.scenario import built_in
 from sandbox.stack import Stack
 
 KILLS = int(os.environ.get("KILLS", "20"))
-KILLS_A_MONTH = 5
+KILLS_A_MONTH = 10
 SEED = int(os.environ.get("SEED", str(random.randrange(10**6))))
 
 # What has to be the same, without the columns that say when the machine wrote something down.
@@ -70,14 +70,24 @@ def rows(stack: Stack) -> dict[str, list[str]]:
 
 @contextmanager
 def killing(stack: Stack, dice: random.Random, times: int) -> Iterator[list[float]]:
-    """Kill the worker at random moments, and start it again after a random rest. Yields when it was killed."""
+    """Kill the worker at random moments of its work, and start it again after a random rest. Yields when it was killed.
+
+    Its work begins when it is ready: one that is killed while it starts, which takes seconds, has broken nothing off.
+    """
     killed: list[float] = []
     over = threading.Event()
     started = time.monotonic()
 
     def kill() -> None:
-        while len(killed) < times and not over.wait(dice.uniform(0.2, 3.0)):
+        before = 0
+        while len(killed) < times:
+            while (ready := stack.log("worker").read_text().count("worker ready")) == before:
+                if over.wait(0.05):
+                    return
+            if over.wait(dice.uniform(0.0, 1.5)):
+                return
             stack.kill_worker()
+            before = ready
             killed.append(round(time.monotonic() - started, 2))
             time.sleep(dice.uniform(0.0, 0.5))
             stack.start_worker()

@@ -6,6 +6,7 @@ values from a strategy under a seed, for tests that want a list: the same seed g
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import cache
@@ -58,6 +59,9 @@ KNOWN = Known(
 )
 
 
+PLANS = int(os.environ.get("PLANS", "200"))
+"""How many random plans go through files and through the API; drawing them is what takes the time. `make storm` sends a
+thousand."""
 AT_ONCE = 40
 
 

@@ -20,9 +20,9 @@ from billing.errors import Broken, Fault, Refused, Unavailable
 from models.database import transaction
 from models.ledger import journal
 from tests.workflows.stage import Stage, at, rows
-from workflows import WORKFLOWS, runner
 from workflows.client import connect, register_attributes
 from workflows.policies import LIFECYCLE
+from workflows.registry import WORKFLOWS, runner
 
 pytestmark = pytest.mark.anyio
 

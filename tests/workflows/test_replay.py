@@ -30,7 +30,7 @@ from tests.conftest import TEAM
 from tests.workflows.shape import Shape, commands, messages
 from tests.workflows.stage import Stage, at
 from worker import SLOTS
-from workflows import WORKFLOWS, runner
+from workflows.registry import WORKFLOWS, runner
 
 pytestmark = pytest.mark.anyio
 HERE = Path(__file__).parent

@@ -19,9 +19,9 @@ from temporalio.worker import Worker
 
 from activities.lifecycle import ParkedStep, Standstill
 from activities.payments import Collected
-from workflows import WORKFLOWS, runner
 from workflows.attributes import ALL
 from workflows.policies import BILLING, DOORS, LIFECYCLE
+from workflows.registry import WORKFLOWS, runner
 
 pytestmark = pytest.mark.anyio
 SERVER = shutil.which("temporal-test-server", path=sysconfig.get_path("scripts"))
