@@ -91,6 +91,7 @@ class Stretch(NamedTuple):
 
 def count_next(session: Session, meter_id: str) -> bool:
     """Count the next stored events, in order of customer and day; whether there may be more."""
+    _lock_marks(session)
     cursor(session).execute("select pg_advisory_xact_lock_shared(hashtext('usage months'))")
     row = open_of(session, meter_id, locked=True)
     if row is None or row.to_do != "count":
@@ -126,6 +127,14 @@ def count_next(session: Session, meter_id: str) -> bool:
         (events, stretches[-1].customer_id, stretches[-1].last, row.id),
     )
     return True
+
+
+def _lock_marks(session: Session) -> None:
+    """Until the commit no other rebuild writes on events: two that did so in different orders would wait for each
+    other. Taken before any other lock, so that nobody has to wait for one who waits for this; whoever counts a customer
+    afresh keeps rebuilds off by itself.
+    """
+    cursor(session).execute("select pg_advisory_xact_lock(hashtext('usage marks'))")
 
 
 def _next(session: Session, row: MeterRebuild, event_type: str) -> list[Stretch]:
@@ -200,20 +209,12 @@ def _stored(session: Session, row: MeterRebuild, event_type: str, stretches: Seq
 def _mark(session: Session, series: str, events: Sequence[tuple[str, str, str]]) -> None:
     """Write on events that the series counts them, where what holds does not, or the other way round."""
     if events:
-        _mark_alone(session)
         cursor(session).execute(
             "update usage_event e set meters = array_append(e.meters, %s)"
             " from unnest(%s::text[], %s::text[], %s::timestamptz[]) as n (source, id, occurred_at)"
             " where e.occurred_at = n.occurred_at and e.source = n.source and e.id = n.id",
             [series, *columns(events, 3)],
         )
-
-
-def _mark_alone(session: Session) -> None:
-    """Until the commit no other rebuild writes on events: two that did so in different orders would wait for each
-    other. Senders and bills go on, and whoever counts a customer afresh keeps rebuilds off by itself.
-    """
-    cursor(session).execute("select pg_advisory_xact_lock(hashtext('usage marks'))")
 
 
 # Comparing.
@@ -283,6 +284,7 @@ def clear_next(session: Session, meter_id: str) -> bool:
     """Take away what does not hold of the next customers, and settle the marks on their events; whether there may be
     more. Whose totals have changed has ended subscriptions billed again.
     """
+    _lock_marks(session)
     cursor(session).execute("select pg_advisory_xact_lock_shared(hashtext('usage months'))")
     row = open_of(session, meter_id, locked=True)
     if row is None or row.to_do != "clear":
@@ -358,7 +360,6 @@ def _clear(session: Session, row: MeterRebuild, customer_ids: Sequence[str]) -> 
     cur.execute(
         f"delete from usage_window t using customer c where c.id = t.customer_id and {_NOT_HELD.format(day=day)}", asked
     )
-    _mark_alone(session)
     if row.applied_at:
         cur.execute(_RECOUNTED, asked)
     cur.execute(_SETTLED, asked)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta
-from time import sleep
+from time import monotonic, sleep
 from typing import Any
 
 import psycopg
@@ -15,7 +15,7 @@ from sqlalchemy import Engine
 
 from billing.catalog import Filter, Meter
 from billing.errors import Refused
-from models import meter_version, usage
+from models import meter_version, rebuilding, usage
 from models.catalog import put_meter
 from models.database import cursor, transaction
 from models.event import Event
@@ -130,6 +130,83 @@ def test_two_rebuilds_that_find_the_same_events_in_different_orders_do_not_wait_
             sleep(0.01)
         rival.commit()
         assert [one.result(20) for one in going] == [True, True]
+
+
+MARKS = "select pg_advisory_xact_lock(hashtext('usage marks'))"
+
+
+def waits_for_the_marks(sql: Sql, many: int = 1) -> None:
+    until = monotonic() + 20
+    while sql("select count(*) from pg_locks where locktype = 'advisory' and not granted") != [(many,)]:
+        assert monotonic() < until
+        sleep(0.01)
+
+
+@pytest.mark.parametrize("apply", [True, False])
+def test_bills_go_on_while_what_does_not_hold_waits_for_another_rebuild_to_be_taken_away(
+    apply: bool, engine: Engine, sql: Sql, threads: ThreadPoolExecutor, database_url: str
+) -> None:
+    sent(engine)
+    asked(engine, "tokens", MARCH[0], filters=(Filter("n", ("none",)),))
+    carried_out(engine, "tokens")
+    decided(engine, "tokens", apply=apply)
+    assert step(engine, "tokens") == ("apply" if apply else "drop")
+    with psycopg.connect(database_url) as rival:
+        rival.execute(MARKS)
+        clearing = threads.submit(carried_out, engine, "tokens")
+        waits_for_the_marks(sql)
+        assert sql("select id from account_root order by id for no key update nowait") == [("berlin",), ("york",)]
+        assert sql("select id from meter_rebuild for update nowait") == [("reb-1",)]
+        assert sql("select pg_try_advisory_xact_lock(hashtext('usage months'))") == [(True,)]
+        rival.commit()
+        assert clearing.result(20) == ["clear"]
+    assert sql("select id from meter_rebuild where settled_at is null") == []
+
+
+def test_a_rebuild_is_dropped_while_it_waits_for_another_one_to_count(
+    engine: Engine, sql: Sql, threads: ThreadPoolExecutor, database_url: str
+) -> None:
+    sent(engine)
+    asked(engine, "tokens", MARCH[0], filters=(Filter("n", ("none",)),))
+    step(engine, "tokens")
+    with psycopg.connect(database_url) as rival:
+        rival.execute(MARKS)
+        counting = threads.submit(step, engine, "tokens")
+        waits_for_the_marks(sql)
+        dropping = threads.submit(decided, engine, "tokens", apply=False)
+        dropping.result(5)
+        assert step(engine, "tokens") == "drop"
+        assert sql("select pg_try_advisory_xact_lock(hashtext('usage months'))") == [(True,)]
+        rival.commit()
+        assert counting.result(20) == "count"
+    assert carried_out(engine, "tokens") == ["clear"]
+    assert sql("select id from usage_event where meters <> '{tokens}'") == []
+    assert sql("select meter_id from usage_total where meter_id <> 'tokens'") == []
+
+
+def test_of_two_rebuilds_each_counts_and_clears_a_piece_in_its_turn(
+    engine: Engine, sql: Sql, threads: ThreadPoolExecutor, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both wait for the marks after every piece, and neither is kept from its next one by the other."""
+    monkeypatch.setattr(rebuilding, "EVENTS_AT_ONCE", 1)
+    with transaction(engine) as session:
+        put_meter(session, Meter("calls", "Calls", "llm", aggregation="count"))
+    at = datetime(2026, 3, 9, 12, tzinfo=UTC)
+    send(engine, [Event("s", str(n), "berlin", "llm", at + timedelta(days=n), {"n": n}) for n in range(12)])
+    for name in ("tokens", "calls"):
+        asked(engine, name, MARCH[0], id=name, filters=(Filter("n", ("3",)),))
+        step(engine, name)
+    with psycopg.connect(database_url) as rival:
+        rival.execute(MARKS)
+        going = [threads.submit(carried_out, engine, name) for name in ("tokens", "calls")]
+        waits_for_the_marks(sql, 2)
+        rival.commit()
+        assert [one.result(30) for one in going] == [["count", "compare"]] * 2
+    assert sql("select id, counted from meter_rebuild order by 1") == [("calls", 12), ("tokens", 12)]
+    for name in ("tokens", "calls"):
+        decided(engine, name, apply=True, name=name)
+    assert [*threads.map(lambda name: carried_out(engine, name), ("tokens", "calls"))] == [["apply", "clear"]] * 2
+    assert sql("select id from usage_event where meters @> '{tokens,calls}' and cardinality(meters) = 2") == [("3",)]
 
 
 def test_senders_are_not_held_up_by_one_who_waits_for_some_of_them(engine: Engine, threads: ThreadPoolExecutor) -> None:

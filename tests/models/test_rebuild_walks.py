@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from datetime import date, timedelta
 from typing import Any
 
 import pytest
+from msgspec import structs
 from sqlalchemy import Engine
 
 from billing.catalog import Filter, Meter
@@ -67,7 +67,7 @@ class Life:
         some = []
         for _ in range(self.dice.randint(1, 12)):
             self.no += 1
-            some.append(replace(drawn(self.dice, self.no), subject=self.dice.choice([*ZONES])))
+            some.append(structs.replace(drawn(self.dice, self.no), subject=self.dice.choice([*ZONES])))
         with transaction(self.engine) as session:
             receive(session, some)
         self.sent |= {e.id: e for e in some}
