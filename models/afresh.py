@@ -22,7 +22,7 @@ from billing.folding import Clocks, Folding, Totals
 from billing.period import instant
 from models import usage
 from models.database import columns, cursor
-from models.event import IS_VOID, digest_of
+from models.event import IS_VOID, digest_of, hold_months
 from models.intake import STRIPES, stripe_of
 
 
@@ -67,7 +67,7 @@ def begin(session: Session, customer_ids: set[str]) -> str:
     Returns a snapshot: events that are visible in it can be counted now, the others under `hold_usage`.
     """
     cur = cursor(session)
-    cur.execute("select pg_advisory_xact_lock_shared(hashtext('usage months'))")
+    hold_months(session)
     lock_afresh(session, {stripe_of(customer_id) for customer_id in customer_ids})
     cur.execute("select from meter_rebuild where settled_at is null order by id for share")
     row = cur.execute("select pg_current_snapshot()::text").fetchone()

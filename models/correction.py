@@ -14,7 +14,7 @@ from billing.period import zone
 from models import afresh, intake, usage
 from models.afresh import Counted
 from models.database import columns, cursor
-from models.event import ANY_CONTENT, Event, Named, contents_of
+from models.event import ANY_CONTENT, Event, Named, contents_of, hold_months
 from models.event_month import refuse_taken
 from models.meter_version import counting
 from models.subscription import forget_seen
@@ -76,6 +76,7 @@ def correct(session: Session, corrections: Sequence[Correction], by_key: str) ->
     from the events that still count. Whoever bills and whoever sends events of these customers waits only while what
     came meanwhile is added, however many events the days have.
     """
+    hold_months(session)
     found = _find(session, corrections)
     concerned = _concerned(session, corrections, found)
     seen = afresh.begin(session, concerned)

@@ -128,6 +128,13 @@ ANY_CONTENT = 0
 """The digest of an event that came before digests were kept: whatever comes under its name is the same again."""
 
 
+def hold_months(session: Session) -> None:
+    """Until the commit no month of events is made or taken away (models/event_month.py). Whoever will need it takes it
+    before it reads any event: who makes a month has it alone, and waits for those who read.
+    """
+    cursor(session).execute("select pg_advisory_xact_lock_shared(hashtext('usage months'))")
+
+
 def take_keys(session: Session, named: Sequence[Named]) -> dict[str, int]:
     """Enter keys, each once in `named`; those that were there before, with the digest of what then came.
 

@@ -24,7 +24,7 @@ from billing.time_bounds import TimeBounds
 from models import audit, event, quarantine, usage
 from models.customer import lock_roots
 from models.database import columns, cursor
-from models.event import Event, Named, digest_of
+from models.event import Event, Named, digest_of, hold_months
 from models.event_time import outside
 from models.meter_version import counting
 from models.quarantine import Held
@@ -208,7 +208,7 @@ def hold_usage(session: Session, customer_ids: set[str]) -> None:
     """Until the commit nobody else bills these customers, nobody takes in events of theirs, nor of others that share a
     stripe with them, and no month of events is made or taken away.
     """
-    cursor(session).execute("select pg_advisory_xact_lock_shared(hashtext('usage months'))")
+    hold_months(session)
     rows = cursor(session).execute("select distinct root_id from customer where id = any(%s)", (sorted(customer_ids),))
     lock_roots(session, [root_id for (root_id,) in rows])
     lock_stripes(session, customer_ids, alone=True)

@@ -23,6 +23,7 @@ from billing.plan_check import MeterShape, items_faults, plan_faults
 from models import catalog
 from models.database import cursor
 from models.entry import OVERRIDES
+from models.event import hold_months
 from models.meter_version import meter, spans, versions
 from models.plan import plan_versions
 from models.values import large, moment, to_json
@@ -130,7 +131,7 @@ class Asked:
 def ask(session: Session, asked: Asked, at: datetime) -> MeterRebuild:
     """Write down what is to be done; the same again is the one that stands. Refused with every fault."""
     # A month that is just being taken away is taken away first, and then its days cannot be asked for.
-    cursor(session).execute("select pg_advisory_xact_lock_shared(hashtext('usage months'))")
+    hold_months(session)
     catalog.lock(session)
     mine, before = _as_asked(session, asked)
     standing = session.get(MeterRebuild, asked.id)

@@ -24,7 +24,7 @@ from models import catalog, usage
 from models.afresh import DECODER, lock_afresh
 from models.customer import lock_roots
 from models.database import columns, connection, cursor
-from models.event import IS_VOID, digest_of
+from models.event import IS_VOID, digest_of, hold_months
 from models.intake import hold_all
 from models.meter_version import put_spans, spans
 from models.rebuild import MeterRebuild, ToDo, misfits, open_of
@@ -92,7 +92,7 @@ class Stretch(NamedTuple):
 def count_next(session: Session, meter_id: str) -> bool:
     """Count the next stored events, in order of customer and day; whether there may be more."""
     _lock_marks(session)
-    cursor(session).execute("select pg_advisory_xact_lock_shared(hashtext('usage months'))")
+    hold_months(session)
     row = open_of(session, meter_id, locked=True)
     if row is None or row.to_do != "count":
         return False
@@ -285,7 +285,7 @@ def clear_next(session: Session, meter_id: str) -> bool:
     more. Whose totals have changed has ended subscriptions billed again.
     """
     _lock_marks(session)
-    cursor(session).execute("select pg_advisory_xact_lock_shared(hashtext('usage months'))")
+    hold_months(session)
     row = open_of(session, meter_id, locked=True)
     if row is None or row.to_do != "clear":
         return False

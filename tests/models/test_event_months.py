@@ -5,14 +5,16 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta
+from time import sleep
 from typing import Any
 
 import psycopg
 import pytest
 from sqlalchemy import Engine
 
+from models import correction
 from models.database import transaction
 from models.event import Event, make_months
 from models.event_month import crowded
@@ -112,6 +114,27 @@ def test_a_partition_is_made_while_events_come(engine: Engine, sql: Sql, threads
     assert answers == Counter(accepted=there, duplicate=SENDERS * BATCHES * SIZE - there)
     assert sorted(lie(sql)) == ["usage_event_2026_01", "usage_event_2026_02", "usage_event_2026_03"]
     assert folded(sql) == stored(sql) == (sum(range(there)), there)
+
+
+def test_a_partition_is_made_while_an_event_is_corrected(
+    engine: Engine, sql: Sql, threads: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The correction has read events when the maker comes; it does not need what the maker has got meanwhile."""
+    send(engine, event(0))
+    making: list[Future[list[date]]] = []
+    find = correction._find
+
+    def found(*asked: Any) -> Any:
+        known = find(*asked)
+        making.append(threads.submit(make, engine, JANUARY))
+        while not sql("select 1 from pg_locks where not granted"):
+            sleep(0.01)
+        return known
+
+    monkeypatch.setattr(correction, "_find", found)
+    with transaction(engine) as session:
+        assert correction.correct(session, [correction.Correction("s", "0", "wrong")], "key") == 1
+    assert making[0].result(10) == [JANUARY]
 
 
 def test_a_month_that_is_taken_away_is_not_forgotten(engine: Engine, sql: Sql) -> None:
