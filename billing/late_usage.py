@@ -190,7 +190,7 @@ def _differences(standing: Standing, window: ItemWindow, billed: BilledUsage, us
         return
     same_way = (other for other in aside if other.net.minor * whole.net.minor > 0)
     settled = [*released, *(other for other in same_way if not is_in_doubt(other))]
-    sure = _difference(window, used, _together(billed, settled), ())
+    sure = _difference(window, used, _together(billed, settled), (), money_too=True)
     if sure is None or sure.net.minor * whole.net.minor <= 0:
         yield _numbered(whole, before, _IN_DOUBT)
         return
@@ -206,13 +206,15 @@ def _numbered(line: Line, before: BilledUsage, suffix: str = "") -> Line:
     return replace(line, key=f"{line.key}/{before.lines}{suffix}")
 
 
-def _difference(window: ItemWindow, used: Measured, before: BilledUsage, aside: Sequence[Line]) -> Line | None:
-    """The line if the quantity differs; or, where more than the sum counts, the amount does.
+def _difference(
+    window: ItemWindow, used: Measured, before: BilledUsage, aside: Sequence[Line], *, money_too: bool = False
+) -> Line | None:
+    """The line if the quantity differs; or, where more than the sum counts or `money_too` is said, the amount does.
 
     Of usage taken back comes back what was paid: an amount off reduces no more than there is left.
     """
     only_the_sum = not window.item.apart and not window.item.price.counts_events()
-    if used.quantity == before.quantity and only_the_sum:
+    if used.quantity == before.quantity and only_the_sum and not money_too:
         return None
     line = rate_late_usage(window, used, before.quantity, before.gross, before.net_of_percent)
     if lost := max(0, before.amounts_off - max(0, (before.net_of_percent + line.net).minor)):

@@ -167,6 +167,22 @@ def test_what_a_person_said_of_a_doubt_makes_no_less_sure_what_was_billed() -> N
     assert (life.billed, life.asked) == (0, [])
 
 
+def test_of_tiers_all_money_is_given_back_though_the_quantity_was() -> None:
+    """Of 1,000 for 9.40 as many are given back for 4.00, as they are cheaper beyond 900; those of above were waived."""
+    life = Life(PLANS["tiers"], Hold())
+    life.use(1400)
+    life.books.answer(False)
+    for calls in (-400, -600):
+        life.use(calls)
+        life.books.answer(True)
+    life.use(-life.used)
+    assert (life.billed, life.asked[0]) == (540, -540)
+    life.books.answer(True)
+    life.books.answer(False)
+    life.bill()
+    assert (life.billed, life.asked) == (0, [])
+
+
 @pytest.mark.parametrize("then", [NextInvoice(), Hold()])
 def test_two_differences_of_one_window_never_have_the_same_key(then: Late) -> None:
     """Twice as much is taken back as was waived; the sure half is below the amount and ignored, later it is not."""
