@@ -24,6 +24,9 @@ from billing.spend import PLAN, asks_of_periods, late_true_ups, spent
 from billing.standing import FEES_REACH, BilledUsage, Standing
 from billing.usage import Measured, Totals, carries_over
 
+_IN_DOUBT = "/in-doubt"
+"""Ends the key of a difference that is in doubt."""
+
 
 @dataclass(frozen=True, slots=True)
 class LateUsage:
@@ -53,9 +56,9 @@ def late_usage(standing: Standing, totals: Totals) -> LateUsage:
     held: list[Line] = []
     ignored: list[Line] = []
     for window, billed in (*_billed(standing), *_first_usage(standing, totals)):
-        for line, in_doubt in _differences(standing, window, billed, window.measured(totals)):
-            match standing.late_of(window.item.meter):
-                case policy if in_doubt or isinstance(policy, Hold):
+        for line in _differences(standing, window, billed, window.measured(totals)):
+            match Hold() if is_in_doubt(line) else standing.late_of(window.item.meter):
+                case Hold():
                     (held if line.net else ignored).append(line)
                 case IgnoreBelow() as policy if policy.ignores(line.net):
                     ignored.append(line)
@@ -68,25 +71,35 @@ def late_usage(standing: Standing, totals: Totals) -> LateUsage:
     return LateUsage((*lines, *(_late_true_ups(standing, late) if late else ())), tuple(held), tuple(ignored), waiting)
 
 
-def refuse_what_was_never_billed(standing: Standing, line: Line) -> None:
-    """Refused if a held line, let go, would give back more than is billed for its window or on its way to a document:
-    what was waived was never billed.
+def is_in_doubt(line: Line) -> bool:
+    """Whether only a person knows if what a difference of late usage gives back was billed. Its key says so."""
+    return line.kind == "late_usage" and line.key.endswith(_IN_DOUBT)
 
-    Usage that comes to less than nothing, such as a price below zero, may be paid out down to what it comes to.
+
+def refuse_what_was_never_billed(standing: Standing, line: Line, asked: Iterable[Line]) -> None:
+    """Refused if a held line, let go, would give back more than is billed for its window or on its way to a document:
+    what was waived was never billed. `asked` are the other lines about which no person has decided yet.
+
+    What is surely to be given back comes first: what is in doubt may not use up what is billed while a question about
+    that is open. Usage that comes to less than nothing, such as a price below zero, may be paid out down to what it
+    came to when the line was made.
     """
     if line.net.minor >= 0:
         return
-    mine = (line.item, line.period)
+    mine, nothing = (line.item, line.period), Money.zero(standing.currency)
     billed = [one.net for one in standing.usage if (one.item, one.period) == mine]
     waiting = [other.net for other in _waiting(standing) if (other.item, other.period) == mine]
-    is_billed, nothing = total([*billed, *waiting], standing.currency), Money.zero(standing.currency)
+    others = [other for other in asked if (other.item, other.period) == mine]
+    sure = [other.net for other in others if is_in_doubt(line) and not is_in_doubt(other) and other.net < nothing]
+    is_billed, first = total([*billed, *waiting], standing.currency), total(sure, standing.currency)
     gross = line.gross + Money(line.because.billed_before, standing.currency)
-    comes_to = gross - share_off(gross, line.because.discount_percent, line.because.ties)
-    if is_billed + line.net < min(nothing, comes_to):
+    came_to = gross - share_off(gross, line.because.discount_percent, line.because.ties)
+    if is_billed + first + line.net < min(nothing, came_to):
+        asked_about = f", of which {-first} is surely to be given back, about which a question is open" if first else ""
         raise Refused(
-            f"It would give back {-line.net}, and {is_billed} is billed for this usage.",
+            f"It would give back {-line.net}, and {is_billed} is billed for this usage{asked_about}.",
             code="never_billed",
-            remedy="Answer `waive`; or first the earlier question about the same usage, if that is to be billed.",
+            remedy=f"Answer `waive`{'; or first what else is asked about the same usage' if others else ''}.",
         )
 
 
@@ -159,14 +172,12 @@ def _together(billed: BilledUsage, lines: Sequence[Line]) -> BilledUsage:
     return billed
 
 
-def _differences(
-    standing: Standing, window: ItemWindow, billed: BilledUsage, used: Measured
-) -> Iterator[tuple[Line, bool]]:
-    """What a window comes to by now less what was billed and held, and whether it is in doubt.
+def _differences(standing: Standing, window: ItemWindow, billed: BilledUsage, used: Measured) -> Iterator[Line]:
+    """What a window comes to by now less what was billed and held.
 
     In doubt is what goes against something that was held, such as usage taken back of which as much was waived: only a
     person knows whether it is what was waived, which must not be paid out. What was billed beyond what all usage of the
-    window comes to is in no doubt; it is a line of its own.
+    window comes to is in no doubt, whatever is open or was waived of what is in doubt; it is a line of its own.
     """
     aside = _set_aside(standing.set_aside, window)
     released = _set_aside((p.line for p in standing.pending), window)
@@ -175,25 +186,35 @@ def _differences(
     if whole is None:
         return
     if whole.net.minor * sum(other.net.minor for other in aside) >= 0:
-        yield whole, False
+        yield _numbered(whole, before)
         return
-    settled = [*released, *(other for other in aside if other.net.minor * whole.net.minor > 0)]
-    sure = _difference(window, used, replace(_together(billed, settled), lines=before.lines), ())
+    same_way = (other for other in aside if other.net.minor * whole.net.minor > 0)
+    settled = [*released, *(other for other in same_way if not is_in_doubt(other))]
+    sure = _difference(window, used, _together(billed, settled), (), money_too=True)
     if sure is None or sure.net.minor * whole.net.minor <= 0:
-        yield whole, True
+        yield _numbered(whole, before, _IN_DOUBT)
         return
-    yield sure, False
+    yield _numbered(sure, before)
     if rest := _difference(window, used, _together(before, [sure]), aside):
-        yield rest, True
+        yield _numbered(rest, before, _IN_DOUBT)
 
 
-def _difference(window: ItemWindow, used: Measured, before: BilledUsage, aside: Sequence[Line]) -> Line | None:
-    """The line if the quantity differs; or, where more than the sum counts, the amount does.
+def _numbered(line: Line, before: BilledUsage, suffix: str = "") -> Line:
+    """With a key that no other line of the window ever has: their number only grows, and of the two that may have the
+    same number one is in doubt.
+    """
+    return replace(line, key=f"{line.key}/{before.lines}{suffix}")
+
+
+def _difference(
+    window: ItemWindow, used: Measured, before: BilledUsage, aside: Sequence[Line], *, money_too: bool = False
+) -> Line | None:
+    """The line if the quantity differs; or, where more than the sum counts or `money_too` is said, the amount does.
 
     Of usage taken back comes back what was paid: an amount off reduces no more than there is left.
     """
     only_the_sum = not window.item.apart and not window.item.price.counts_events()
-    if used.quantity == before.quantity and only_the_sum:
+    if used.quantity == before.quantity and only_the_sum and not money_too:
         return None
     line = rate_late_usage(window, used, before.quantity, before.gross, before.net_of_percent)
     if lost := max(0, before.amounts_off - max(0, (before.net_of_percent + line.net).minor)):
@@ -203,7 +224,7 @@ def _difference(window: ItemWindow, used: Measured, before: BilledUsage, aside: 
     if held := total([other.net for other in aside], line.gross.currency):
         note = f"of what counts as billed, {held} was held for a person: asked about, or waived, and never billed"
         line = replace(line, because=replace(line.because, note=note))
-    return replace(line, key=f"{line.key}/{before.lines}")
+    return line
 
 
 def _credit_and_rebill(line: Line, billed: BilledUsage) -> tuple[Line, Line]:

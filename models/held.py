@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Literal
 
 from sqlalchemy import Column
-from sqlmodel import Field, Session, SQLModel, select
+from sqlmodel import Field, Session, SQLModel, col, select
 
 from billing.errors import Broken
 from billing.ids import derive
@@ -57,7 +57,9 @@ class HeldUsage(SQLModel, table=True):
 
 
 def ask(session: Session, found: Sequence[tuple[Standing, Line]], at: datetime) -> None:
-    """Ask a person about each of these differences, once. Under the lock of their account roots."""
+    """Ask a person about each of these differences, once. Under the lock of their account roots. Broken if another
+    difference was asked about under the same name.
+    """
     rows = [(_held_id(one, line), one, line) for one, line in found]
     if not rows:
         return
@@ -90,6 +92,15 @@ def ask(session: Session, found: Sequence[tuple[Standing, Line]], at: datetime) 
             for held_id, one, line in rows
         ],
     )
+    if cur.rowcount < len(rows):
+        _refuse_others(session, {held_id: line for held_id, _, line in rows})
+
+
+def _refuse_others(session: Session, lines: Mapping[str, Line]) -> None:
+    """Broken if there are questions of these ids about other lines."""
+    for row in session.exec(select(HeldUsage).where(col(HeldUsage.id).in_(list(lines)))):
+        if row.line != lines[row.id]:
+            raise Broken(f"late usage {row.line.key} of subscription {row.subscription_id} was asked about otherwise")
 
 
 def decide(session: Session, answered: Task) -> None:
@@ -102,8 +113,7 @@ def decide(session: Session, answered: Task) -> None:
     if not to_be_billed(answered.answer):
         held.decision, held.decided_at = "waive", answered.answered_at
         return
-    one = _standing(session, held)
-    refuse_what_was_never_billed(one, held.line)
+    refuse_what_was_never_billed(_standing(session, held), held.line, _also_asked(session, held))
     pending_id = derive("pnd", held.subscription_id, held.id)
     session.add(
         PendingItem(
@@ -116,8 +126,14 @@ def decide(session: Session, answered: Task) -> None:
     )
     session.flush()
     held.decision, held.decided_at, held.pending_id = "bill", answered.answered_at, pending_id
-    one = _standing(session, held)
-    set_lanes(session, [(one, lane) for lane in one.lanes])  # An ended one is due again.
+    with_pending = _standing(session, held)
+    set_lanes(session, [(with_pending, lane) for lane in with_pending.lanes])  # An ended one is due again.
+
+
+def _also_asked(session: Session, held: HeldUsage) -> list[Line]:
+    """The other differences of the subscription about which nobody has decided yet."""
+    rows = session.exec(select(HeldUsage).where(HeldUsage.subscription_id == held.subscription_id))
+    return [row.line for row in rows if row.decision is None and row.id != held.id]
 
 
 def _standing(session: Session, held: HeldUsage) -> Standing:

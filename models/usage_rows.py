@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from sqlmodel import Session
 
@@ -17,7 +17,10 @@ from models.database import cursor
 
 
 class UsageRow(NamedTuple):
-    """What a meter kept of a customer's day (`BEFORE`: of all earlier days), and how it goes on from there."""
+    """What a meter kept of a customer's day (`BEFORE`: of all earlier days), and how it goes on from there.
+
+    `snapshot` is None, but in the one row that has it and nothing else.
+    """
 
     customer_id: str
     meter_id: str
@@ -34,6 +37,7 @@ class UsageRow(NamedTuple):
     operations: bool
     time_unit: TimeUnit | None
     time_zone: str
+    snapshot: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +54,10 @@ def usage_rows(session: Session, customer_ids: Sequence[str], since: date | None
     rows: list[UsageRow] = []
     snapshot = ""
     for row in map(UsageRow._make, cursor(session).execute(_HOLDING, asked)):
-        if row.meter_id == _MOMENT:
-            snapshot = row.customer_id
-        else:
+        if row.snapshot is None:
             rows.append(row)
+        else:
+            snapshot = row.snapshot
     return UsageRows(rows, snapshot)
 
 
@@ -63,27 +67,30 @@ def prepared_rows(session: Session, customer_ids: Sequence[str], series: str) ->
     return [UsageRow._make(row) for row in cursor(session).execute(_PREPARED, asked)]
 
 
-_MOMENT = ""
-"""Stands in place of the meter in the row that says the moment of all the others, as only their statement knows it."""
-
 _COLUMNS = ", ".join(UsageRow._fields)
 
-_KEPT = """
+
+def _kept(days: Literal["meter_days", "meter_prepared"]) -> str:
+    """What is kept of the days that this view gives to series."""
+    return f"""
 with kept as not materialized (
   select t.customer_id, d.meter_id, d.series, t.day, t.quantity, t.events, t.weighted, t.digest,
-         nullif(t.properties, '{}') as properties,
+         nullif(t.properties, '{{}}') as properties,
          case when (d.m).per_event or (d.m).aggregation = any(%(apart)s) then t.each end as each,
          (d.m).aggregation, (d.m).percent,
-         carries(d.m) as carries_over, (d.m).operation_field <> '' as operations, (d.m).time_unit, c.time_zone
+         carries(d.m) as carries_over, (d.m).operation_field <> '' as operations, (d.m).time_unit, c.time_zone,
+         null::text as snapshot
   from usage_total t
-  join meter_days d on d.series = t.meter_id and t.day >= d.since and t.day < d.until
+  join {days} d on d.series = t.meter_id and t.day >= d.since and t.day < d.until
   join customer c on c.id = t.customer_id
   where t.customer_id = any(%(customers)s)
 )"""
 
-# Earlier days leave the sum of the changes, or the latest of what is kept apart.
+
+# Earlier days leave the sum of the changes, or the latest of what is kept apart. The last row has the snapshot of
+# all the others, as only their statement knows it.
 _HOLDING = f"""
-{_KEPT}
+{_kept("meter_days")}
 select {_COLUMNS} from kept
 where (%(since)s::date is null or day >= %(since)s) and (%(until)s::date is null or day < %(until)s)
 
@@ -92,16 +99,16 @@ select customer_id, meter_id, %(before)s::date,
        case when aggregation in ('sum', 'weighted_sum') then sum(quantity)
             else (array_agg(quantity order by day desc))[1] end,
        sum(events)::bigint, properties, each, aggregation, percent, 0, 0,
-       carries_over, operations, time_unit, time_zone
+       carries_over, operations, time_unit, time_zone, null
 from kept where carries_over and day < %(since)s
 group by customer_id, meter_id, properties, each, aggregation, percent,
          carries_over, operations, time_unit, time_zone
 
 union all
-select pg_current_snapshot()::text, '{_MOMENT}', {", ".join(["null"] * (len(UsageRow._fields) - 2))}
+select {"null, " * (len(UsageRow._fields) - 1)} pg_current_snapshot()::text
 """
 
 _PREPARED = f"""
-{_KEPT.replace("meter_days", "meter_prepared")}
+{_kept("meter_prepared")}
 select {_COLUMNS} from kept where series = %(series)s
 """

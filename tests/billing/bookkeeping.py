@@ -204,7 +204,7 @@ class Books:
         """Decide about the oldest question that is open: a waived line stays set aside."""
         line = self.asked[0]
         if billed:
-            refuse_what_was_never_billed(self.standing, line)
+            refuse_what_was_never_billed(self.standing, line, self.asked[1:])
             aside = tuple(other for other in self.standing.set_aside if other is not line)
             pending = (*self.standing.pending, PendingLine(derive("pnd", line.key), line))
             self.standing = replace(self.standing, set_aside=aside, pending=pending)

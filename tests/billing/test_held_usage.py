@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from billing.errors import Refused
-from billing.late import CreditAndRebill, Hold, Late, NextInvoice
+from billing.late import Below, CreditAndRebill, Hold, IgnoreBelow, Late, NextInvoice
+from billing.late_usage import is_in_doubt
 from billing.modifiers import Discount
 from billing.money import Money, total
 from billing.period import instant, zone
@@ -123,8 +124,95 @@ def test_what_was_asked_about_is_not_given_back_before_it_is_billed() -> None:
     assert (life.billed, life.asked) == (0, [])
 
 
+BELOW_5 = IgnoreBelow((Below("EUR", D(5)),))
+
+
+def test_what_is_in_doubt_is_not_given_back_before_what_is_sure() -> None:
+    life = waived(Hold())
+    life.use(-1300)
+    life.books.asked.reverse()
+    assert life.asked == [-300, -1000]
+    with pytest.raises(Refused, match=r"10\.00 EUR is surely to be given back, about which a question is") as refused:
+        life.books.answer(True)
+    assert refused.value.remedy == "Answer `waive`; or first what else is asked about the same usage."
+    life.books.asked.reverse()
+    assert life.books.answer(True).net == Money(-1000, "EUR")
+    with pytest.raises(Refused, match=r"0\.00 EUR is billed") as refused:
+        life.books.answer(True)
+    assert refused.value.remedy == "Answer `waive`.", "nothing else is asked"
+    life.books.answer(False)
+    life.bill()
+    assert (life.billed, life.asked) == (0, [])
+
+
+def test_what_is_in_doubt_may_be_given_back_if_what_is_sure_was_waived() -> None:
+    life = waived(Hold())
+    life.use(-1300)
+    life.books.answer(False)
+    life.books.answer(True)
+    life.bill()
+    assert (life.billed, life.asked) == (700, [])
+
+
+def test_what_a_person_said_of_a_doubt_makes_no_less_sure_what_was_billed() -> None:
+    """200 of the 300 that were waived are taken back, and a person says that it is those."""
+    life = waived(Hold())
+    life.use(-200)
+    life.books.answer(False)
+    life.use(-1100)
+    assert life.asked == [-1000, -100]
+    life.books.answer(True)
+    life.books.answer(False)
+    life.bill()
+    assert (life.billed, life.asked) == (0, [])
+
+
+def test_of_tiers_all_money_is_given_back_though_the_quantity_was() -> None:
+    """Of 1,000 for 9.40 as many are given back for 4.00, as they are cheaper beyond 900; those of above were waived."""
+    life = Life(PLANS["tiers"], Hold())
+    life.use(1400)
+    life.books.answer(False)
+    for calls in (-400, -600):
+        life.use(calls)
+        life.books.answer(True)
+    life.use(-life.used)
+    assert (life.billed, life.asked[0]) == (540, -540)
+    life.books.answer(True)
+    life.books.answer(False)
+    life.bill()
+    assert (life.billed, life.asked) == (0, [])
+
+
+@pytest.mark.parametrize("then", [NextInvoice(), Hold()])
+def test_two_differences_of_one_window_never_have_the_same_key(then: Late) -> None:
+    """Twice as much is taken back as was waived; the sure half is below the amount and ignored, later it is not."""
+    life = waived(BELOW_5)
+    life.use(-600)
+    [doubtful] = life.books.asked
+    assert (life.asked, is_in_doubt(doubtful)) == ([-300], True)
+    life.books.answer(False)
+    life.policy(then)
+    life.bill()
+    keys = [line.key for line in (*life.books.asked, *life.books.standing.set_aside)]
+    keys += [line.key for document in life.books.documents for line in document.lines if line.kind == "late_usage"]
+    assert len({*keys, doubtful.key}) == 3
+    assert (life.billed, life.asked) == ((700, []) if then == NextInvoice() else (1000, [-300]))
+
+
+def test_a_doubtful_difference_that_is_billed_is_asked_about_again_under_another_key() -> None:
+    life = waived(BELOW_5)
+    life.use(-600)
+    first = life.books.answer(True)
+    life.bill()
+    assert life.asked == [-300]
+    assert life.books.asked[0].key != first.key
+
+
 STEPS = st.lists(st.tuples(st.integers(-1500, 1500), st.lists(st.booleans(), min_size=4, max_size=4)), max_size=7)
-LATE = st.sampled_from([NextInvoice(), CreditAndRebill(), Hold()])
+EQUAL = st.sampled_from([-900, -600, -400, -300, -200, 200, 300, 400, 600])
+"""So that quantities of different lines are the same."""
+SOME = st.lists(st.tuples(EQUAL, st.lists(st.integers(0, 7), min_size=4, max_size=4)), max_size=7)
+LATE = st.sampled_from([NextInvoice(), CreditAndRebill(), BELOW_5, Hold()])
 
 
 @pytest.mark.parametrize("name", PLANS)
@@ -148,3 +236,39 @@ def test_however_people_answer_no_more_is_given_back_than_was_billed(
         assert life.billed >= 0
     life.bill()
     assert life.billed >= 0
+
+
+@pytest.mark.parametrize("name", PLANS)
+@settings(derandomize=True, deadline=None, max_examples=60)
+@given(first=LATE, then=LATE, steps=SOME, last=st.lists(st.integers(0, 7), min_size=8, max_size=8))
+def test_when_all_is_void_all_that_was_billed_is_given_back(
+    name: str, first: Late, then: Late, steps: list[tuple[int, list[int]]], last: list[int]
+) -> None:
+    """Whatever else is said, and in whatever order, if what is surely to be given back is."""
+    life = Life(PLANS[name], first)
+    for n, (calls, answers) in enumerate(steps):
+        if n == 2:
+            life.policy(then)
+        life.use(max(calls, -life.used))
+        for number in answers:
+            answer(life, number)
+        assert life.billed >= 0
+    life.policy(Hold())
+    life.use(-life.used)
+    for number in (*last, *[1] * 8):
+        answer(life, number)
+    life.bill()
+    assert (life.billed, life.asked) == (0, [])
+
+
+def answer(life: Life, number: int) -> None:
+    """Of one of the open questions: `bill` if it surely gives back; else by the number, and `waive` where refused."""
+    asked = life.books.asked
+    if asked:
+        asked.insert(0, asked.pop(number // 2 % len(asked)))
+        surely_back = asked[0].net.minor < 0 and not is_in_doubt(asked[0])
+        try:
+            life.books.answer(surely_back or number % 2 == 1)
+        except Refused:
+            assert not surely_back, "what is sure may be given back at any time"
+            life.books.answer(False)
