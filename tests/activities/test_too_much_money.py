@@ -78,4 +78,4 @@ def test_what_the_accounts_cannot_add_up_is_no_fault_of_the_software(company: Co
     company.live("2026-02-02")
     assert company.invoices() == []
     [(_, reason)] = company.open_tasks()
-    assert reason == "The amounts of this account come to more, added up, than 64 bits of minor units hold."
+    assert reason == "A number of this account is larger than can be stored."
