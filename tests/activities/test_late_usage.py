@@ -76,6 +76,24 @@ def billed(company: Company, late: Late, plan: str = "usage", quantity: int = 10
     return sub
 
 
+def waived(company: Company, late: Late) -> str:
+    """1,000 tokens are billed, 300 that came late are waived; then the policy is `late`."""
+    sub = billed(company, Hold())
+    at = datetime(2026, 1, 11, 12, tzinfo=UTC)
+    with transaction(company.engine) as session:
+        receive(session, [Event("s", "late", "anna", "llm", at, {"n": 300})])
+    company.live("2026-03-02")
+    [(asked, _)] = questions(company)
+    answer(company, asked, "waive")
+    decide(company, late)
+    return sub
+
+
+def void(company: Company, *names: str) -> None:
+    with transaction(company.engine) as session:
+        correct(session, [Correction("s", name, "wrong") for name in names], "key")
+
+
 def test_credited_and_billed_again_with_the_numbers_of_the_documents(company: Company) -> None:
     sub = billed(company, CreditAndRebill())
     company.use("anna", "2026-01-11", 300)
@@ -287,16 +305,8 @@ def test_the_close_sees_late_usage_at_which_nobody_looks(company: Company, late:
 
 
 def test_a_waiver_is_not_paid_out_when_the_usage_is_void(company: Company) -> None:
-    sub = billed(company, Hold())
-    at = datetime(2026, 1, 11, 12, tzinfo=UTC)
-    with transaction(company.engine) as session:
-        receive(session, [Event("s", "late", "anna", "llm", at, {"n": 300})])
-    company.live("2026-03-02")
-    [(asked, _)] = questions(company)
-    answer(company, asked, "waive")
-    decide(company, NextInvoice())
-    with transaction(company.engine) as session:
-        correct(session, [Correction("s", "late", "wrong")], "key")
+    sub = waived(company, NextInvoice())
+    void(company, "late")
     company.live("2026-04-02")
     assert [x for x in lines(company, sub) if x[0] == "late_usage"] == []
     [(asked, reason)] = questions(company)

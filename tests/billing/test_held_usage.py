@@ -51,6 +51,12 @@ class Life:
         self.month += 1
         self.books.bill(instant(date(2026 + (self.month - 1) // 12, (self.month - 1) % 12 + 1, 1), BERLIN))
 
+    def answers(self, *to_be_billed: bool) -> None:
+        """About what is asked, in order; then all is billed."""
+        for one in to_be_billed:
+            self.books.answer(one)
+        self.bill()
+
     def policy(self, late: Late) -> None:
         self.books.standing = replace(self.books.standing, late=(("calls", late),))
 
@@ -80,8 +86,7 @@ def test_what_was_billed_is_given_back_and_what_was_waived_is_asked_about(late: 
     life = waived(late)
     life.use(-800)
     assert (life.billed, life.asked) == (500, [-300])
-    life.books.answer(False)
-    life.bill()
+    life.answers(False)
     assert (life.billed, life.asked) == (500, [])
 
 
@@ -93,8 +98,7 @@ def test_all_is_taken_back_and_no_more_than_was_billed_is_given_back() -> None:
     with pytest.raises(Refused, match=r"would give back 3\.00 EUR, and 0\.00 EUR is billed") as refused:
         life.books.answer(True)
     assert refused.value.code == "never_billed"
-    life.books.answer(False)
-    life.bill()
+    life.answers(False)
     assert (life.billed, life.asked) == (0, [])
     life.use(40)
     assert life.asked == [40]
@@ -104,8 +108,7 @@ def test_a_person_says_that_what_was_billed_is_what_was_taken_back() -> None:
     life = waived(NextInvoice())
     life.use(-300)
     assert (life.billed, life.asked) == (1000, [-300])
-    life.books.answer(True)
-    life.bill()
+    life.answers(True)
     assert (life.billed, life.asked) == (700, [])
 
 
@@ -118,9 +121,7 @@ def test_what_was_asked_about_is_not_given_back_before_it_is_billed() -> None:
     with pytest.raises(Refused):
         life.books.answer(True)
     life.books.asked.reverse()
-    life.books.answer(True)
-    life.books.answer(True)
-    life.bill()
+    life.answers(True, True)
     assert (life.billed, life.asked) == (0, [])
 
 
@@ -140,17 +141,14 @@ def test_what_is_in_doubt_is_not_given_back_before_what_is_sure() -> None:
     with pytest.raises(Refused, match=r"0\.00 EUR is billed") as refused:
         life.books.answer(True)
     assert refused.value.remedy == "Answer `waive`.", "nothing else is asked"
-    life.books.answer(False)
-    life.bill()
+    life.answers(False)
     assert (life.billed, life.asked) == (0, [])
 
 
 def test_what_is_in_doubt_may_be_given_back_if_what_is_sure_was_waived() -> None:
     life = waived(Hold())
     life.use(-1300)
-    life.books.answer(False)
-    life.books.answer(True)
-    life.bill()
+    life.answers(False, True)
     assert (life.billed, life.asked) == (700, [])
 
 
@@ -161,9 +159,7 @@ def test_what_a_person_said_of_a_doubt_makes_no_less_sure_what_was_billed() -> N
     life.books.answer(False)
     life.use(-1100)
     assert life.asked == [-1000, -100]
-    life.books.answer(True)
-    life.books.answer(False)
-    life.bill()
+    life.answers(True, False)
     assert (life.billed, life.asked) == (0, [])
 
 
@@ -177,9 +173,7 @@ def test_of_tiers_all_money_is_given_back_though_the_quantity_was() -> None:
         life.books.answer(True)
     life.use(-life.used)
     assert (life.billed, life.asked[0]) == (540, -540)
-    life.books.answer(True)
-    life.books.answer(False)
-    life.bill()
+    life.answers(True, False)
     assert (life.billed, life.asked) == (0, [])
 
 
