@@ -32,6 +32,8 @@ from sandbox.stack import Stack
 
 CUSTOMERS = 200
 METERS = ("input", "output")
+CONNECTIONS = 32
+"""Over which the caller sends, one request after another on each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,12 +92,12 @@ class Subject:
     def bodies(self, many: int, at_once: int, hot: float = 0.0) -> list[bytes]:
         return [json.dumps({"events": self.events(at_once, hot)}).encode() for _ in range(many // at_once)]
 
-    def send(self, bodies: Sequence[bytes], at_once: int, connections: int) -> Figures:
+    def send(self, bodies: Sequence[bytes], at_once: int) -> Figures:
         """Raises RuntimeError unless all were taken in."""
         events = len(bodies) * at_once
         with psycopg.connect(self.url, autocommit=True) as connection:
             before = self._spent(connection)
-            run = load.run(self.door, self.key, bodies, connections)
+            run = load.run(self.door, self.key, bodies, CONNECTIONS)
             after = self._spent(connection)
         if run.statuses != {200: len(bodies)}:
             raise RuntimeError(f"not all were taken in: {run.statuses}")
@@ -131,26 +133,26 @@ def _subject(processes: int) -> Iterator[Subject]:
 
 
 def _by_one_process(subject: Subject, events: int) -> Iterator[str]:
-    subject.send(subject.bodies(events, 1000), 1000, 8)
+    subject.send(subject.bodies(events, 1000), 1000)
     yield _line(
-        "ingest by one API process, 1,000 events a request", subject.send(subject.bodies(2 * events, 1000), 1000, 8)
+        "ingest by one API process, 1,000 events a request", subject.send(subject.bodies(2 * events, 1000), 1000)
     )
-    yield _line("... 100 a request", subject.send(subject.bodies(events, 100), 100, 32))
-    yield _line("... 1 a request", subject.send(subject.bodies(max(500, events // 10), 1), 1, 32))
+    yield _line("... 100 a request", subject.send(subject.bodies(events, 100), 100))
+    yield _line("... 1 a request", subject.send(subject.bodies(max(500, events // 10), 1), 1))
 
 
 def _measured(subject: Subject, events: int) -> Iterator[str]:
-    subject.send(subject.bodies(events, 1000), 1000, 8)
+    subject.send(subject.bodies(events, 1000), 1000)
     thousand = subject.bodies(2 * events, 1000)
-    even = subject.send(thousand, 1000, 8)
+    even = subject.send(thousand, 1000)
     yield _line("ingest by two, 1,000 events a request", even, "25,000/s; goal 45,000/s")
-    again = subject.send(thousand, 1000, 8)
+    again = subject.send(thousand, 1000)
     yield _line("... all of them again", again, "goal at most 1.2 times the cost")
-    hot = subject.send(subject.bodies(2 * events, 1000, hot=0.9), 1000, 8)
+    hot = subject.send(subject.bodies(2 * events, 1000, hot=0.9), 1000)
     yield _line("... 90% of them of one customer", hot, f"70% of the even rate; it is {hot.rate / even.rate:.0%}")
-    hundred = subject.send(subject.bodies(events, 100), 100, 32)
+    hundred = subject.send(subject.bodies(events, 100), 100)
     yield _line("... 100 a request", hundred, "12,000/s; goal 25,000/s")
-    one = subject.send(subject.bodies(max(500, events // 10), 1), 1, 32)
+    one = subject.send(subject.bodies(max(500, events // 10), 1), 1)
     yield _line("... 1 a request", one, "1,500/s; goal 4,000/s")
     for name, key in (("bare", ""), ("with a primary key", "source, id")):
         copied = _raw_copy(subject, events, key)

@@ -8,7 +8,6 @@ import secrets
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Future
-from types import SimpleNamespace
 
 import anyio
 import httpx
@@ -17,7 +16,7 @@ from sqlmodel import Session
 
 from api import event_formats, events
 from api.event_formats import Read
-from api.intake import MANY, MOST_BYTES_AT_ONCE, TIMES_IN_MEMORY, Intake, Room
+from api.intake import MOST_BYTES_AT_ONCE, TIMES_IN_MEMORY, Intake, Room
 from models import intake
 from models.event import Event
 from models.intake import ACCEPTED, Outcome
@@ -64,27 +63,64 @@ async def test_a_request_that_is_given_up_takes_no_thread_with_it(front: Front, 
     mine.close()
 
 
+class Clock:
+    """Time that passes only while somebody sleeps; then, too, somebody else may come."""
+
+    def __init__(self) -> None:
+        self.now, self.slept = 0.0, list[float]()
+        self.coming: list[Callable[[], object]] = []
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+        self.slept.append(seconds)
+        if self.coming:
+            self.coming.pop()()
+
+
 async def test_who_comes_in_a_crowd_is_waited_for_and_who_is_alone_is_not(
     front: Front, slow: Slow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    mine = Intake(front.house.engine, ANY_TIME)
+    mine, clock = Intake(front.house.engine, ANY_TIME), Clock()
     one = [Event("s", "1", "cus", "llm", NOON, {})]
-    together: list[int] = []
-    monkeypatch.setattr(
-        intake, "receive", lambda session, events, *_: together.append(len(events)) or slow.receive(session, events)
-    )
+    took, together = [0.0], list[int]()
+
+    def receive(session: Session, events: Sequence[Event], *bounds: object) -> list[Outcome]:
+        clock.now += took[0]
+        together.append(len(events))
+        return slow.receive(session, events, *bounds)
+
+    monkeypatch.setattr(intake, "receive", receive)
+    monkeypatch.setattr("api.intake.time", clock)
+
+    def a_crowd_of_three() -> None:
+        """One alone, and three that come meanwhile."""
+        slow.going.clear()
+        slow.wait.clear()
+        first = mine.take(one)
+        assert slow.going.wait(10)
+        crowd = [mine.take(one) for _ in range(3)]
+        slow.wait.set()
+        assert [each.result(10) for each in (first, *crowd)] == [[ACCEPTED]] * 4
+
+    took[0] = 0.02  # A quarter of it is five thousandths: it is looked three times.
+    a_crowd_of_three()
+    assert (together, clock.slept) == ([1, 3], [])
     late: list[Future[list[Outcome]]] = []
-    monkeypatch.setattr("api.intake.time", SimpleNamespace(sleep=lambda seconds: late.append(mine.take(one))))
-    first = mine.take(one)
-    assert slow.going.wait(10)
-    crowd = [mine.take(one) for _ in range(3)]
-    slow.wait.set()
-    assert [each.result(10) for each in (first, *crowd)] == [[ACCEPTED]] * 4
-    assert (together, late) == ([1, 3], [])
+    clock.coming = [lambda: late.append(mine.take(one))]
     assert mine.take(one).result(10) == late.pop().result(10) == [ACCEPTED]
-    assert mine.take(one * MANY).result(10) == [ACCEPTED] * MANY
-    mine.take(one).result(10)
-    assert (together[2:], late) == ([2, MANY, 1], [])
+    assert (together[2:], clock.slept) == ([2], [0.002] * 3)
+    assert mine.take(one * 2).result(10) == [ACCEPTED] * 2  # As many as the last ones: nobody else is waited for.
+    assert mine.take(one).result(10) == [ACCEPTED]  # The last one was alone.
+    assert (together[3:], clock.slept) == ([2, 1], [0.002] * 3)
+
+    took[0] = 20.0  # An outage, say; a tenth of a second is the most.
+    a_crowd_of_three()
+    clock.slept.clear()
+    assert mine.take(one).result(10) == [ACCEPTED]
+    assert sum(clock.slept) == pytest.approx(0.1, abs=0.002)
     mine.close()
 
 
