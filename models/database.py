@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any, cast
 
+import msgspec
 import psycopg
 from psycopg.rows import TupleRow
 from sqlalchemy import Engine, create_engine
@@ -63,7 +65,10 @@ def columns(rows: Iterable[Sequence[object]], width: int) -> list[str]:
 
 def _elements(column: Sequence[object]) -> str:
     """What is no text needs no quotes. Texts are quoted all at once, parted by what none of them may hold."""
-    are_texts = {issubclass(kind, str) for kind in set(map(type, column))}
+    kinds = set(map(type, column))
+    if kinds == {datetime}:
+        return ",".join(map(written, cast(Sequence[datetime], column)))
+    are_texts = {issubclass(kind, str) for kind in kinds}
     if are_texts == {False}:
         return ",".join(map(str, column))
     if len(are_texts) > 1:
@@ -73,6 +78,14 @@ def _elements(column: Sequence[object]) -> str:
         raise ValueError("PostgreSQL keeps no text that holds the character NUL.")
     quoted = joined.replace("\\", "\\\\").replace('"', '\\"').replace("\0", '","')
     return f'"{quoted}"'
+
+
+def written(moment: datetime) -> str:
+    """A moment in UTC as PostgreSQL reads it; `isoformat`, which the driver uses, takes ten times as long."""
+    return _JSON.encode(moment if moment.tzinfo is UTC else moment.astimezone(UTC)).decode()[1:-1]
+
+
+_JSON = msgspec.json.Encoder()
 
 
 def copy_rows(session: Session, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:

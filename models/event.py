@@ -12,7 +12,7 @@ import msgspec
 from sqlalchemy import ARRAY, JSON, Column, Text
 from sqlmodel import Field, Session, SQLModel
 
-from models.database import columns, cursor
+from models.database import columns, cursor, written
 from models.values import large, moment
 
 
@@ -108,6 +108,8 @@ class Named(NamedTuple):
     key: str
     """16 bytes of a digest of its name, as hexadecimal digits."""
     content: int
+    at: str
+    """Its time in UTC."""
 
     @staticmethod
     def key_of(source: str, id: str) -> str:
@@ -116,7 +118,7 @@ class Named(NamedTuple):
 
     @classmethod
     def of(cls, event: Event) -> Named:
-        return cls(event, cls.key_of(event.source, event.id), event.content)
+        return cls(event, cls.key_of(event.source, event.id), event.content, written(event.occurred_at))
 
 
 def digest_of(key: str, content: int) -> int:
@@ -142,7 +144,7 @@ def take_keys(session: Session, named: Sequence[Named]) -> dict[str, int]:
     for each other. One that is forgotten at that moment (models/event_month.py) is entered anew.
     """
     cur = cursor(session)
-    entered = sorted((e.key, e.content, e.event.occurred_at.isoformat()) for e in named)
+    entered = sorted((e.key, e.content, e.at) for e in named)
     fresh = cur.execute(
         "insert into usage_key (key, content, occurred_at)"
         " select * from unnest(%s::uuid[], %s::bigint[], %s::timestamptz[])"
@@ -165,13 +167,13 @@ def contents_of(session: Session, keys: Collection[str]) -> dict[str, int]:
     return {key.hex: content for key, content in rows}
 
 
-def store(session: Session, rows: Sequence[tuple[Event, str, date, Sequence[str]]]) -> None:
+def store(session: Session, rows: Sequence[tuple[Named, str, date, Sequence[str]]]) -> None:
     """Keep events, each with its customer, its local day and the meters that counted it."""
     into = "source, id, customer_id, type, occurred_at, day, data, meters"
     with cursor(session) as cur, cur.copy(f"copy usage_event ({into}) from stdin") as copy:
-        for e, customer_id, day, meters in rows:
-            counted = f"{{{','.join(meters)}}}"  # Ids of meters need no quotes.
-            copy.write_row((e.source, e.id, customer_id, e.type, e.occurred_at, day, e.data_as_sent, counted))
+        for named, customer_id, day, meters in rows:
+            e, counted = named.event, f"{{{','.join(meters)}}}"  # Ids of meters need no quotes.
+            copy.write_row((e.source, e.id, customer_id, e.type, named.at, day, e.data_as_sent, counted))
 
 
 def store_conflicts(session: Session, found: Sequence[tuple[Named, str | None]]) -> None:

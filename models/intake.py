@@ -184,13 +184,13 @@ def _take_in(
     named = [Named.of(e) for e in events]
     outcomes = _known_or_new(session, named)
     folding = Folding(meters.meters, books.clocks, meters.days)
-    fresh: list[tuple[Event, str, date, Sequence[str]]] = []
+    fresh: list[tuple[Named, str, date, Sequence[str]]] = []
     for one, outcome in zip(named, outcomes, strict=True):
         e, customer = one.event, customers[one.event.subject]
         if outcome is ACCEPTED:
             digest = digest_of(one.key, one.content)
             day, counted_by = folding.add(customer.id, customer.zone, e.type, e.occurred_at, e.data, digest=digest)
-            fresh.append((e, customer.id, day, counted_by if meters.plain else meters.marks(day, counted_by)))
+            fresh.append((one, customer.id, day, counted_by if meters.plain else meters.marks(day, counted_by)))
             books.answered[customer.id, e.type, day, "accepted"] += 1
         else:
             books.count(e, customer, outcome.kind)
