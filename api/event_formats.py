@@ -13,8 +13,9 @@ import msgspec
 from api.bodies import holds_nul
 from api.fields import YEARS
 from billing.errors import Fault, Refused
+from billing.event_check import DIGITS
 from models.event import Event
-from models.intake import DIGITS, Outcome
+from models.intake import Outcome
 
 MOST_EVENTS = 10_000
 

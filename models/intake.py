@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from decimal import Decimal
 from typing import Literal, NamedTuple
 from zlib import crc32
 from zoneinfo import ZoneInfo
@@ -15,11 +14,9 @@ from sqlmodel import Session
 
 from billing.catalog import Meter
 from billing.counting import Counting
-from billing.field_formula import BOUND, Unfit, fields_of, formula
+from billing.event_check import event_check
 from billing.folding import Clocks, Folding, by_type
-from billing.meter_check import LONGEST_VALUE
 from billing.period import zone
-from billing.taking import OPERATIONS
 from billing.time_bounds import TimeBounds
 from models import audit, event, quarantine, usage
 from models.customer import lock_roots
@@ -31,8 +28,6 @@ from models.quarantine import Held
 
 OutcomeKind = Literal["accepted", "duplicate", "conflict", "quarantined", "invalid"]
 
-DIGITS = 30
-"""A quantity is below ten to the power of this."""
 STRIPES = 64
 
 
@@ -88,9 +83,8 @@ def receive(
     customers = customers_of(session, {e.subject for e in events})
     lock_stripes(session, {customer.id for customer in customers.values()})
     meters = counting(session)  # Under the lock: a meter that is made and counts anew leaves nothing between.
-    looking = by_type(meters.newest)
     books = _Books()
-    outcomes = {n: wrong for n, e in enumerate(events) if (wrong := _wrong(e, looking.get(e.type, ())))}
+    outcomes = _invalid(events, meters.newest)
     strangers = {n: e for n, e in enumerate(events) if n not in outcomes and e.subject not in customers}
     outcomes |= _known(session, strangers, books)
     held = {n: UNKNOWN for n in strangers if n not in outcomes}
@@ -128,6 +122,16 @@ def replay(session: Session, subject: str | None, limit: int, bounds: TimeBounds
         session, [(waiting[n], customers[known[n].subject].id, outcome.reason) for n, outcome in late.items()]
     )
     return [outcomes.get(n, UNKNOWN) for n in range(len(waiting))]
+
+
+def _invalid(events: Sequence[Event], meters: Iterable[Meter]) -> dict[int, Outcome]:
+    """Those in which a meter of their type finds a fault."""
+    checks = {kind: event_check(looking) for kind, looking in by_type(meters).items()}
+    found: dict[int, Outcome] = {}
+    for n, e in enumerate(events):
+        if (check := checks.get(e.type)) and (fault := check(e.data)):
+            found[n] = Outcome("invalid", fault.reason, fault.field)
+    return found
 
 
 def _known(session: Session, strangers: Mapping[int, Event], books: _Books) -> dict[int, Outcome]:
@@ -249,50 +253,6 @@ def customers_of(session: Session, subjects: set[str]) -> dict[str, Customer]:
         (list(subjects),),
     )
     return {subject: Customer(customer_id, zone(name)) for subject, customer_id, name in rows}
-
-
-def _wrong(e: Event, meters: Sequence[Meter]) -> Outcome | None:
-    """What a meter counts must be a number of sane size, and its dimensions short words; so the sender hears of it."""
-    for meter in meters:
-        value = e.data.get(meter.quantity_field) if meter.quantity_field else None
-        wrong = _wrong_dimension if meter.aggregation == "unique" else _wrong_quantity
-        if value is not None and (reason := wrong(value)):
-            return Outcome("invalid", reason, f"data.{meter.quantity_field}")
-        if meter.expression and (unfit := _unfit(e, meter.expression)):
-            return unfit
-        if meter.operation_field and e.data.get(meter.operation_field) not in (None, *OPERATIONS):
-            return Outcome("invalid", "must be add or remove", f"data.{meter.operation_field}")
-        for name in meter.dimensions:
-            if reason := _wrong_dimension(e.data.get(name)):
-                return Outcome("invalid", reason, f"data.{name}")
-    return None
-
-
-def _unfit(e: Event, expression: str) -> Outcome | None:
-    """Each field that a formula asks for must be such a number, if it is there; and so must be what it gives."""
-    for name in sorted(fields_of(expression)):
-        value = e.data.get(name)
-        if value is not None and (reason := _wrong_quantity(value)):
-            return Outcome("invalid", reason, f"data.{name}")
-    try:
-        formula(expression)(e.data)
-    except Unfit as error:
-        return Outcome("invalid", str(error), "data")
-    return None
-
-
-def _wrong_quantity(value: object) -> str:
-    if isinstance(value, bool) or not isinstance(value, int | Decimal):
-        return "must be a number"
-    return "" if -BOUND < value < BOUND else f"must be below 10^{DIGITS}"
-
-
-def _wrong_dimension(value: object) -> str:
-    if value is None:
-        return ""
-    if not isinstance(value, str | int | Decimal):
-        return "must be text, a number, true or false"
-    return f"must have at most {LONGEST_VALUE} characters" if len(str(value)) > LONGEST_VALUE else ""
 
 
 def _known_or_new(session: Session, named: Sequence[Named]) -> list[Outcome]:

@@ -1,0 +1,68 @@
+"""What meters ask of an event's data: what they count must be numbers of sane size, and dimensions short words.
+
+What does not fit would not be counted (billing/taking.py); so that its sender hears of it, it is told beforehand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from decimal import Decimal
+
+from billing.catalog import Meter
+from billing.errors import Fault
+from billing.field_formula import BOUND, Unfit, fields_of, formula
+from billing.meter_check import LONGEST_VALUE
+from billing.taking import OPERATIONS
+
+DIGITS = 30
+"""A quantity is below ten to the power of this."""
+
+Check = Callable[[Mapping[str, object]], Fault | None]
+
+
+def event_check(meters: Iterable[Meter]) -> Check:
+    """The first fault of an event's data for these meters, if there is one; each field is looked at once."""
+    meters = tuple(meters)
+    asked = tuple(dict.fromkeys(one for meter in meters for one in _asked_by(meter)))
+    formulas = tuple(dict.fromkeys(formula(meter.expression) for meter in meters if meter.expression))
+
+    def check(data: Mapping[str, object]) -> Fault | None:
+        for field, wrong in asked:
+            value = data.get(field)
+            if value is not None and (reason := wrong(value)):
+                return Fault(f"data.{field}", reason)
+        try:
+            for result in formulas:
+                result(data)
+        except Unfit as error:
+            return Fault("data", str(error))
+        return None
+
+    return check
+
+
+def _asked_by(meter: Meter) -> Iterable[tuple[str, Callable[[object], str]]]:
+    """The fields that a meter looks at, each with what is wrong with a value, or nothing; they may be missing."""
+    if meter.quantity_field:
+        yield meter.quantity_field, _wrong_value if meter.aggregation == "unique" else _wrong_quantity
+    if meter.expression:
+        yield from ((name, _wrong_quantity) for name in sorted(fields_of(meter.expression)))
+    if meter.operation_field:
+        yield meter.operation_field, _wrong_operation
+    yield from ((name, _wrong_value) for name in meter.dimensions)
+
+
+def _wrong_quantity(value: object) -> str:
+    if value.__class__ is int or value.__class__ is Decimal:
+        return "" if -BOUND < value < BOUND else f"must be below 10^{DIGITS}"
+    return "must be a number"
+
+
+def _wrong_value(value: object) -> str:
+    if not isinstance(value, str | int | Decimal):
+        return "must be text, a number, true or false"
+    return f"must have at most {LONGEST_VALUE} characters" if len(str(value)) > LONGEST_VALUE else ""
+
+
+def _wrong_operation(value: object) -> str:
+    return "" if value in (*OPERATIONS,) else "must be add or remove"
