@@ -8,15 +8,16 @@ the index whole when it is changed for the first time; so new names are measured
 from __future__ import annotations
 
 import secrets
+import statistics
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import LiteralString
 
 import psycopg
-from sqlalchemy import Engine
 
 from benchmarks.measuring import cpu_of_tree
 from models.database import open_engine, transaction
@@ -50,64 +51,74 @@ ROOM: dict[str, str] = {"shared_buffers": "4GB", "max_wal_size": "16GB", "checkp
 
 
 def measure(sizes: Sequence[int], batches: int, settings: Mapping[str, str]) -> Iterator[str]:
-    """Lines of text for the table of results; the table of names grows from one size to the next."""
+    """Lines of text for the table of results. All sizes take turns, so that none has a better moment of the machine."""
     with tempfile.TemporaryDirectory() as folder, Postgres(Path(folder) / "postgres", settings=settings) as postgres:
-        url = postgres.create_database("keys")
+        tables = [_Names(postgres, size) for size in sizes]
+        for what in ("right after a checkpoint", "later"):
+            names = [[[_named() for _ in range(BATCH)] for _ in tables] for _ in range(batches)]
+            yield from _taking_turns(f"new names, {what}", tables, names)
+            if what != "later":
+                for one in tables:
+                    one.grow(one.size // TOUCHING)
+        yield from _taking_turns("the same again", tables, names)
+        yield f"| a name on disk, index included | {tables[-1].bytes_of_one():.0f} bytes | |"
+        for one in tables:
+            one.close()
+
+
+class _Names:
+    """A database in which so many names are known, which nobody sends again."""
+
+    def __init__(self, postgres: Postgres, size: int) -> None:
+        self.size = size
+        self._server = postgres.child.pid
+        url = postgres.create_database(f"names_{size}")
         migrate(url)
-        engine = open_engine(url, pool=1)
-        held = 0
-        for size in sizes:
-            _grow(url, size - held)
-            held = size + size // TOUCHING + 2 * batches * BATCH
-            for what in ("right after a checkpoint", "later"):
-                names = [[_named() for _ in range(BATCH)] for _ in range(batches)]
-                cost = _entered(engine, url, postgres.child.pid, names)
-                yield f"| new names, {size:,} known, {what} | {cost} | flat |"
-                if what != "later":
-                    _enter(url, size // TOUCHING)
-            cost = _entered(engine, url, postgres.child.pid, names)
-            yield f"| the same again, {size:,} known | {cost} | flat |"
-        with psycopg.connect(url) as connection:
-            row = connection.execute("select pg_total_relation_size('usage_key') / count(*) from usage_key").fetchone()
+        self._engine = open_engine(url, pool=1)
+        self._beside = psycopg.connect(url, autocommit=True)
+        for start in range(0, size, GROWN_AT_ONCE):
+            self.grow(min(GROWN_AT_ONCE, size - start))
+        self._beside.execute("vacuum analyze usage_key")
+        self._beside.execute("checkpoint")
+
+    def close(self) -> None:
+        self._beside.close()
+        self._engine.dispose()
+
+    def grow(self, more: int) -> None:
+        self._beside.execute(
+            "insert into usage_key"
+            " select gen_random_uuid() as key, n, %s from generate_series(1, %s) as n order by key",
+            [MOMENT, more],
+        )
+
+    def enter(self, batch: Sequence[Named]) -> Cost:
+        wal, cpu, begun = self._wal(), cpu_of_tree(self._server), time.monotonic()
+        with transaction(self._engine) as session:
+            take_keys(session, batch)
+        seconds, cpu, wal = time.monotonic() - begun, cpu_of_tree(self._server) - cpu, self._wal() - wal
+        return Cost(seconds / len(batch) * 1e6, cpu / len(batch) * 1e6, wal / len(batch))
+
+    def bytes_of_one(self) -> float:
+        return self._asked("select pg_total_relation_size('usage_key') / count(*) from usage_key")
+
+    def _wal(self) -> float:
+        return self._asked("select (pg_current_wal_lsn() - '0/0')::float8")
+
+    def _asked(self, question: LiteralString) -> float:
+        row = self._beside.execute(question).fetchone()
         assert row is not None
-        yield f"| a name on disk, index included | {row[0]} bytes | |"
-        engine.dispose()
+        return float(row[0])
 
 
 def _named() -> Named:
     return Named.of(Event("gateway", secrets.token_hex(12), "c0001", "llm", MOMENT, {"tokens": 1}))
 
 
-def _grow(url: str, more: int) -> None:
-    """Names that nobody sends."""
-    for start in range(0, more, GROWN_AT_ONCE):
-        _enter(url, min(GROWN_AT_ONCE, more - start))
-    with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute("vacuum analyze usage_key")
-        connection.execute("checkpoint")
-
-
-def _enter(url: str, more: int) -> None:
-    with psycopg.connect(url) as connection:
-        connection.execute(
-            "insert into usage_key"
-            " select gen_random_uuid() as key, n, %s from generate_series(1, %s) as n order by key",
-            [MOMENT, more],
-        )
-
-
-def _entered(engine: Engine, url: str, server: int, batches: Sequence[Sequence[Named]]) -> Cost:
-    names = sum(map(len, batches))
-    with psycopg.connect(url, autocommit=True) as connection:
-        wal, cpu, begun = _wal(connection), cpu_of_tree(server), time.monotonic()
-        for batch in batches:
-            with transaction(engine) as session:
-                take_keys(session, batch)
-        seconds, cpu, wal = time.monotonic() - begun, cpu_of_tree(server) - cpu, _wal(connection) - wal
-    return Cost(seconds / names * 1e6, cpu / names * 1e6, wal / names)
-
-
-def _wal(connection: psycopg.Connection[tuple[object, ...]]) -> float:
-    row = connection.execute("select (pg_current_wal_lsn() - '0/0')::float8").fetchone()
-    assert row is not None
-    return float(str(row[0]))
+def _taking_turns(what: str, tables: Sequence[_Names], names: Sequence[Sequence[Sequence[Named]]]) -> Iterator[str]:
+    """A line for each table; of `names` a batch goes to each of them in each turn."""
+    turns = [[one.enter(batch) for one, batch in zip(tables, turn, strict=True)] for turn in names]
+    means = [Cost(*map(statistics.fmean, zip(*map(astuple, mine), strict=True))) for mine in zip(*turns, strict=True)]
+    for one, cost in zip(tables, means, strict=True):
+        times = f"flat; it is {cost.milliseconds / means[0].milliseconds:.2f} times the first"
+        yield f"| {what}, {one.size:,} known | {cost} | {times} |"

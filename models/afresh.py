@@ -56,8 +56,7 @@ class Counted:
     windows: Totals
 
     def add(self, session: Session) -> None:
-        usage.add_windows(session, self.windows)
-        usage.add_days(session, self.days)
+        usage.add(session, self.windows, self.days)
 
 
 def begin(session: Session, customer_ids: set[str]) -> str:

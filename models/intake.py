@@ -202,9 +202,8 @@ def _take_in(
             books.conflicts.append((one, customer.id))
     event.store_conflicts(session, books.conflicts)
     event.store(session, fresh)
+    usage.add(session, folding.windows(), folding.days())
     audit.count(session, books.answered)
-    usage.add_windows(session, folding.windows())
-    usage.add_days(session, folding.days())
     return outcomes
 
 

@@ -120,8 +120,7 @@ def count_next(session: Session, meter_id: str) -> bool:
         if bool(counted) != e.counted:
             differing.append((e.source, e.id, e.occurred_at.isoformat()))
     _mark(session, row.series, differing)
-    usage.add_windows(session, folding.windows())
-    usage.add_days(session, folding.days())
+    usage.add(session, folding.windows(), folding.days())
     cursor(session).execute(
         "update meter_rebuild set counted = counted + %s, through_customer = %s, through_day = %s where id = %s",
         (events, stretches[-1].customer_id, stretches[-1].last, row.id),

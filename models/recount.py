@@ -97,8 +97,7 @@ class _Part:
         return cls(folding.days(), folding.windows(), *differing)
 
     def add(self, session: Session, meter: Meter) -> None:
-        usage.add_windows(session, self.windows)
-        usage.add_days(session, self.days)
+        usage.add(session, self.windows, self.days)
         _say(session, meter, self.counted, counted=True)
         _say(session, meter, self.uncounted, counted=False)
 

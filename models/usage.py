@@ -94,19 +94,19 @@ _QUANTITY: dict[Kept, str] = {
 }
 
 
-def add_days(session: Session, totals: Totals) -> None:
-    """Add to the totals of days. Their rows are locked until the commit, in order, so that there is no dead-lock."""
-    for kept, rows in _rows(totals, digests=True).items():
-        cursor(session).execute(_DAYS.format(quantity=_QUANTITY[kept]), columns(rows, 10))
+def add(session: Session, windows: Totals, days: Totals) -> None:
+    """Add to the totals of short windows and of days. Their rows are locked until the commit, in order, so that there
+    is no dead-lock; whatever can be done before is done before the first of them is.
+    """
+    ready = [(_WINDOWS.format(quantity=_QUANTITY[kept]), columns(rows, 9)) for kept, rows in _rows(windows).items()]
+    for kept, rows in _rows(days, digests=True).items():
+        ready.append((_DAYS.format(quantity=_QUANTITY[kept]), columns(rows, 10)))
+    cur = cursor(session)
+    for statement, arrays in ready:
+        cur.execute(statement, arrays)
 
 
-def add_windows(session: Session, totals: Totals) -> None:
-    """Add to the totals of shorter windows, likewise."""
-    for kept, rows in _rows(totals, digests=False).items():
-        cursor(session).execute(_WINDOWS.format(quantity=_QUANTITY[kept]), columns(rows, 9))
-
-
-def _rows(totals: Totals, *, digests: bool) -> dict[Kept, list[tuple[object, ...]]]:
+def _rows(totals: Totals, *, digests: bool = False) -> dict[Kept, list[tuple[object, ...]]]:
     """By how a further event changes them, in one order for everybody."""
     found: dict[Kept, list[tuple[object, ...]]] = {}
     for (*who, start, properties, each), t in totals.items():
