@@ -26,11 +26,13 @@ from models.intake import Outcome
 
 MOST_AT_ONCE = 10_000
 """A transaction takes what waits, up to so many events; a single request may have as many."""
-GATHERING_SHARE, GATHERING_SECONDS, LOOKING_SECONDS = 1 / 4, 0.1, 0.002
-"""If the last transaction was shared, the next waits for more requests, until it has as many events too: for so large
-a share of the time that the last one took, at most so long, and looks so often. Events that share a transaction share
-its commit and the rows of its totals. Measured: with one event a request half as many transactions, with a thousand a
-request a fifth to a quarter less CPU an event."""
+GATHERING_SHARE = 1 / 4
+"""If the last transaction was shared, the next waits for more requests, until it has as many events too, or this share
+of the time that the last one took has passed since. Events that share a transaction share its commit and the rows of
+its totals. Measured: with one event a request half as many transactions, with a thousand a request a fifth to a quarter
+less CPU an event."""
+MOST_SECONDS_OF_GATHERING = 0.1
+SECONDS_BETWEEN_LOOKS = 0.002
 MOST_WAITING = 50_000
 MOST_BYTES_AT_ONCE = 256 * MEBIBYTE
 TIMES_IN_MEMORY = 8
@@ -49,10 +51,11 @@ class Waiting(NamedTuple):
 
 
 class _Last(NamedTuple):
-    """The last transaction: of how many requests, with how many events, and how many seconds it took."""
+    """The last transaction: of how many requests, with how many events, when it ended and how many seconds it took."""
 
     requests: int
     events: int
+    ended: float
     seconds: float
 
 
@@ -130,7 +133,7 @@ class Intake:
         self._events = 0
         self._changed = threading.Condition()
         self._closed = False
-        self._last = _Last(0, 0, 0)
+        self._last = _Last(0, 0, 0, 0)
         self._threads: list[threading.Thread] = []
 
     def take(self, events: Sequence[Event], *, whatever_time: bool = False) -> Future[list[Outcome]]:
@@ -168,7 +171,8 @@ class Intake:
             if not self._store(some) and len(some) > 1:
                 for one in some:  # One of them cannot be stored; the others shall not suffer for it.
                     self._store([one])
-            self._last = _Last(len(some), sum(len(one.events) for one in some), time.monotonic() - begun)
+            ended = time.monotonic()
+            self._last = _Last(len(some), sum(len(one.events) for one in some), ended, ended - begun)
 
     def _next(self) -> list[Waiting]:
         """As many requests as fit into a transaction; none when it is over."""
@@ -180,11 +184,12 @@ class Intake:
         return some
 
     def _gather(self) -> None:
-        """Wait for others, if the last ones came in a crowd; who is alone waits for nobody."""
-        if self._last.requests > 1:
-            until = time.monotonic() + min(self._last.seconds * GATHERING_SHARE, GATHERING_SECONDS)
-            while self._events < self._last.events and time.monotonic() < until:
-                time.sleep(LOOKING_SECONDS)
+        """Wait for others, if the last ones came in a crowd just now; who is alone waits for nobody."""
+        last = self._last
+        if last.requests > 1:
+            until = last.ended + min(last.seconds * GATHERING_SHARE, MOST_SECONDS_OF_GATHERING)
+            while not self._closed and self._events < last.events and time.monotonic() < until:
+                time.sleep(SECONDS_BETWEEN_LOOKS)
 
     def _some_wait(self) -> bool:
         """As soon as there are some; not any more when it is over."""

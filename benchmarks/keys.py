@@ -54,12 +54,11 @@ def measure(sizes: Sequence[int], batches: int, settings: Mapping[str, str]) -> 
     """Lines of text for the table of results. All sizes take turns, so that none has a better moment of the machine."""
     with tempfile.TemporaryDirectory() as folder, Postgres(Path(folder) / "postgres", settings=settings) as postgres:
         tables = [_Names(postgres, size) for size in sizes]
-        for what in ("right after a checkpoint", "later"):
-            names = [[[_named() for _ in range(BATCH)] for _ in tables] for _ in range(batches)]
-            yield from _taking_turns(f"new names, {what}", tables, names)
-            if what != "later":
-                for one in tables:
-                    one.grow(one.size // TOUCHING)
+        yield from _taking_turns("new names, right after a checkpoint", tables, _batches(batches, tables))
+        for one in tables:
+            one.grow(one.size // TOUCHING)
+        names = _batches(batches, tables)
+        yield from _taking_turns("new names, later", tables, names)
         yield from _taking_turns("the same again", tables, names)
         yield f"| a name on disk, index included | {tables[-1].bytes_of_one():.0f} bytes | |"
         for one in tables:
@@ -111,6 +110,11 @@ class _Names:
         return float(row[0])
 
 
+def _batches(batches: int, tables: Sequence[_Names]) -> list[list[list[Named]]]:
+    """For each turn a batch for each table."""
+    return [[[_named() for _ in range(BATCH)] for _ in tables] for _ in range(batches)]
+
+
 def _named() -> Named:
     return Named.of(Event("gateway", secrets.token_hex(12), "c0001", "llm", MOMENT, {"tokens": 1}))
 
@@ -120,5 +124,5 @@ def _taking_turns(what: str, tables: Sequence[_Names], names: Sequence[Sequence[
     turns = [[one.enter(batch) for one, batch in zip(tables, turn, strict=True)] for turn in names]
     means = [Cost(*map(statistics.fmean, zip(*map(astuple, mine), strict=True))) for mine in zip(*turns, strict=True)]
     for one, cost in zip(tables, means, strict=True):
-        times = f"flat; it is {cost.milliseconds / means[0].milliseconds:.2f} times the first"
+        times = f"flat; {cost.milliseconds / means[0].milliseconds:.2f} times the first"
         yield f"| {what}, {one.size:,} known | {cost} | {times} |"

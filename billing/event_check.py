@@ -21,7 +21,9 @@ Check = Callable[[Mapping[str, object]], Fault | None]
 
 
 def event_check(meters: Iterable[Meter]) -> Check:
-    """The first fault of an event's data for these meters, if there is one; each field is looked at once."""
+    """The first fault of an event's data for these meters, if there is one: fields first, each looked at once, and then
+    what formulas give.
+    """
     meters = tuple(meters)
     asked = tuple(dict.fromkeys(one for meter in meters for one in _asked_by(meter)))
     formulas = tuple(dict.fromkeys(formula(meter.expression) for meter in meters if meter.expression))

@@ -126,7 +126,9 @@ def replay(session: Session, subject: str | None, limit: int, bounds: TimeBounds
 
 def _invalid(events: Sequence[Event], meters: Iterable[Meter]) -> dict[int, Outcome]:
     """Those in which a meter of their type finds a fault."""
-    checks = {kind: event_check(looking) for kind, looking in by_type(meters).items()}
+    kinds = {e.type for e in events}
+    looking = by_type(meter for meter in meters if meter.event_type in kinds)
+    checks = {kind: event_check(mine) for kind, mine in looking.items()}
     found: dict[int, Outcome] = {}
     for n, e in enumerate(events):
         if (check := checks.get(e.type)) and (fault := check(e.data)):
@@ -183,7 +185,7 @@ def _take_in(
     books: _Books,
 ) -> list[Outcome]:
     """Enter the events that are new, store and fold them. Everybody does it in this order, so that two that meet wait
-    once; totals come last, so that their rows are locked for little more than the commit.
+    once; totals and numbers come last, so that their rows are locked for little more than the commit.
     """
     named = [Named.of(e) for e in events]
     outcomes = _known_or_new(session, named)

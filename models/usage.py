@@ -96,7 +96,7 @@ _QUANTITY: dict[Kept, str] = {
 
 def add(session: Session, windows: Totals, days: Totals) -> None:
     """Add to the totals of short windows and of days. Their rows are locked until the commit, in order, so that there
-    is no dead-lock; whatever can be done before is done before the first of them is.
+    is no dead-lock; what is written to them is made ready before the first of them is.
     """
     ready = [(_WINDOWS.format(quantity=_QUANTITY[kept]), columns(rows, 9)) for kept, rows in _rows(windows).items()]
     for kept, rows in _rows(days, digests=True).items():

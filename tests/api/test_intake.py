@@ -121,7 +121,24 @@ async def test_who_comes_in_a_crowd_is_waited_for_and_who_is_alone_is_not(
     clock.slept.clear()
     assert mine.take(one).result(10) == [ACCEPTED]
     assert sum(clock.slept) == pytest.approx(0.1, abs=0.002)
-    mine.close()
+
+    a_crowd_of_three()
+    clock.slept.clear()
+    clock.now += 0.1  # The crowd has gone.
+    assert mine.take(one).result(10) == [ACCEPTED]
+    assert clock.slept == []
+
+    def close() -> None:
+        closing.start()
+        while not mine._closed:
+            pass
+
+    closing = threading.Thread(target=mine.close)
+    a_crowd_of_three()
+    clock.coming = [close]
+    assert mine.take(one).result(10) == [ACCEPTED]
+    assert clock.slept == [0.002]  # Nobody can come any more.
+    closing.join(10)
 
 
 def sent(front: Front) -> asyncio.Task[httpx.Response]:
