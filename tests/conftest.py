@@ -75,6 +75,7 @@ LONGEST = (
     "tests/test_kills.py",
     "tests/test_demo.py",
     "tests/test_rebuild_kills.py",
+    "tests/test_metering_guide.py",
     "tests/test_ingest_storm.py",
     "tests/cli/test_event_import.py",
     "tests/models/test_corrections.py",
