@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 
 import structlog
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
 
 from api import (
@@ -45,6 +45,7 @@ from api.access import Doors
 from api.bodies import SizeLimit
 from api.document import document, operation_id
 from api.observed import Observed
+from api.parameters import only_declared
 from api.short_way import ShortWay
 from billing.time_bounds import TimeBounds
 from integrations.payments.registry import open_gateway
@@ -89,7 +90,8 @@ ROOMS = (
 
 DESCRIPTION = """
 Billing that you host yourself. Money is exact; ids are yours where you bring them, and sending the same again changes
-nothing. Errors are problem documents (RFC 9457) with the field, the reason and what to do.
+nothing. Errors are problem documents (RFC 9457) with the field, the reason and what to do. A parameter that
+a route does not have is refused, not left out of account.
 """
 
 
@@ -135,7 +137,11 @@ def create(settings: Settings | None = None) -> FastAPI:
     app.state.figures = figures_of(chosen)
     problems.install(app)
     for room in ROOMS:
-        app.include_router(room.router, responses={"default": {"model": problems.Problem}})
+        app.include_router(
+            room.router,
+            dependencies=[Depends(only_declared)],
+            responses={"default": {"model": problems.Problem}},
+        )
     app.openapi = lambda: document(app)  # type: ignore[method-assign]
     for page in (console, reference):
         app.include_router(page.router, include_in_schema=False)

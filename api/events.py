@@ -17,6 +17,7 @@ from api.access import held, ingester
 from api.bodies import MEBIBYTE
 from api.event_formats import CloudEventIn, EventIn, EventsIn, Read, invalid, read_batch, read_lines
 from api.intake import Intake, Room, TooBusy, too_many
+from api.parameters import only_declared
 from api.unpacking import unpacked
 from billing.errors import Fault, Refused, Unavailable
 from models.event import Event
@@ -98,6 +99,7 @@ async def send_events(request: Request) -> Response:
     usage that is brought in from before.
     """
     await ingester(request)
+    await only_declared(request)
     taken = _Taken(whatever_time(request))
     intake = held(request).intake
     media = request.headers.get("content-type", "").partition(";")[0].strip().lower()

@@ -3,26 +3,38 @@
 from __future__ import annotations
 
 import re
-from datetime import date
+from contextlib import suppress
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Annotated
 
-from fastapi import Query
+from fastapi import Depends, Query
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, StringConstraints
 
 from billing.catalog_check import CODE, ID
 from billing.errors import Refused
 from billing.money import exponent
-from billing.period import zone
+from billing.period import Period, days_between, zone
 
 YEARS = range(1970, 2200)
+_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _NUMBER = re.compile(r"[+-]?[0-9.]+")
 
 
-def _written(value: object) -> object:
+def _day(value: object) -> date:
+    """No moment: whose day it would lie on is not said, and its zone would count for nothing."""
+    if isinstance(value, str) and _DAY.fullmatch(value):
+        with suppress(ValueError):
+            return date.fromisoformat(value)
+    elif isinstance(value, date) and not isinstance(value, datetime):
+        return value
+    raise ValueError("must be a day such as 2026-01-31")
+
+
+def _moment(value: object) -> object:
     """A bare number would be read as seconds since 1970, also in quotes."""
     if isinstance(value, int | float | Decimal) or (isinstance(value, str) and _NUMBER.fullmatch(value.strip())):
-        raise ValueError("must be text, such as 2026-01-31")
+        raise ValueError("must be text, such as 2026-01-31T12:00:00Z")
     return value
 
 
@@ -58,8 +70,16 @@ KnownCurrency = Annotated[Currency, AfterValidator(_currency)]
 TimeZone = Annotated[
     str, AfterValidator(_time_zone), Field(description="Name in the IANA database, such as Europe/Berlin.")
 ]
-Day = Annotated[date, BeforeValidator(_written), AfterValidator(_in_range)]
-Moment = Annotated[AwareDatetime, BeforeValidator(_written), AfterValidator(_in_range)]
+Day = Annotated[date, BeforeValidator(_day), AfterValidator(_in_range)]
+Moment = Annotated[AwareDatetime, BeforeValidator(_moment), AfterValidator(_in_range)]
+
+
+def _days(since: Day, until: Day) -> Period:
+    return days_between(since, until)
+
+
+Days = Annotated[Period, Depends(_days)]
+"""Of the parameters `since` and `until`, which is not part of them; refused (422) if there are none."""
 Page = Annotated[int, Query(ge=1, le=500)]
 Seats = Annotated[Decimal, Field(ge=0, le=10**9, description="A whole number.")]
 Percent = Annotated[Decimal, Field(ge=0, le=100, description="0 to 100.")]

@@ -19,9 +19,10 @@ from sqlmodel import Session
 
 from api.access import Database, Doors, Open, Reader
 from api.bodies import MEBIBYTE, ExactRoute
-from api.fields import Day, Moment
+from api.fields import Days, Moment
 from api.pages import behind, place
 from billing.errors import Fault, Refused
+from billing.period import refuse_empty
 from models import event, meter_version
 from models.customer import customer
 from models.event import Narrowed, Place, Stored
@@ -68,6 +69,8 @@ def _narrowing(
             ],
             remedy="Correct it, or leave it out.",
         )
+    if starts_at and ends_at:
+        refuse_empty(starts_at, ends_at, ("starts_at", "ends_at"))
     return Narrowed(starts_at, ends_at, tuple((name, value) for name, _, value in pairs))
 
 
@@ -79,8 +82,7 @@ def list_events(
     customer_id: str,
     session: Database,
     key: Reader,
-    since: Day,
-    until: Day,
+    days: Days,
     narrowed: Narrowing,
     meter: str | None = None,
     after: str = "",
@@ -92,7 +94,9 @@ def list_events(
     `starts_at`, `ends_at` and `property`.
     """
     _known(session, customer_id, meter)
-    rows = event.events_of(session, customer_id, (since, until), meter, place(after, _KEYS), limit + 1, narrowed)
+    rows = event.events_of(
+        session, customer_id, (days.start, days.end), meter, place(after, _KEYS), limit + 1, narrowed
+    )
     last = rows[limit - 1] if len(rows) > limit else None
     following = behind(last.occurred_at.isoformat(), last.source, last.id) if last else None
     page = {"events": [_written(row) for row in rows[:limit]], "next": following}
@@ -104,8 +108,7 @@ def export_events(
     customer_id: str,
     open_: Open,
     key: Reader,
-    since: Day,
-    until: Day,
+    days: Days,
     narrowed: Narrowing,
     format: Format,
     meter: str | None = None,
@@ -114,10 +117,10 @@ def export_events(
     with open_.transaction() as session:
         _known(session, customer_id, meter)
     write, media = _FORMATS[format]
-    name = f"{customer_id}-{since}-{until}.{format}"
+    name = f"{customer_id}-{days.start}-{days.end}.{format}"
     headers = {"Content-Disposition": f'attachment; filename="{name}"'}
     return StreamingResponse(
-        write(_pages(open_, customer_id, (since, until), meter, narrowed)), media_type=media, headers=headers
+        write(_pages(open_, customer_id, (days.start, days.end), meter, narrowed)), media_type=media, headers=headers
     )
 
 

@@ -12,9 +12,8 @@ from pydantic import BaseModel
 
 from api.access import Database, Reader
 from api.bodies import ExactRoute
-from api.fields import Day
+from api.fields import Days
 from billing.errors import Fault, Refused
-from billing.period import Period
 from billing.unpriced import Why
 from models import unbilled
 from models.unbilled import ByNoMeter, Estimate, WhyWaiting
@@ -95,14 +94,13 @@ def list_usage_of_nobody(
 def list_usage_by_no_meter(
     session: Database,
     key: Reader,
-    since: Day,
-    until: Day,
+    days: Days,
     after_customer: str = "",
     after_type: str = "",
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> list[ByNoMeter]:
     """A page of events that no meter looks at, by customer and type, of days from `since` to before `until`."""
-    return unbilled.by_no_meter(session, since, until, (after_customer, after_type), limit)
+    return unbilled.by_no_meter(session, days.start, days.end, (after_customer, after_type), limit)
 
 
 LONGEST_DAYS = 400
@@ -112,8 +110,7 @@ LONGEST_DAYS = 400
 def list_usage_without_price(
     session: Database,
     key: Reader,
-    since: Day,
-    until: Day,
+    days: Days,
     after_customer: str = "",
     limit: Annotated[int, Query(ge=1, le=500)] = 100,
 ) -> WithoutPricePageOut:
@@ -122,14 +119,14 @@ def list_usage_without_price(
     A page looks at `limit` customers that have usage, behind `after_customer`; it may show none of them. A subscription
     that is signed from the first day on bills what is shown here; an amended plan, what comes from its day on.
     """
-    if not 0 < (until - since).days <= LONGEST_DAYS:
+    if days.days > LONGEST_DAYS:
         raise Refused(
-            "So many days are too many for one answer, or there are none.",
+            "So many days are too many for one answer.",
             code="too_many_days",
-            faults=[Fault("until", f"must lie 1 to {LONGEST_DAYS} days after `since`")],
+            faults=[Fault("until", f"must lie at most {LONGEST_DAYS} days after `since`")],
             remedy="Ask for them part by part.",
         )
-    page = unbilled.without_price(session, Period(since, until), after_customer, limit)
+    page = unbilled.without_price(session, days, after_customer, limit)
     return WithoutPricePageOut(
         usage=[
             WithoutPriceOut(

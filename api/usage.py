@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict
 from api.access import Database, Open, Reader, Writer
 from api.bodies import ExactRoute
 from api.event_formats import MOST_EVENTS
-from api.fields import Day
+from api.fields import Day, Days
 from billing.period import Period, zone
 from billing.portion import Portion, Properties
 from billing.usage import BEFORE, Totals, carries_over, levels_by_day, measure, quantity_of
@@ -47,7 +47,7 @@ class Total(BaseModel):
 
 
 @router.get("/customers/{customer_id}/usage")
-def read_usage(customer_id: str, session: Database, key: Reader, since: Day, until: Day) -> list[Total]:
+def read_usage(customer_id: str, session: Database, key: Reader, days: Days) -> list[Total]:
     """Folded totals by meter and local day, from `since` up to but not including `until`; live.
 
     Days without events are left out. What a meter carries over from before `since` is in its quantities; time that has
@@ -55,22 +55,22 @@ def read_usage(customer_id: str, session: Database, key: Reader, since: Day, unt
     """
     customer(session, customer_id)
     split = {meter.id for meter in catalog.meters(session) if meter.dimensions}
-    totals = usage.totals_of(session, [customer_id], since, until)[customer_id]
+    totals = usage.totals_of(session, [customer_id], days.start, days.end)[customer_id]
     found: dict[str, dict[date, tuple[Portion, ...]]] = {}
     for (meter, day), portions in sorted(totals.items()):
-        days = found.setdefault(meter, {})
+        by_day = found.setdefault(meter, {})
         if day > BEFORE:
-            days[day] = portions
+            by_day[day] = portions
     return [
-        _carried(totals, meter, Period(since, max(since, until)), meter in split)
+        _carried(totals, meter, days, meter in split)
         if carries_over(totals, meter)
         else Total(
             meter=meter,
-            quantity=quantity_of(chain.from_iterable(days.values())),
-            days={day: quantity_of(portions) for day, portions in days.items()},
-            by_properties=_by_properties(chain.from_iterable(days.values())) if meter in split else [],
+            quantity=quantity_of(chain.from_iterable(by_day.values())),
+            days={day: quantity_of(portions) for day, portions in by_day.items()},
+            by_properties=_by_properties(chain.from_iterable(by_day.values())) if meter in split else [],
         )
-        for meter, days in found.items()
+        for meter, by_day in found.items()
     ]
 
 
@@ -101,10 +101,10 @@ def _by_properties(portions: Iterable[Portion]) -> list[PropertiesTotal]:
 
 
 @router.get("/customers/{customer_id}/usage/audit")
-def audit_usage(customer_id: str, session: Database, key: Reader, meter: str, since: Day, until: Day) -> Audit:
+def audit_usage(customer_id: str, session: Database, key: Reader, meter: str, days: Days) -> Audit:
     """What became of all events of a meter's type that came for the customer's days, in numbers that add up."""
     customer(session, customer_id)
-    return audit.audit(session, customer_id, meter_version.meter(session, meter), since, until)
+    return audit.audit(session, customer_id, meter_version.meter(session, meter), days.start, days.end)
 
 
 class RecountIn(BaseModel):

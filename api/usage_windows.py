@@ -14,10 +14,10 @@ from sqlmodel import Session
 
 from api.access import Database, Reader
 from api.bodies import ExactRoute
-from api.fields import Day
+from api.fields import Day, Days
 from billing.catalog import Meter
 from billing.errors import Fault, NotFound, Refused
-from billing.period import Period, instant, local_day, zone
+from billing.period import Period, instant, local_day, refuse_empty, zone
 from billing.standing import Standing
 from billing.subscription_usage import metered, metered_days, periods_back
 from billing.windows import UsageWindow, WindowSize, by_window, level_by_window
@@ -49,8 +49,7 @@ def read_windows(
     session: Database,
     key: Reader,
     meter: str,
-    since: Day,
-    until: Day,
+    days: Days,
     window: WindowSize = "day",
     by: Annotated[tuple[str, ...], Query()] = (),
 ) -> list[Window]:
@@ -61,7 +60,6 @@ def read_windows(
     """
     where = zone(customer(session, customer_id).time_zone)
     asked = Question(meter_version.meter(session, meter), window, by)
-    days = Period(since, max(since, until))
     asked.refuse_what_cannot_be_told(session, days)
     return [_out(one) for one in asked.answered(session, customer_id, where, days)]
 
@@ -103,7 +101,9 @@ def read_subscription_windows(
 
 
 def _days_of(one: Standing, today: date, window: WindowSize, since: date | None, until: date | None) -> Period:
-    """The days of its life that are asked for."""
+    """The days of its life that are asked for; refused if both are said, and hold nothing."""
+    if since and until:
+        refuse_empty(since, until)
     [period] = periods_back(one, today if until is None else until - timedelta(days=1), 1)
     end = until or max(period.start, min(period.end, today + timedelta(days=1)))
     first = since or max(period.start, end - timedelta(days=LONGEST_DAYS[window]))

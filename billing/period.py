@@ -13,7 +13,7 @@ from functools import cache
 from typing import Literal
 from zoneinfo import ZoneInfo, available_timezones
 
-from billing.errors import Broken, Refused
+from billing.errors import Broken, Fault, Refused
 
 Unit = Literal["day", "week", "month", "quarter", "year"]
 _MONTHS: dict[Unit, int] = {"month": 1, "quarter": 3, "year": 12}
@@ -83,6 +83,31 @@ class Interval:
             months = (day.year - anchor.year) * 12 + day.month - anchor.month
             n = months // (_MONTHS[self.unit] * self.count)
         return n - 1 if self.start(anchor, n) > day else n
+
+
+def days_between(since: date, until: date) -> Period:
+    """The days that somebody asks for; refused if there are none."""
+    refuse_empty(since, until)
+    return Period(since, until)
+
+
+def refuse_empty(start: date, end: date, names: tuple[str, str] = ("since", "until")) -> None:
+    """Refused if a range of days, or of moments, that somebody asks for by those names holds nothing."""
+    if fault := emptiness(start, end, names):
+        raise Refused(
+            "The range holds nothing: it ends where it begins, or before.",
+            code="invalid_request",
+            faults=[fault],
+            remedy=f"Give a later `{names[1]}`, or an earlier `{names[0]}`.",
+        )
+
+
+def emptiness(start: date, end: date, names: tuple[str, str] = ("since", "until")) -> Fault | None:
+    """What is wrong with a range that holds nothing; None of one that holds something."""
+    if start < end:
+        return None
+    what = "moment" if isinstance(end, datetime) else "day"
+    return Fault(names[1], f"must be a later {what} than `{names[0]}`; it is not itself part of the range")
 
 
 def month_of(day: date) -> Period:

@@ -19,6 +19,7 @@ from sqlmodel import Field, Session, SQLModel, col, select
 from billing.catalog import Meter
 from billing.errors import Fault, NotFound, Refused
 from billing.meter_check import counting_faults
+from billing.period import emptiness
 from billing.plan_check import MeterShape, items_faults, plan_faults
 from models import catalog
 from models.database import cursor
@@ -186,8 +187,8 @@ def _versions_of(session: Session, asked: Asked) -> list[int]:
 
 
 def _faults(session: Session, asked: Asked, mine: Meter, newest: Meter) -> Iterator[Fault]:
-    if asked.until is not None and asked.until <= asked.since:
-        yield Fault("until", "must lie after `since`")
+    if asked.until is not None and (fault := emptiness(asked.since, asked.until)):
+        yield fault
     if asked.change:
         if asked.until is not None:
             yield Fault("until", "must be left out: a changed meter counts all days from `since` on")

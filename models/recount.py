@@ -17,6 +17,7 @@ from billing.catalog import Meter
 from billing.counting import Counting
 from billing.errors import Fault, Refused
 from billing.folding import Clocks, Folding, Totals, portion_of, together
+from billing.period import days_between
 from billing.portion import Portion
 from billing.usage import quantity_of
 from models import afresh, usage
@@ -52,8 +53,8 @@ def recount(
     while what came since the counting began is added.
     """
     since, until = between
-    if not 0 < (until - since).days <= MOST_DAYS:
-        raise _refused("until", f"must lie 1 to {MOST_DAYS} days after `since`")
+    if days_between(since, until).days > MOST_DAYS:
+        raise _refused("until", f"must lie at most {MOST_DAYS} days after `since`")
     seen = afresh.begin(session, {customer_id}) if store else None
     refuse_taken(session, {customer_id}, since, until)
     if store:

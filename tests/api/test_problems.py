@@ -23,6 +23,15 @@ FROM_MEMORY = {"/v1/schemas/{name}.json", "/v1/meters/{meter_id}/versions", "/v1
 READS = [path for path, by in DOCUMENT["paths"].items() if "get" in by]
 
 
+SAID = {"since": "2026-01-01", "until": "2026-02-01", "meter": "tokens", "format": "csv"}
+
+
+def said_to(path: str) -> dict[str, str]:
+    """What the reading of that path needs to be told."""
+    needed = {p["name"] for p in DOCUMENT["paths"][path]["get"].get("parameters", ()) if p["required"]}
+    return {name: said for name, said in SAID.items() if name in needed}
+
+
 async def test_the_framework_speaks_in_problems_too(front: Front) -> None:
     await front.refused("GET", "/v1/nothing", status=404, code="not_found")
     answer = await front.api.delete("/v1/plans")
@@ -35,7 +44,7 @@ async def test_what_does_not_exist_is_not_found(front: Front, path: str) -> None
     month = path.replace("{month}", "2026-01")
     for name in ("unknown", "%00", "a%2Fb", quote("名前'\";--"), "x" * 500):
         filled = "/".join(name if part.startswith("{") else part for part in month.split("/"))
-        answer = await front.api.get(filled + "?since=2026-01-01&until=2026-02-01&meter=tokens&format=csv")
+        answer = await front.api.get(filled, params=said_to(path))
         problem(answer, 422 if name == "%00" and path not in FROM_MEMORY else 404)
 
 
@@ -149,6 +158,61 @@ async def test_the_parameter_is_named(front: Front, path: str, field: str) -> No
     assert set(refusal["fields"]) == {field}
 
 
+RANGES = [
+    (path, [p["name"] for p in by["get"].get("parameters", ())])
+    for path, by in DOCUMENT["paths"].items()
+    if {"since", "until"} <= {p["name"] for p in by.get("get", {}).get("parameters", ())}
+]
+
+
+@pytest.mark.parametrize(("path", "parameters"), RANGES)
+@pytest.mark.parametrize("until", ["2026-01-31", "2026-02-01"])
+async def test_a_range_that_holds_nothing_is_refused(
+    front: Front, path: str, parameters: list[str], until: str
+) -> None:
+    await front.subscription("cus", id="s0")
+    others = "".join(
+        f"&{name}={value}" for name, value in (("meter", "tokens"), ("format", "csv")) if name in parameters
+    )
+    filled = path.replace("{customer_id}", "cus").replace("{subscription_id}", "s0")
+    at = f"{filled}?since=2026-02-01{others}&until="
+    refusal = await front.refused("GET", at + until, status=422, code="invalid_request")
+    assert refusal["fields"] == {"until": "must be a later day than `since`; it is not itself part of the range"}
+    if "starts_at" in parameters:
+        moments = f"2026-03-01&starts_at=2026-02-01T00:00:00Z&ends_at={until}T00:00:00Z"
+        refusal = await front.refused("GET", at + moments, status=422)
+        assert "a later moment than `starts_at`" in refusal["fields"]["ends_at"]
+
+
+async def test_a_range_that_holds_nothing_is_not_counted_anew_either(front: Front) -> None:
+    days = {"since": "2026-02-01", "until": "2026-02-01"}
+    for path, body in (("recounts", {"customer_id": "cus", **days}), ("rebuilds", days)):
+        refusal = await front.refused("POST", f"/v1/meters/tokens/{path}", body, status=422)
+        assert refusal["fields"] == {"until": "must be a later day than `since`; it is not itself part of the range"}
+
+
+@pytest.mark.parametrize(
+    "day",
+    [
+        "yesterday",
+        "20260101",
+        "1767225600",
+        "2026-02-30",
+        "2026-1-1",
+        "2026-01-01T00:00:00Z",
+        "2026-11-30T23:59:59Z",
+        "",
+    ],
+)
+async def test_a_day_is_written_in_one_way(front: Front, day: str) -> None:
+    refusal = await front.refused("GET", f"/v1/customers/cus/usage?since={day}&until=2027-01-01", status=422)
+    assert refusal["fields"] == {"since": "must be a day such as 2026-01-31"}
+    refusal = await front.refused("POST", "/v1/subscriptions", {**AGREED, "starts_on": day}, status=422)
+    assert refusal["fields"] == {"starts_on": "must be a day such as 2026-01-31"}
+    refusal = await front.refused("GET", f"/v1/plans/team?on={day}", status=422)
+    assert refusal["fields"] == {"on": "must be a day such as 2026-01-31"}
+
+
 HOSTILE: list[Any] = [
     None, True, False, 0, -1, 2**63, 10**40, 0.5, -1e-300, "", "x", "\ud800", "a\u0000b", "NaN", "-Infinity", "1e400",
     "1e-400", "9" * 60, "0001-01-01", "9999-12-31", "2026-02-29", "9999-12-31T23:59:59-12:00", "x" * 3000, [], {},
@@ -231,5 +295,5 @@ async def test_no_body_is_answered_by_a_bug(front: Front, method: str, path: str
 async def test_after_all_that_every_list_can_still_be_read(front: Front) -> None:
     for path in READS:
         if "{" not in path:
-            answer = await front.api.get(path + "?since=2026-01-01&until=2026-02-01")
+            answer = await front.api.get(path, params=said_to(path))
             assert answer.status_code == 200, f"{path}: {answer.text}"

@@ -285,9 +285,8 @@ async def test_usage_without_a_price_is_listed(front: Front) -> None:
     assert (mine["meter"], mine["quantity"], mine["days"], mine["why"]) == ("tokens", "3", 1, "no_subscription")
     page = await front.get(f"{at}&limit=1&after_customer=a")
     assert page["next"] == customer
-    for until in ("2026-01-01", "2028-01-01"):
-        refused = await front.refused("GET", at.replace("2026-02-01", until), status=422, code="too_many_days")
-        assert set(refused["fields"]) == {"until"}
+    refused = await front.refused("GET", at.replace("2026-02-01", "2028-01-01"), status=422, code="too_many_days")
+    assert set(refused["fields"]) == {"until"}
 
 
 async def test_what_came_in_conflict_is_shown_as_it_was_sent(front: Front) -> None:

@@ -96,9 +96,9 @@ def test_events_themselves_stay_as_they_came(engine: Engine, sql: Sql) -> None:
     sql("update usage_event set meters = '{x}'")
 
 
-@pytest.mark.parametrize("until", [DAYS.start, date(2027, 6, 1)])
-def test_too_much_is_refused(until: date, engine: Engine, sql: Sql) -> None:
-    with transaction(engine) as session, pytest.raises(Refused, match="at once"):
+@pytest.mark.parametrize(("until", "why"), [(DAYS.start, "holds nothing"), (date(2027, 6, 1), "at once")])
+def test_too_much_is_refused_and_nothing_at_all(until: date, why: str, engine: Engine, sql: Sql) -> None:
+    with transaction(engine) as session, pytest.raises(Refused, match=why):
         recount.recount(session, METERS[0], "berlin", zone("Europe/Berlin"), (DAYS.start, until), store=True)
 
 
