@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import date, datetime
 from typing import Annotated, Any, Literal
 
@@ -21,8 +21,11 @@ from api.access import Database, Doors, Open, Reader
 from api.bodies import MEBIBYTE, ExactRoute
 from api.fields import Day, Moment
 from api.pages import behind, place
+from billing.catalog import Meter
 from billing.errors import Fault, Refused
+from billing.uncounted import why_uncounted
 from models import event, meter_version
+from models.afresh import DECODER
 from models.customer import customer
 from models.event import Narrowed, Place, Stored
 
@@ -44,6 +47,7 @@ class StoredEvent(BaseModel):
     data: dict[str, Any]
     meters: list[str]
     void: bool
+    uncounted_because: str | None
 
 
 class EventPage(BaseModel):
@@ -83,19 +87,27 @@ def list_events(
     until: Day,
     narrowed: Narrowing,
     meter: str | None = None,
+    uncounted: bool = False,
     after: str = "",
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> Response:
     """A page of a customer's events of local days from `since` up to but not including `until`.
 
     With `meter`, only those that it counted: the events behind its total; of a window or of values of dimensions, with
-    `starts_at`, `ends_at` and `property`.
+    `starts_at`, `ends_at` and `property`. With `uncounted`, those of its type that it does not count, void ones aside,
+    and why it would not count them as it is now.
     """
-    _known(session, customer_id, meter)
+    looking = _known(session, customer_id, meter)
+    why = _why(looking) if uncounted else None
+    if looking and uncounted:
+        narrowed = narrowed._replace(uncounted=looking.event_type)
     rows = event.events_of(session, customer_id, (since, until), meter, place(after, _KEYS), limit + 1, narrowed)
     last = rows[limit - 1] if len(rows) > limit else None
     following = behind(last.occurred_at.isoformat(), last.source, last.id) if last else None
-    page = {"events": [_written(row) for row in rows[:limit]], "next": following}
+    page = {
+        "events": [_written(row) | {"uncounted_because": why and why(row)} for row in rows[:limit]],
+        "next": following,
+    }
     return Response(msgspec.json.encode(page), media_type="application/json")
 
 
@@ -121,11 +133,23 @@ def export_events(
     )
 
 
-def _known(session: Session, customer_id: str, meter_id: str | None) -> None:
+def _known(session: Session, customer_id: str, meter_id: str | None) -> Meter | None:
     """NotFound if there is no such customer, or no such meter."""
     customer(session, customer_id)
-    if meter_id is not None:
-        meter_version.meter(session, meter_id)
+    return None if meter_id is None else meter_version.meter(session, meter_id)
+
+
+def _why(meter: Meter | None) -> Callable[[Stored], str]:
+    """Refused without a meter: what none looks at is another question."""
+    if meter is None:
+        raise Refused(
+            "The request does not fit.",
+            code="invalid_request",
+            faults=[Fault("uncounted", "is asked of a meter; there is none")],
+            remedy="Name the meter too. GET /v1/usage/by-no-meter has what none looks at.",
+        )
+    why = why_uncounted(meter)
+    return lambda row: why(DECODER.decode(row.data))
 
 
 def _pages(
@@ -152,7 +176,7 @@ def _table(pages: Iterator[list[Stored]]) -> Iterator[bytes]:
     """`data` stays JSON, in one column."""
     out = io.StringIO()
     writer = csv.writer(out)
-    writer.writerow(StoredEvent.model_fields)
+    writer.writerow(name for name in StoredEvent.model_fields if name != "uncounted_because")
     for rows in pages:
         for row in rows:
             times = (row.occurred_at.isoformat(), row.received_at.isoformat(), row.day.isoformat())

@@ -62,13 +62,18 @@ def _named(meter_ids: Sequence[str]) -> str:
 
 def _asked_by(meter: Meter) -> Iterable[tuple[str, Wrong]]:
     """The fields that a meter looks at, each with what is wrong with a value, or nothing; they may be missing."""
+    yield from asked_for_quantity(meter)
+    yield from ((name, _wrong_value) for name in meter.dimensions)
+
+
+def asked_for_quantity(meter: Meter) -> Iterable[tuple[str, Wrong]]:
+    """Those without which it counts nothing; an event without a dimension is counted."""
     if meter.quantity_field:
         yield meter.quantity_field, _wrong_value if meter.aggregation == "unique" else _wrong_quantity
     if meter.expression:
         yield from ((name, _wrong_quantity) for name in sorted(fields_of(meter.expression)))
     if meter.operation_field:
         yield meter.operation_field, _wrong_operation
-    yield from ((name, _wrong_value) for name in meter.dimensions)
 
 
 def _wrong_quantity(value: object) -> str:

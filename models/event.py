@@ -232,12 +232,13 @@ class Stored:
 
 class Narrowed(NamedTuple):
     """Events behind a total of less than days: from one moment up to but not including another, and with these values
-    of fields, an empty one where they have none.
+    of fields, an empty one where they have none. With a type, those of it that the meter does not count.
     """
 
     since: datetime | None = None
     until: datetime | None = None
     properties: tuple[tuple[str, str], ...] = ()
+    uncounted: str | None = None
 
 
 Place = tuple[datetime, str, str]
@@ -255,7 +256,8 @@ def events_of(
 ) -> list[Stored]:
     """A page of a customer's events of local days, the second not included, in order of time, source and id.
 
-    With a meter, only those that it counts: the events behind its total. Without, void ones are among them.
+    With a meter, only those that it counts: the events behind its total, or what it does not count; void ones are
+    among neither. Without, they are.
     """
     first, last = between
     narrowed = narrowed or Narrowed()
@@ -265,8 +267,9 @@ def events_of(
         " where customer_id = %(customer)s and day >= %(first)s and day < %(last)s"
         # Local days lie within a day of the same days in UTC, by which events are found.
         " and occurred_at >= %(first)s::date - 1 and occurred_at < %(last)s::date + 1"
-        " and (%(meter)s::text is null or %(meter)s = any(counted_by(meters))"
+        " and (%(meter)s::text is null or (%(meter)s = any(counted_by(meters))) = (%(uncounted)s::text is null)"
         f" and not {IS_VOID})"
+        " and (%(uncounted)s::text is null or type = %(uncounted)s)"
         " and occurred_at >= coalesce(%(since)s::timestamptz, '-infinity')"
         " and occurred_at < coalesce(%(until)s::timestamptz, 'infinity')"
         " and not exists (select from unnest(%(names)s::text[], %(values)s::text[]) as p (name, value) where p.value <>"
@@ -284,6 +287,7 @@ def events_of(
             "until": narrowed.until,
             "names": [name for name, _ in narrowed.properties],
             "values": [value for _, value in narrowed.properties],
+            "uncounted": narrowed.uncounted,
             "time": after[0] if after else None,
             "source": after[1] if after else None,
             "id": after[2] if after else None,
