@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import tempfile
 from collections.abc import Callable, Iterator
 from datetime import date, datetime
 from typing import Annotated, Any, Literal
 
 import msgspec
-import pyarrow
-import pyarrow.parquet
 from fastapi import APIRouter, Depends, Query, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 from sqlmodel import Session
 
 from api.access import Database, Doors, Open, Reader
-from api.bodies import MEBIBYTE, ExactRoute
+from api.bodies import ExactRoute
+from api.event_export import FORMATS, written
 from api.fields import Day, Moment
 from api.pages import behind, place
 from billing.catalog import Meter
@@ -35,11 +31,28 @@ ROWS_AT_ONCE = 5_000
 Format = Literal["csv", "ndjson", "parquet"]
 
 
-class StoredEvent(BaseModel):
-    """An event as it is kept. `meters` are those that counted it when it came; `day` is the customer's own."""
+class EventName(BaseModel):
+    """What makes an event one."""
 
     source: str
     id: str
+
+
+class VoidedOut(BaseModel):
+    """Why an event does not count any more, and since when."""
+
+    reason: str
+    by: str
+    at: datetime
+    instead: EventName | None
+
+
+class StoredEvent(BaseModel):
+    """An event as it is kept. `meters` are those that count it; `day` is the customer's own."""
+
+    source: str
+    id: str
+    subject: str
     type: str
     time: datetime
     received_at: datetime
@@ -47,6 +60,7 @@ class StoredEvent(BaseModel):
     data: dict[str, Any]
     meters: list[str]
     void: bool
+    voided: VoidedOut | None
     uncounted_because: str | None
 
 
@@ -105,7 +119,7 @@ def list_events(
     last = rows[limit - 1] if len(rows) > limit else None
     following = behind(last.occurred_at.isoformat(), last.source, last.id) if last else None
     page = {
-        "events": [_written(row) | {"uncounted_because": why and why(row)} for row in rows[:limit]],
+        "events": [written(row) | {"uncounted_because": why and why(row)} for row in rows[:limit]],
         "next": following,
     }
     return Response(msgspec.json.encode(page), media_type="application/json")
@@ -122,10 +136,13 @@ def export_events(
     format: Format,
     meter: str | None = None,
 ) -> StreamingResponse:
-    """The same events, all of them, as a file: CSV, lines of JSON, or Apache Parquet."""
+    """The same events, all of them, as a file: CSV, lines of JSON, or Apache Parquet; the columns are the same.
+
+    `perennial events import` takes it as it is: its events are known, and count where they are not.
+    """
     with open_.transaction() as session:
         _known(session, customer_id, meter)
-    write, media = _FORMATS[format]
+    write, media = FORMATS[format]
     name = f"{customer_id}-{since}-{until}.{format}"
     headers = {"Content-Disposition": f'attachment; filename="{name}"'}
     return StreamingResponse(
@@ -165,74 +182,6 @@ def _pages(
         if len(rows) < ROWS_AT_ONCE:
             return
         after = (rows[-1].occurred_at, rows[-1].source, rows[-1].id)
-
-
-def _lines(pages: Iterator[list[Stored]]) -> Iterator[bytes]:
-    for rows in pages:
-        yield b"".join(msgspec.json.encode(_written(row)) + b"\n" for row in rows)
-
-
-def _table(pages: Iterator[list[Stored]]) -> Iterator[bytes]:
-    """`data` stays JSON, in one column."""
-    out = io.StringIO()
-    writer = csv.writer(out)
-    writer.writerow(name for name in StoredEvent.model_fields if name != "uncounted_because")
-    for rows in pages:
-        for row in rows:
-            times = (row.occurred_at.isoformat(), row.received_at.isoformat(), row.day.isoformat())
-            writer.writerow((row.source, row.id, row.type, *times, row.data, " ".join(row.meters), row.void))
-        yield out.getvalue().encode()
-        out.seek(0)
-        out.truncate()
-    yield out.getvalue().encode()
-
-
-def _parquet(pages: Iterator[list[Stored]]) -> Iterator[bytes]:
-    """Apache Parquet, a group of rows a page; `data` stays JSON. It goes to a file first, then out."""
-    with tempfile.TemporaryFile() as file:
-        with pyarrow.parquet.ParquetWriter(file, _COLUMNS, compression="zstd") as writer:
-            for rows in pages:
-                columns = [[getattr(row, name) for row in rows] for name in _COLUMNS.names]
-                writer.write_table(pyarrow.table(columns, schema=_COLUMNS))
-        file.seek(0)
-        while piece := file.read(MEBIBYTE):
-            yield piece
-
-
-_MOMENT = pyarrow.timestamp("us", tz="UTC")
-_COLUMNS = pyarrow.schema(
-    [
-        ("source", pyarrow.string()),
-        ("id", pyarrow.string()),
-        ("type", pyarrow.string()),
-        ("occurred_at", _MOMENT),
-        ("received_at", _MOMENT),
-        ("day", pyarrow.date32()),
-        ("data", pyarrow.string()),
-        ("meters", pyarrow.list_(pyarrow.string())),
-        ("void", pyarrow.bool_()),
-    ]
-)
-_FORMATS = {
-    "csv": (_table, "text/csv"),
-    "ndjson": (_lines, "application/x-ndjson"),
-    "parquet": (_parquet, "application/vnd.apache.parquet"),
-}
-
-
-def _written(row: Stored) -> dict[str, object]:
-    """The event's data goes out as it came, digit by digit."""
-    return {
-        "source": row.source,
-        "id": row.id,
-        "type": row.type,
-        "time": row.occurred_at,
-        "received_at": row.received_at,
-        "day": row.day,
-        "data": msgspec.Raw(row.data.encode()),
-        "meters": row.meters,
-        "void": row.void,
-    }
 
 
 _KEYS = msgspec.json.Decoder(tuple[Annotated[datetime, msgspec.Meta(tz=True)], str, str])

@@ -216,18 +216,29 @@ def conflicts(
 
 
 @dataclass(frozen=True, slots=True)
+class Voided:
+    """Why an event does not count any more, by whose key, since when, and by source and id what counts instead."""
+
+    reason: str
+    by: str
+    at: datetime
+    instead: tuple[str, str] | None
+
+
+@dataclass(frozen=True, slots=True)
 class Stored:
     """An event as it is kept; `data` is JSON as it was sent."""
 
     source: str
     id: str
+    customer_id: str
     type: str
     occurred_at: datetime
     received_at: datetime
     day: date
     data: str
     meters: tuple[str, ...]
-    void: bool
+    voided: Voided | None
 
 
 class Narrowed(NamedTuple):
@@ -262,13 +273,15 @@ def events_of(
     first, last = between
     narrowed = narrowed or Narrowed()
     rows = cursor(session).execute(
-        "select source, id, type, occurred_at, received_at, day, data::text, counted_by(meters),"
-        f" {IS_VOID} as void from usage_event e"
+        "select source, id, customer_id, type, occurred_at, received_at, day, data::text, counted_by(meters),"
+        " reason, by_key, voided_at, instead_source, instead_id from usage_event e"
+        " left join lateral (select reason, by_key, voided_at, instead_source, instead_id from usage_void v"
+        " where v.source = e.source and v.id = e.id) v on true"
         " where customer_id = %(customer)s and day >= %(first)s and day < %(last)s"
         # Local days lie within a day of the same days in UTC, by which events are found.
         " and occurred_at >= %(first)s::date - 1 and occurred_at < %(last)s::date + 1"
         " and (%(meter)s::text is null or (%(meter)s = any(counted_by(meters))) = (%(uncounted)s::text is null)"
-        f" and not {IS_VOID})"
+        " and voided_at is null)"
         " and (%(uncounted)s::text is null or type = %(uncounted)s)"
         " and occurred_at >= coalesce(%(since)s::timestamptz, '-infinity')"
         " and occurred_at < coalesce(%(until)s::timestamptz, 'infinity')"
@@ -295,9 +308,17 @@ def events_of(
         },
     )
     return [
-        Stored(source, key, kind, at, received_at, day, data, tuple(meters), void)
-        for source, key, kind, at, received_at, day, data, meters, void in rows
+        Stored(source, key, who, kind, at, received_at, day, data, tuple(meters), _voided(*void))
+        for source, key, who, kind, at, received_at, day, data, meters, *void in rows
     ]
+
+
+def _voided(
+    reason: str | None, by: str | None, at: datetime | None, other: str | None, its: str | None
+) -> Voided | None:
+    if reason is None or by is None or at is None:
+        return None
+    return Voided(reason, by, at, None if other is None or its is None else (other, its))
 
 
 def make_months(session: Session, first: date, months: int) -> list[date]:

@@ -235,50 +235,6 @@ async def test_an_audit_adds_up(front: Front) -> None:
     }
 
 
-async def test_what_a_meter_does_not_count_is_listed_with_the_reason(front: Front) -> None:
-    kind = meter()["event_type"]
-    customer = await front.customer()
-    at = {"subject": customer, "type": kind, "time": "2026-03-05T00:00:00Z"}
-    early = event(**at, data={"n": 1})
-    await send(front, [early])
-    made = await front.post("/v1/meters", meter(event_type=kind, filters=[{"field": "model", "among": ["a"]}]))
-    sent = {
-        "data.n is missing": event(**at, data={"N": 5, "model": "a"}),
-        "does not pass the filter on model": event(**at, data={"n": 5, "model": "b"}),
-        "": event(**at, data={"n": 5, "model": "a"}),
-        "void": event(**at, data={"N": 6, "model": "a"}),
-        "another type": event(**at | {"type": "other"}, data={"N": 5}),
-    }
-    await send(front, [*sent.values()])
-    wrong = {"source": "s", "id": sent["void"]["id"], "reason": "a test"}
-    await front.post("/v1/events/corrections", {"corrections": [wrong]})
-    path = f"/v1/customers/{customer}/events?{MARCH}&meter={made['id']}&uncounted=true"
-    found: list[dict[str, Any]] = []
-    after = ""
-    while after is not None:
-        page = await front.get(f"{path}&limit=2&after={quote(after)}")
-        found += page["events"]
-        after = page["next"]
-    [before] = [one["uncounted_because"] for one in found if one["id"] == early["id"]]
-    assert before == "does not pass the filter on model, for data.model is missing"
-    reasons = {one["id"]: one["uncounted_because"] for one in found if one["id"] != early["id"]}
-    assert reasons == {sent[why]["id"]: why for why in [*sent][:2]}
-    audit = await front.get(f"/v1/customers/{customer}/usage/audit?meter={made['id']}&{MARCH}")
-    assert (audit["uncounted"], audit["counted"], audit["voided"]) == (len(found), 1, 1)
-    [counted] = (await front.get(path.replace("true", "false")))["events"]
-    assert (counted["id"], counted["uncounted_because"]) == (sent[""]["id"], None)
-    refused = await front.refused("GET", f"/v1/customers/{customer}/events?{MARCH}&uncounted=true", status=422)
-    assert set(refused["fields"]) == {"uncounted"}
-
-
-async def test_what_came_before_its_meter_is_said_to(front: Front) -> None:
-    kind, customer = meter()["event_type"], await front.customer()
-    await send(front, [event(subject=customer, type=kind, time="2026-03-05T00:00:00Z")])
-    made = await front.post("/v1/meters", meter(event_type=kind))
-    [one] = (await front.get(f"/v1/customers/{customer}/events?{MARCH}&meter={made['id']}&uncounted=true"))["events"]
-    assert one["uncounted_because"] == "came before the meter was made, or it was another version"
-
-
 async def test_the_events_behind_an_invoice_are_proved(front: Front) -> None:
     customer = await front.customer()
     sub = await front.subscription(customer)
