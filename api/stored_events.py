@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import date, datetime
 from typing import Annotated, Any, Literal
 
 import msgspec
-import pyarrow
-import pyarrow.parquet
 from fastapi import APIRouter, Depends, Query, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 from sqlmodel import Session
 
 from api.access import Database, Doors, Open, Reader
-from api.bodies import MEBIBYTE, ExactRoute
+from api.bodies import ExactRoute
+from api.event_export import FORMATS, written
 from api.fields import Days, Moment
 from api.pages import behind, place
+from billing.catalog import Meter
 from billing.errors import Fault, Refused
 from billing.period import refuse_empty
+from billing.uncounted import why_uncounted
 from models import event, meter_version
+from models.afresh import DECODER
 from models.customer import customer
 from models.event import Narrowed, Place, Stored
 
@@ -33,11 +32,28 @@ ROWS_AT_ONCE = 5_000
 Format = Literal["csv", "ndjson", "parquet"]
 
 
-class StoredEvent(BaseModel):
-    """An event as it is kept. `meters` are those that counted it when it came; `day` is the customer's own."""
+class EventName(BaseModel):
+    """What makes an event one."""
 
     source: str
     id: str
+
+
+class VoidedOut(BaseModel):
+    """Why an event does not count any more, and since when."""
+
+    reason: str
+    by: str
+    at: datetime
+    instead: EventName | None
+
+
+class StoredEvent(BaseModel):
+    """An event as it is kept. `meters` are those that count it; `day` is the customer's own."""
+
+    source: str
+    id: str
+    subject: str
     type: str
     time: datetime
     received_at: datetime
@@ -45,6 +61,8 @@ class StoredEvent(BaseModel):
     data: dict[str, Any]
     meters: list[str]
     void: bool
+    voided: VoidedOut | None
+    uncounted_because: str | None
 
 
 class EventPage(BaseModel):
@@ -85,21 +103,28 @@ def list_events(
     days: Days,
     narrowed: Narrowing,
     meter: str | None = None,
+    uncounted: bool = False,
     after: str = "",
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> Response:
     """A page of a customer's events of local days from `since` up to but not including `until`.
 
     With `meter`, only those that it counted: the events behind its total; of a window or of values of dimensions, with
-    `starts_at`, `ends_at` and `property`.
+    `starts_at`, `ends_at` and `property`. With `uncounted`, those of its type that it does not count, void ones aside,
+    and why it would not count them as it is now.
     """
-    _known(session, customer_id, meter)
-    rows = event.events_of(
-        session, customer_id, (days.start, days.end), meter, place(after, _KEYS), limit + 1, narrowed
-    )
+    looking = _known(session, customer_id, meter)
+    why = _why(looking) if uncounted else None
+    if looking and uncounted:
+        narrowed = narrowed._replace(uncounted=looking.event_type)
+    between = (days.start, days.end)
+    rows = event.events_of(session, customer_id, between, meter, place(after, _KEYS), limit + 1, narrowed)
     last = rows[limit - 1] if len(rows) > limit else None
     following = behind(last.occurred_at.isoformat(), last.source, last.id) if last else None
-    page = {"events": [_written(row) for row in rows[:limit]], "next": following}
+    page = {
+        "events": [written(row) | {"uncounted_because": why and why(row)} for row in rows[:limit]],
+        "next": following,
+    }
     return Response(msgspec.json.encode(page), media_type="application/json")
 
 
@@ -113,10 +138,13 @@ def export_events(
     format: Format,
     meter: str | None = None,
 ) -> StreamingResponse:
-    """The same events, all of them, as a file: CSV, lines of JSON, or Apache Parquet."""
+    """The same events, all of them, as a file: CSV, lines of JSON, or Apache Parquet; the columns are the same.
+
+    `perennial events import` takes it as it is: its events are known, and count where they are not.
+    """
     with open_.transaction() as session:
         _known(session, customer_id, meter)
-    write, media = _FORMATS[format]
+    write, media = FORMATS[format]
     name = f"{customer_id}-{days.start}-{days.end}.{format}"
     headers = {"Content-Disposition": f'attachment; filename="{name}"'}
     return StreamingResponse(
@@ -124,11 +152,23 @@ def export_events(
     )
 
 
-def _known(session: Session, customer_id: str, meter_id: str | None) -> None:
+def _known(session: Session, customer_id: str, meter_id: str | None) -> Meter | None:
     """NotFound if there is no such customer, or no such meter."""
     customer(session, customer_id)
-    if meter_id is not None:
-        meter_version.meter(session, meter_id)
+    return None if meter_id is None else meter_version.meter(session, meter_id)
+
+
+def _why(meter: Meter | None) -> Callable[[Stored], str]:
+    """Refused without a meter: what none looks at is another question."""
+    if meter is None:
+        raise Refused(
+            "The request does not fit.",
+            code="invalid_request",
+            faults=[Fault("uncounted", "is asked of a meter; there is none")],
+            remedy="Name the meter too. GET /v1/usage/by-no-meter has what none looks at.",
+        )
+    why = why_uncounted(meter)
+    return lambda row: why(DECODER.decode(row.data))
 
 
 def _pages(
@@ -144,74 +184,6 @@ def _pages(
         if len(rows) < ROWS_AT_ONCE:
             return
         after = (rows[-1].occurred_at, rows[-1].source, rows[-1].id)
-
-
-def _lines(pages: Iterator[list[Stored]]) -> Iterator[bytes]:
-    for rows in pages:
-        yield b"".join(msgspec.json.encode(_written(row)) + b"\n" for row in rows)
-
-
-def _table(pages: Iterator[list[Stored]]) -> Iterator[bytes]:
-    """`data` stays JSON, in one column."""
-    out = io.StringIO()
-    writer = csv.writer(out)
-    writer.writerow(StoredEvent.model_fields)
-    for rows in pages:
-        for row in rows:
-            times = (row.occurred_at.isoformat(), row.received_at.isoformat(), row.day.isoformat())
-            writer.writerow((row.source, row.id, row.type, *times, row.data, " ".join(row.meters), row.void))
-        yield out.getvalue().encode()
-        out.seek(0)
-        out.truncate()
-    yield out.getvalue().encode()
-
-
-def _parquet(pages: Iterator[list[Stored]]) -> Iterator[bytes]:
-    """Apache Parquet, a group of rows a page; `data` stays JSON. It goes to a file first, then out."""
-    with tempfile.TemporaryFile() as file:
-        with pyarrow.parquet.ParquetWriter(file, _COLUMNS, compression="zstd") as writer:
-            for rows in pages:
-                columns = [[getattr(row, name) for row in rows] for name in _COLUMNS.names]
-                writer.write_table(pyarrow.table(columns, schema=_COLUMNS))
-        file.seek(0)
-        while piece := file.read(MEBIBYTE):
-            yield piece
-
-
-_MOMENT = pyarrow.timestamp("us", tz="UTC")
-_COLUMNS = pyarrow.schema(
-    [
-        ("source", pyarrow.string()),
-        ("id", pyarrow.string()),
-        ("type", pyarrow.string()),
-        ("occurred_at", _MOMENT),
-        ("received_at", _MOMENT),
-        ("day", pyarrow.date32()),
-        ("data", pyarrow.string()),
-        ("meters", pyarrow.list_(pyarrow.string())),
-        ("void", pyarrow.bool_()),
-    ]
-)
-_FORMATS = {
-    "csv": (_table, "text/csv"),
-    "ndjson": (_lines, "application/x-ndjson"),
-    "parquet": (_parquet, "application/vnd.apache.parquet"),
-}
-
-
-def _written(row: Stored) -> dict[str, object]:
-    """The event's data goes out as it came, digit by digit."""
-    return {
-        "source": row.source,
-        "id": row.id,
-        "type": row.type,
-        "time": row.occurred_at,
-        "received_at": row.received_at,
-        "day": row.day,
-        "data": msgspec.Raw(row.data.encode()),
-        "meters": row.meters,
-        "void": row.void,
-    }
 
 
 _KEYS = msgspec.json.Decoder(tuple[Annotated[datetime, msgspec.Meta(tz=True)], str, str])

@@ -78,6 +78,8 @@ def formula_faults(expression: str) -> Iterator[Fault]:
         return
     if not found.names:
         yield Fault("expression", "asks for no field of the event")
+    for divisor in dict.fromkeys(found.zero_divisors):
+        yield Fault("expression", f"divides by {divisor!r}, which is zero whatever an event says")
     if found.parts > MOST_PARTS:
         said = f"has {found.parts} numbers, names, signs and brackets; a meter's formula has at most {MOST_PARTS}"
         yield Fault("expression", said)

@@ -214,7 +214,10 @@ def _take_in(session: Session, instead: Mapping[int, Event]) -> None:
     outcomes = zip(instead, intake.receive(session, list(instead.values())), strict=True)
     _refuse(
         [
-            Fault(f"corrections.{n}.instead", outcome.reason or f"is a {outcome.kind} of an event that came before")
+            Fault(
+                ".".join(part for part in (f"corrections.{n}.instead", outcome.field) if part),
+                outcome.reason or f"is a {outcome.kind} of an event that came before",
+            )
             for n, outcome in outcomes
             if outcome.kind != "accepted"
         ]

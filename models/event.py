@@ -216,28 +216,40 @@ def conflicts(
 
 
 @dataclass(frozen=True, slots=True)
+class Voided:
+    """Why an event does not count any more, by whose key, since when, and by source and id what counts instead."""
+
+    reason: str
+    by: str
+    at: datetime
+    instead: tuple[str, str] | None
+
+
+@dataclass(frozen=True, slots=True)
 class Stored:
     """An event as it is kept; `data` is JSON as it was sent."""
 
     source: str
     id: str
+    customer_id: str
     type: str
     occurred_at: datetime
     received_at: datetime
     day: date
     data: str
     meters: tuple[str, ...]
-    void: bool
+    voided: Voided | None
 
 
 class Narrowed(NamedTuple):
     """Events behind a total of less than days: from one moment up to but not including another, and with these values
-    of fields, an empty one where they have none.
+    of fields, an empty one where they have none. With a type, those of it that the meter does not count.
     """
 
     since: datetime | None = None
     until: datetime | None = None
     properties: tuple[tuple[str, str], ...] = ()
+    uncounted: str | None = None
 
 
 Place = tuple[datetime, str, str]
@@ -255,18 +267,22 @@ def events_of(
 ) -> list[Stored]:
     """A page of a customer's events of local days, the second not included, in order of time, source and id.
 
-    With a meter, only those that it counts: the events behind its total. Without, void ones are among them.
+    With a meter, only those that it counts: the events behind its total, or what it does not count; void ones are
+    among neither. Without, they are.
     """
     first, last = between
     narrowed = narrowed or Narrowed()
     rows = cursor(session).execute(
-        "select source, id, type, occurred_at, received_at, day, data::text, counted_by(meters),"
-        f" {IS_VOID} as void from usage_event e"
+        "select source, id, customer_id, type, occurred_at, received_at, day, data::text, counted_by(meters),"
+        " reason, by_key, voided_at, instead_source, instead_id from usage_event e"
+        " left join lateral (select reason, by_key, voided_at, instead_source, instead_id from usage_void v"
+        " where v.source = e.source and v.id = e.id) v on true"
         " where customer_id = %(customer)s and day >= %(first)s and day < %(last)s"
         # Local days lie within a day of the same days in UTC, by which events are found.
         " and occurred_at >= %(first)s::date - 1 and occurred_at < %(last)s::date + 1"
-        " and (%(meter)s::text is null or %(meter)s = any(counted_by(meters))"
-        f" and not {IS_VOID})"
+        " and (%(meter)s::text is null or (%(meter)s = any(counted_by(meters))) = (%(uncounted)s::text is null)"
+        " and voided_at is null)"
+        " and (%(uncounted)s::text is null or type = %(uncounted)s)"
         " and occurred_at >= coalesce(%(since)s::timestamptz, '-infinity')"
         " and occurred_at < coalesce(%(until)s::timestamptz, 'infinity')"
         " and not exists (select from unnest(%(names)s::text[], %(values)s::text[]) as p (name, value) where p.value <>"
@@ -284,6 +300,7 @@ def events_of(
             "until": narrowed.until,
             "names": [name for name, _ in narrowed.properties],
             "values": [value for _, value in narrowed.properties],
+            "uncounted": narrowed.uncounted,
             "time": after[0] if after else None,
             "source": after[1] if after else None,
             "id": after[2] if after else None,
@@ -291,9 +308,17 @@ def events_of(
         },
     )
     return [
-        Stored(source, key, kind, at, received_at, day, data, tuple(meters), void)
-        for source, key, kind, at, received_at, day, data, meters, void in rows
+        Stored(source, key, who, kind, at, received_at, day, data, tuple(meters), _voided(*void))
+        for source, key, who, kind, at, received_at, day, data, meters, *void in rows
     ]
+
+
+def _voided(
+    reason: str | None, by: str | None, at: datetime | None, other: str | None, its: str | None
+) -> Voided | None:
+    if reason is None or by is None or at is None:
+        return None
+    return Voided(reason, by, at, None if other is None or its is None else (other, its))
 
 
 def make_months(session: Session, first: date, months: int) -> list[date]:

@@ -67,11 +67,14 @@ Values = Mapping[str, Number]
 
 @dataclass(frozen=True)
 class Expression:
-    """A read expression: the names it asks for, how to work it out, and of how many parts it is."""
+    """A read expression: the names it asks for, how to work it out, of how many parts it is, and by which parts without
+    a name it divides though they are zero.
+    """
 
     names: frozenset[str]
     work_out: Callable[[Values], Number]
     parts: int
+    zero_divisors: tuple[str, ...] = ()
 
 
 @lru_cache(maxsize=1000)
@@ -82,7 +85,7 @@ def read(text: str) -> Expression:
     reader = _Reader(text)
     found = reader.comparison(0)
     reader.expect_end()
-    return Expression(frozenset(reader.names), found, len(reader.tokens))
+    return Expression(frozenset(reader.names), found, len(reader.tokens), tuple(reader.zero_divisors))
 
 
 def worked_out(text: str, values: Values) -> Fraction:
@@ -103,6 +106,7 @@ class _Reader:
 
     def __init__(self, text: str) -> None:
         self.names: set[str] = set()
+        self.zero_divisors: list[str] = []
         self.tokens = list(_tokens(text))
         self.at = 0
 
@@ -128,7 +132,10 @@ class _Reader:
         parts: list[tuple[Callable[[Number, Number], Number], Callable[[Values], Number]]] = []
         first = part(depth)
         while self.next in signs:
-            parts.append((signs[self.take()], part(depth)))
+            sign, start = self.take(), self.at
+            parts.append((signs[sign], part(depth)))
+            if sign == "/":
+                self._look_at_divisor(parts[-1][1], start)
         if not parts:
             return first
 
@@ -139,6 +146,15 @@ class _Reader:
             return found
 
         return chained
+
+    def _look_at_divisor(self, divisor: Callable[[Values], Number], start: int) -> None:
+        """What has no names is the same for all values."""
+        try:
+            zero = divisor({}) == 0
+        except (KeyError, ZeroDivisionError):
+            return
+        if zero:
+            self.zero_divisors.append(" ".join(self.tokens[start : self.at]))
 
     def factor(self, depth: int) -> Callable[[Values], Number]:
         if depth > MOST_DEPTH:

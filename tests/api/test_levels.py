@@ -112,7 +112,7 @@ async def test_an_operation_that_is_none_is_told_to_the_sender(front: Front) -> 
     batch = [event(type=made["event_type"], data={"n": "a", "what": what}) for what in ("added", 1, True, ["add"], "")]
     refusal = await front.refused("POST", "/v1/events", {"events": batch}, status=422, code="invalid_events")
     assert [e["field"] for e in refusal["errors"]] == [f"events.{no}.data.what" for no in range(5)]
-    assert {e["reason"] for e in refusal["errors"]} == {"must be add or remove"}
+    assert {e["reason"] for e in refusal["errors"]} == {f"must be add or remove (meter {made['id']})"}
 
 
 WRONG: dict[str, tuple[str, str]] = {

@@ -214,6 +214,7 @@ UNFIT: dict[str, tuple[dict[str, Any], set[str]]] = {
     "a formula that is none": ({"quantity_field": "", "expression": "2 * "}, {"expression"}),
     "a formula that calls": ({"quantity_field": "", "expression": "exit(1)"}, {"expression"}),
     "a formula of no field": ({"quantity_field": "", "expression": "2 * 3"}, {"expression"}),
+    "a formula that divides by zero": ({"quantity_field": "", "expression": "a / 0"}, {"expression"}),
     "a long formula": ({"quantity_field": "", "expression": " + ".join("a" * 26)}, {"expression"}),
     "a formula to count by": ({"quantity_field": "", "expression": "a", "aggregation": "count"}, {"expression"}),
     "a formula of values": ({"quantity_field": "", "expression": "a", "aggregation": "unique"}, {"expression"}),

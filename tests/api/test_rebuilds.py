@@ -35,6 +35,7 @@ BAD: dict[str, tuple[Any, set[str]]] = {
     "the same dimension twice": (change(dimensions=["a", "a"]), {"change.dimensions.1"}),
     "a long dimension": (change(dimensions=["a" * 101]), {"change.dimensions.0"}),
     "a filter of nothing": (change(filters=[{"field": "a", "among": []}]), {"change.filters.0.among"}),
+    "a formula that divides by zero": (change(quantity_field="", expression="a / (1 - 1)"), {"change.expression"}),
     "a formula that is none": (change(quantity_field="", expression="a +"), {"change.expression"}),
     "a name that is none": ({**FIRST, "id": "../x"}, {"id"}),
     "a list": ([], {"body"}),

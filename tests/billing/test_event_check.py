@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from billing.catalog import Meter
 from billing.errors import Fault
 from billing.event_check import event_check
+from billing.field_formula import formula_faults
 from billing.taking import taker
 
 TOKENS = Meter("tokens", "Tokens", "llm", "n", dimensions=("model",))
@@ -27,28 +29,32 @@ FITS: dict[str, dict[str, object]] = {
     "what is no text but written like one": {"model": True, "user": Decimal("1.50")},
 }
 FAULTS: dict[str, tuple[dict[str, object], str, str]] = {
-    "text": ({"n": "3"}, "data.n", "must be a number"),
-    "truth": ({"n": True}, "data.n", "must be a number"),
-    "list": ({"n": [3]}, "data.n", "must be a number"),
-    "too large": ({"n": 10**30}, "data.n", "must be below 10^30"),
-    "too negative": ({"n": Decimal(-(10**30))}, "data.n", "must be below 10^30"),
-    "object in a dimension": ({"model": {}}, "data.model", "must be text, a number, true or false"),
-    "long dimension": ({"model": "m" * 101}, "data.model", "must have at most 100 characters"),
-    "long value": ({"user": "u" * 101}, "data.user", "must have at most 100 characters"),
-    "operation": ({"what": "drop"}, "data.what", "must be add or remove"),
-    "operation that has no hash": ({"what": ["add"]}, "data.what", "must be add or remove"),
-    "text in a formula": ({"n": 1, "rest": "2"}, "data.rest", "must be a number"),
+    "text": ({"n": "3"}, "data.n", "must be a number (meters tokens, ratio)"),
+    "truth": ({"n": True}, "data.n", "must be a number (meters tokens, ratio)"),
+    "list": ({"n": [3]}, "data.n", "must be a number (meters tokens, ratio)"),
+    "too large": ({"n": 10**30}, "data.n", "must be below 10^30 (meters tokens, ratio)"),
+    "too negative": ({"n": Decimal(-(10**30))}, "data.n", "must be below 10^30 (meters tokens, ratio)"),
+    "object in a dimension": (
+        {"model": {}},
+        "data.model",
+        "must be text, a number, true or false (meters tokens, models)",
+    ),
+    "long dimension": ({"model": "m" * 101}, "data.model", "must have at most 100 characters (meters tokens, models)"),
+    "long value": ({"user": "u" * 101}, "data.user", "must have at most 100 characters (meter seats)"),
+    "operation": ({"what": "drop"}, "data.what", "must be add or remove (meter seats)"),
+    "operation that has no hash": ({"what": ["add"]}, "data.what", "must be add or remove (meter seats)"),
+    "text in a formula": ({"n": 1, "rest": "2"}, "data.rest", "must be a number (meter ratio)"),
     "a result too large": (
         {"n": 10**30 - 1, "rest": Decimal("0.5")},
         "data",
-        "n / rest must give a number below 10^30",
+        "n / rest must give a number below 10^30 (meter ratio)",
     ),
     "a field before what a formula gives": (
         {"n": 1, "rest": 0, "model": "m" * 101},
         "data.model",
-        "must have at most 100 characters",
+        "must have at most 100 characters (meters tokens, models)",
     ),
-    "division": ({"n": 1, "rest": 0}, "data", "n / rest divides by zero"),
+    "division": ({"n": 1, "rest": 0}, "data", "n / rest divides by zero (meter ratio)"),
 }
 
 
@@ -60,8 +66,9 @@ def test_what_fits_has_no_fault(data: dict[str, object]) -> None:
 @pytest.mark.parametrize(("data", "field", "reason"), FAULTS.values(), ids=FAULTS)
 def test_what_no_meter_would_count_is_told(data: dict[str, object], field: str, reason: str) -> None:
     assert event_check(ALL)(data) == Fault(field, reason)
-    spoilt = [m for m in ALL if event_check([m])(data) == Fault(field, reason)]
-    assert spoilt
+    why, _, named = reason.rstrip(")").rpartition(" (")
+    spoilt = [m for m in ALL if event_check([m])(data) == Fault(field, f"{why} (meter {m.meter_id})")]
+    assert {m.meter_id for m in spoilt} == {*named.removeprefix("meters ").removeprefix("meter ").split(", ")}
     for meter in spoilt:  # A dimension that does not fit counts as none.
         assert taker(meter)(data) is None or field.removeprefix("data.") in meter.dimensions
 
@@ -69,6 +76,36 @@ def test_what_no_meter_would_count_is_told(data: dict[str, object], field: str, 
 def test_each_field_is_looked_at_as_every_meter_needs_it() -> None:
     """Two meters may ask the same field for a number and for a short word."""
     apart = Meter("apart", "Apart", "llm", "n", aggregation="unique")
-    assert event_check([apart, TOKENS])({"n": "word"}) == Fault("data.n", "must be a number")
+    assert event_check([apart, TOKENS])({"n": "word"}) == Fault("data.n", "must be a number (meter tokens)")
     assert event_check([apart, TOKENS])({"n": 12}) is None
     assert event_check([])({"n": "word"}) is None
+
+
+def test_few_of_many_meters_are_named() -> None:
+    many = [replace(TOKENS, meter_id=f"m{no}") for no in range(5)]
+    named = {no: event_check(many[:no])({"n": "word"}) for no in (1, 3, 5)}
+    assert {no: fault.reason for no, fault in named.items() if fault} == {
+        1: "must be a number (meter m0)",
+        3: "must be a number (meters m0, m1, m2)",
+        5: "must be a number (meters m0, m1, m2 and 2 more)",
+    }
+
+
+ZERO: dict[str, list[str]] = {
+    "a / 0": ["0"],
+    "a + b / (1 - 1) / 0.0": ["( 1 - 1 )", "0.0"],
+    "if(a > 0, b, a / -0) / 0": ["- 0", "0"],
+    "a / min(1, floor(0.5) * 2)": ["min ( 1 , floor ( 0.5 ) * 2 )"],
+    "a / (1 / 0)": ["0"],
+    "a / b": [],
+    "a / (b - b + 0 * 2)": [],
+    "0 / a / 2 * 0": [],
+    "a / max(1, b)": [],
+}
+
+
+@pytest.mark.parametrize(("expression", "divisors"), ZERO.items(), ids=ZERO)
+def test_a_formula_that_divides_by_a_number_that_is_zero_is_no_formula(expression: str, divisors: list[str]) -> None:
+    """Every event would be refused for it."""
+    wanted = [f"divides by {one!r}, which is zero whatever an event says" for one in divisors]
+    assert [(f.field, f.reason) for f in formula_faults(expression)] == [("expression", one) for one in wanted]

@@ -178,7 +178,7 @@ def test_what_is_refused_is_kept_with_its_reason(send: Sender, tmp_path: Path) -
     code, said = send(file)
     told = "1 accepted, 1 in quarantine, 1 in conflict with what came under their id before, 3 inv"
     assert (code, f"6 rows: {told}" in said) == (1, True), said
-    assert f"  {file}:3: data.n: must be a number\n" in said
+    assert f"  {file}:3: data.n: must be a number (meter tokens)\n" in said
     assert f"  {file}:6: has 4 cells, and the header has 5\n" in said
     lines = [json.loads(line) for line in refused.read_text().splitlines()]
     assert [(one["line"], one["outcome"], one.get("field")) for one in lines] == [

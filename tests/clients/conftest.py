@@ -87,7 +87,7 @@ class Server(ThreadingHTTPServer):
     def _take(self, event: Any) -> dict[str, str]:
         known = self.stored.get((event["source"], event["id"]))
         if not isinstance(event["data"]["tokens"], int | Decimal):
-            return {"outcome": "invalid", "reason": "must be a number", "field": "data.tokens"}
+            return {"outcome": "invalid", "reason": "must be a number (meter tokens)", "field": "data.tokens"}
         if known is not None:
             return {"outcome": "duplicate"} if known == event else {"outcome": "conflict", "reason": "another content"}
         self.stored[event["source"], event["id"]] = event

@@ -106,7 +106,8 @@ def test_what_no_event_is_to_blame_for_is_said_once_and_loses_none(
 def test_what_is_refused_is_logged(server: Server, perennial: Perennial, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, "perennial_client"), EventBuffer(perennial.events, age=3600) as usage:
         usage.add(replace(event(1), data={"tokens": "many"}))
-    assert caplog.messages == ["Event 'e1' of 'test' was not taken in (invalid): data.tokens: must be a number"]
+    why = "data.tokens: must be a number (meter tokens)"
+    assert caplog.messages == [f"Event 'e1' of 'test' was not taken in (invalid): {why}"]
 
 
 def test_the_buffer_survives_a_restart_of_the_server(server: Server) -> None:

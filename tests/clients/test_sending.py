@@ -96,7 +96,7 @@ def test_what_is_refused_is_named_and_the_others_are_stored(server: Server, pere
     done = perennial.events.send([event(1), other, event(2), wrong])
     refused = (
         RefusedEvent(other, "conflict", "another content"),
-        RefusedEvent(wrong, "invalid", "must be a number", "data.tokens"),
+        RefusedEvent(wrong, "invalid", "must be a number (meter tokens)", "data.tokens"),
     )
     assert done == Receipt(accepted=1, duplicate=1, conflict=1, invalid=1, refused=refused)
     assert done + done == Receipt(2, 2, 2, 0, 2, refused + refused)
@@ -107,7 +107,8 @@ def test_when_all_are_invalid_each_one_is(server: Server, perennial: Perennial) 
     wrong = [replace(event(n), data={"tokens": "many"}) for n in range(30)]
     done = perennial.events.send([*wrong, event(30)], batch=30)
     assert (done.accepted, done.invalid, [one.event for one in done.refused]) == (1, 30, wrong)
-    assert {(one.reason, one.field) for one in done.refused[:20]} == {("must be a number", "data.tokens")}
+    [said] = {(one.reason, one.field) for one in done.refused[:20]}
+    assert said == ("must be a number (meter tokens)", "data.tokens")
     assert {(one.reason, one.field) for one in done.refused[20:]} == {("None of the events was taken in.", "")}
     assert len(server.requests) == 2
 

@@ -84,8 +84,14 @@ def test_corrections_are_made_all_or_none(engine: Engine, sql: Sql) -> None:
         ([Correction("s", "1", "r"), Correction("s", "1", "r")], {"corrections.1.id": "more than once"}),
         ([Correction("s", "1", "r", events[0])], {"corrections.0.instead.id": "another one"}),
         ([Correction("s", "1", "r", events[1])], {"corrections.0.instead": "duplicate"}),
-        ([Correction("s", "1", "r", replace(stranger, subject="x"))], {"corrections.0.instead": "unknown customer"}),
-        ([Correction("s", "1", "r", replace(stranger, data={"n": "x"}))], {"corrections.0.instead": "number"}),
+        (
+            [Correction("s", "1", "r", replace(stranger, subject="x"))],
+            {"corrections.0.instead.subject": "unknown customer"},
+        ),
+        (
+            [Correction("s", "1", "r", replace(stranger, data={"n": "x"}))],
+            {"corrections.0.instead.data.n": "number (meter tokens)"},
+        ),
     ]
     for corrections, faults in wrong:
         with pytest.raises(Refused) as caught, transaction(engine) as session:
