@@ -16,7 +16,7 @@ pytestmark = pytest.mark.anyio
 FIVE = {"kind": "ignore_below", "amounts": [{"currency": "EUR", "amount": "5"}]}
 
 
-async def test_only_what_becomes_of_late_usage_may_change_of_a_meter(front: Front) -> None:
+async def test_what_becomes_of_late_usage_may_change_of_a_meter(front: Front) -> None:
     body = meter()
     made = await front.post("/v1/meters", body)
     assert made["late"] == {"kind": "next_invoice"}
