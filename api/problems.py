@@ -38,6 +38,7 @@ _STATUS = {
     "answered_already": HTTPStatus.CONFLICT,
     "too_large": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     "unsupported_encoding": HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    "unsupported_media_type": HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     "too_many_requests": HTTPStatus.TOO_MANY_REQUESTS,
 }
 
