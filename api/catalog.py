@@ -62,7 +62,9 @@ class MeterBody(BaseModel):
 
 @router.post("/meters", status_code=201)
 def create_meter(body: MeterBody, session: Database, key: Administrator) -> MeterBody:
-    """Make a meter; the same again changes nothing. Of one that exists `late` may change, and nothing else."""
+    """Make a meter; the same again changes nothing. Of one that exists `name` and `late` may change, and nothing
+    else: how it counts is changed by a rebuild.
+    """
     catalog.put_meter(session, body.as_meter())
     return body
 

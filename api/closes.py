@@ -167,7 +167,9 @@ class AnswerIn(BaseModel):
 
 @router.post("/tasks/{task_id}/answer")
 async def answer_task(task_id: str, body: AnswerIn, open_: Open, key: Writer) -> Task:
-    """Close a task; whoever waited for it tries again."""
+    """Close a task; whoever waited for it tries again. The same answer again tells them again; another one is refused
+    with 409, and says which one stands.
+    """
 
     def store() -> Task:
         with open_.transaction() as session:

@@ -107,9 +107,26 @@ def _raws(body: bytes) -> Sequence[bytes | msgspec.Raw]:
             return [body]
         return _RAW_ALL.decode(body).events
     except msgspec.ValidationError as error:
-        raise invalid([_fault(error, "events")]) from error
+        fault = _fault(error, "events")
+        raise invalid([fault], _IN_PARTS if fault.reason.endswith(_TOO_MANY) else _AGAIN) from error
     except _TROUBLE as error:
-        raise invalid([Fault("body", f"is not JSON that can be read: {error}")]) from error
+        several = start == b"{" and _MORE in str(error)
+        raise invalid([Fault("body", f"{_UNREADABLE}: {error}")], _AS_LINES if several else _AGAIN) from error
+
+
+_UNREADABLE = "is not JSON that can be read"
+_MORE = "trailing characters"
+"""What msgspec says of a JSON document with something behind it."""
+_TOO_MANY = f"length <= {MOST_EVENTS}"
+_AGAIN = "Correct them and send them again."
+_IN_PARTS = (
+    f"Send them in parts of at most {MOST_EVENTS:,}, or to POST /v1/events as a stream without end: one event a line,"
+    " as application/x-ndjson."
+)
+_AS_LINES = (
+    "Several events are a list, [..., ...], or lines: with Content-Type: application/x-ndjson, and of a file with curl"
+    " --data-binary, since -d takes away the ends of lines."
+)
 
 
 def read_lines(lines: Sequence[bytes]) -> list[Read]:
@@ -131,7 +148,8 @@ def _read_one(raw: bytes | msgspec.Raw) -> Read:
         fault = _fault(error, "")
         return Outcome("invalid", fault.reason, fault.field)
     except _TROUBLE as error:
-        return Outcome("invalid", f"is not JSON that can be read: {error}")
+        several = "; a line holds one event, and curl keeps the ends of lines with --data-binary"
+        return Outcome("invalid", f"{_UNREADABLE}: {error}{several if _MORE in str(error) else ''}")
 
 
 _TROUBLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ArithmeticError, msgspec.ValidationError)
@@ -177,14 +195,21 @@ def _fault(error: msgspec.ValidationError, otherwise: str) -> Fault:
     """msgspec says `reason - at `$.path``."""
     reason, _, path = str(error).partition(" - at `")
     field = path.rstrip("`").removeprefix("$").replace("[...]", "").replace("[", ".").replace("]", "").strip(".")
-    return Fault(field or otherwise, reason)
+    return Fault(field or otherwise, _NO_JSON_DATA.get(field, reason))
 
 
-def invalid(faults: Sequence[Fault]) -> Refused:
+_NO_JSON_DATA = {
+    "data_base64": "is not supported: `data` must be JSON",
+    "datacontenttype": "must be JSON, such as application/json: no other data is supported",
+}
+"""What CloudEvents may have and events here may not, by field."""
+
+
+def invalid(faults: Sequence[Fault], remedy: str = _AGAIN) -> Refused:
     """No event was taken in."""
     return Refused(
         "None of the events was taken in.",
         code="invalid_events",
         faults=faults,
-        remedy="Correct them and send them again.",
+        remedy=remedy,
     )

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 
 from api.access import Doors, Open, Writer
 from api.event_formats import Read, invalid
+from api.event_media import LINES, is_stream, no_media
 from api.events import BODY_OF_EVENTS, Answered, as_fault, batch_of, whatever_time
 from api.rebuilds import RebuildWorth
 from models.event import Event
@@ -20,7 +21,11 @@ from models.intake import Outcome
 from models.trying import Tried, tried
 
 router = APIRouter(prefix="/v1/events", tags=["Usage"])
-_DOCUMENT: dict[str, Any] = {key: BODY_OF_EVENTS[key] for key in ("parameters", "requestBody")}
+_MEDIA = {media: body for media, body in BODY_OF_EVENTS["requestBody"]["content"].items() if media != LINES}
+_DOCUMENT: dict[str, Any] = {
+    "parameters": BODY_OF_EVENTS["parameters"],
+    "requestBody": {"required": True, "content": _MEDIA},
+}
 
 
 class TriedDay(BaseModel):
@@ -62,6 +67,8 @@ async def preview_events(request: Request, open_: Open, key: Writer) -> EventPre
     are not billed yet would come to more by now. With 422 all events are invalid.
     """
     free = whatever_time(request)
+    if is_stream(request):
+        raise no_media("A preview is of one batch, and not of a stream.")
     async with batch_of(request, open_.intake) as found:
         return await run_in_threadpool(_preview, open_, found, free)
 

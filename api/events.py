@@ -16,6 +16,7 @@ from fastapi.concurrency import run_in_threadpool
 from api.access import held, ingester
 from api.bodies import MEBIBYTE
 from api.event_formats import CloudEventIn, EventIn, EventsIn, Read, invalid, read_batch, read_lines
+from api.event_media import is_stream
 from api.intake import Intake, Room, TooBusy, too_many
 from api.parameters import only_declared
 from api.unpacking import unpacked
@@ -102,8 +103,7 @@ async def send_events(request: Request) -> Response:
     await only_declared(request)
     taken = _Taken(whatever_time(request))
     intake = held(request).intake
-    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media in ("application/x-ndjson", "application/ndjson", "application/jsonl"):
+    if is_stream(request):
         await _take_stream(_pieces(request), intake, taken)
     else:
         async with batch_of(request, intake) as found:
@@ -137,7 +137,11 @@ async def batch_of(request: Request, intake: Intake) -> AsyncIterator[list[Read]
             hold(len(piece))
             body += piece
             if len(body) > MOST_BYTES_OF_BATCH:
-                raise _too_large(f"The body is larger than {MOST_BYTES_OF_BATCH // MEBIBYTE} MiB.")
+                raise Refused(
+                    f"The body is larger than {MOST_BYTES_OF_BATCH // MEBIBYTE} MiB.",
+                    code="too_large",
+                    remedy="Send less at once, or a stream of lines.",
+                )
         yield await _read(read_batch, bytes(body), len(body))
 
 
@@ -172,13 +176,19 @@ async def _read(read: Callable[[T], list[Read]], what: T, size: int) -> list[Rea
 async def _chunks(pieces: AsyncIterator[bytes], room: Room) -> AsyncIterator[list[bytes]]:
     """Whole lines, some thousands or some MiB at a time, or what came before room ran out; empty ones are left out."""
     lines: list[bytes] = []
-    rest, held = b"", 0
+    rest, held, ended = b"", 0, 0
     async for piece in pieces:
         *whole, rest = (rest + piece).split(b"\n")
+        ended += len(whole)
         lines += [line for line in whole if line.strip()]
         held += len(piece)
         if len(rest) > MOST_BYTES_OF_LINE:
-            raise _too_large(f"A line is larger than {MOST_BYTES_OF_LINE // MEBIBYTE} MiB.")
+            raise Refused(
+                f"Line {ended + 1} is larger than {MOST_BYTES_OF_LINE // MEBIBYTE} MiB.",
+                code="too_large",
+                remedy="A line is one event: give it less data. If it is a whole file, its ends of lines got lost, as"
+                " by curl -d; --data-binary keeps them.",
+            )
         if len(lines) >= LINES_AT_ONCE or held >= MOST_BYTES_OF_CHUNK or (lines and not room.has(held)):
             yield lines
             lines, held = [], 0
@@ -186,10 +196,6 @@ async def _chunks(pieces: AsyncIterator[bytes], room: Room) -> AsyncIterator[lis
         lines.append(rest)
     if lines:
         yield lines
-
-
-def _too_large(words: str) -> Refused:
-    return Refused(words, code="too_large", remedy="Send less at once, or a stream of lines.")
 
 
 class _Taken:

@@ -35,8 +35,10 @@ _STATUS = {
     "not_waiting": HTTPStatus.CONFLICT,
     "not_scheduled": HTTPStatus.CONFLICT,
     "never_billed": HTTPStatus.CONFLICT,
+    "answered_already": HTTPStatus.CONFLICT,
     "too_large": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     "unsupported_encoding": HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    "unsupported_media_type": HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     "too_many_requests": HTTPStatus.TOO_MANY_REQUESTS,
 }
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from datetime import date
+from datetime import date, datetime
 from decimal import Decimal
 from itertools import chain
 from typing import Annotated, get_args
 
+import msgspec
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict
 
@@ -16,6 +17,7 @@ from api.access import Database, Open, Reader, Writer
 from api.bodies import ExactRoute
 from api.event_formats import MOST_EVENTS
 from api.fields import Day, Days
+from api.pages import behind, place
 from billing.period import Period, zone
 from billing.portion import Portion, Properties
 from billing.usage import BEFORE, Totals, carries_over, levels_by_day, measure, quantity_of
@@ -129,16 +131,33 @@ def recount_usage(meter_id: str, body: RecountIn, session: Database, key: Writer
     return recount.recount(session, found, body.customer_id, where, between, store=not body.dry_run)
 
 
+class QuarantinePage(BaseModel):
+    """Events that wait, oldest first; `next` is what to send as `after` for the page behind, null if it is the last."""
+
+    events: list[Quarantined]
+    next: str | None
+
+
 @router.get("/quarantine")
 def read_quarantine(
     session: Database,
     key: Reader,
     subject: str | None = None,
     field: HeldBy | None = None,
+    after: str = "",
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-) -> list[Quarantined]:
-    """What waits in quarantine, oldest first: because nobody is known by the subject, or because of the time."""
-    return quarantine.quarantined(session, limit, subject, field)
+) -> QuarantinePage:
+    """A page of what waits in quarantine, oldest first: because nobody is known by the subject, or because of the time.
+
+    What is taken in or comes while you turn the pages leaves nothing out that waited before and waits still.
+    """
+    rows = quarantine.quarantined(session, limit + 1, subject, field, place(after, _KEYS))
+    last = rows[limit - 1] if len(rows) > limit else None
+    following = behind(last.received_at.isoformat(), last.source, last.id) if last else None
+    return QuarantinePage(events=rows[:limit], next=following)
+
+
+_KEYS = msgspec.json.Decoder(tuple[Annotated[datetime, msgspec.Meta(tz=True)], str, str])
 
 
 class ReplayIn(BaseModel):
@@ -152,8 +171,9 @@ class ReplayIn(BaseModel):
 
 
 class Released(BaseModel):
-    """What became of the events that were sent again, in numbers."""
+    """What became of the events that were sent again, in numbers. None can have been sent if none waited before."""
 
+    waiting_before: int
     accepted: int
     duplicate: int
     conflict: int
@@ -165,7 +185,10 @@ class Released(BaseModel):
 def replay_quarantine(body: ReplayIn, session: Database, open_: Open, key: Writer) -> Released:
     """Send quarantined events again, up to 10,000. Those are stored and folded whose customer is known by now, if their
     time is within the bounds or said to be meant.
+
+    If `waiting_before` is 0, nothing waits of that subject: it was replayed before, or is written otherwise.
     """
+    waiting = quarantine.count_waiting(session, body.subject)
     bounds = None if body.whatever_time else open_.bounds
     counts = Counter(outcome.kind for outcome in intake.replay(session, body.subject, MOST_EVENTS, bounds))
-    return Released(**{kind: counts[kind] for kind in get_args(OutcomeKind)})
+    return Released(waiting_before=waiting, **{kind: counts[kind] for kind in get_args(OutcomeKind)})

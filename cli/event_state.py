@@ -56,9 +56,13 @@ class ImportState:
 
     def __init__(self, state: Path, refused: Path) -> None:
         self._state, self.refused = state, refused
+        self._begun = False
 
     def begin(self, file: Path, how: str, *, restart: bool) -> Progress:
-        """Where to go on: at the beginning, if the file, or how it is read, is another one than before."""
+        """Where to go on: at the beginning, if the file, or how it is read, is another one than before.
+
+        Nothing on disk changes by that: of a run that fails before it has sent anything, nothing is left.
+        """
         if len({path.resolve() for path in (file, self._state, self.refused)}) < 3:
             raise Refused(f"{file} would be overwritten.", remedy="Say --state and --refused with paths of their own.")
         before = None if restart else self._read()
@@ -67,14 +71,18 @@ class ImportState:
             now = before
         elif before and before.file != now.file and before.derived:
             raise Refused(
-                f"{file} was changed since {before.rows:,} of its rows were sent, and they have no ids of their own.",
+                f"{file} was changed since {before.rows:,} of its rows {'was' if before.rows == 1 else 'were'} sent,"
+                " and not all have ids of their own.",
                 remedy="Rows that have moved would count again. If rows were only corrected where they stand, or added"
                 " at the end, say --restart. Else import the changed rows from a file of their own.",
             )
-        return replace(now, refused_bytes=self._cut(now.refused_bytes))
+        return replace(now, refused_bytes=self._known_of_refused(now.refused_bytes))
 
     def advance(self, before: Progress, after: Progress, refused: Iterable[Mapping[str, Json]]) -> Progress:
         """Remember refused rows, and then that these rows were answered."""
+        if not self._begun:
+            self._cut(before.refused_bytes)
+            self._begun = True
         lines = "".join(f"{dumps(one)}\n" for one in refused).encode()
         if lines:
             with _writing(self.refused), self.refused.open("ab") as file:
@@ -99,19 +107,24 @@ class ImportState:
             remedy = "Say --state with another path, or --restart to overwrite it; nothing counts twice."
             raise Refused(f"{self._state} is not the state of an import: {reason}.", remedy=remedy) from error
 
-    def _cut(self, length: int) -> int:
-        """Leave the refused rows that are remembered; their length. Another kind of file is not touched."""
+    def _known_of_refused(self, length: int) -> int:
+        """How much there is of the refused rows that are remembered. Refused if it is another kind of file."""
         with _writing(self.refused):
             if not self.refused.exists():
                 return 0
             size = self.refused.stat().st_size
-            with self.refused.open("rb+") as file:
+            with self.refused.open("rb") as file:
                 if file.read(len(_FIRST_WORDS)) != _FIRST_WORDS[:size]:
                     raise Refused(f"{self.refused} holds something else.", remedy="Say --refused with another path.")
-                file.truncate(min(length, size))
-            if not length:
-                self.refused.unlink()
             return min(length, size)
+
+    def _cut(self, length: int) -> None:
+        """Leave the refused rows that are remembered."""
+        with _writing(self.refused):
+            if not length:
+                self.refused.unlink(missing_ok=True)
+            elif self.refused.stat().st_size > length:
+                os.truncate(self.refused, length)
 
 
 @contextlib.contextmanager

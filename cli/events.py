@@ -94,7 +94,11 @@ def import_events(
         how = hashlib.sha256(repr((columns, rows.format, delimiter, url)).encode()).hexdigest()
         done = memory.begin(file, how, restart=restart)
         with _connected(url, key, whatever_time) as send:
-            done, shown = _Import(rows, columns.fitted(rows), memory, send).run(done)
+            fitted, before = columns.fitted(rows), done.finished
+            done, shown = _Import(rows, fitted, memory, send).run(done)
+    if before:
+        again = f"{escape(str(file))} is as it was when all of it was sent, so nothing is sent now."
+        console.print(f"{again} What became of it then:", soft_wrap=True)
     _report(file, done, shown, memory.refused)
     if done.refused:
         raise typer.Exit(SOME_REFUSED)
@@ -208,7 +212,7 @@ def _report(file: Path, done: Progress, shown: Sequence[_Refusal], refused: Path
         "invalid": "invalid",
     }
     told = [f"{done.count(name):,} {said}" for name, said in words.items() if done.count(name) or name == "accepted"]
-    console.print(f"{done.rows:,} rows: {', '.join(told)}.", soft_wrap=True)
+    console.print(f"{_many(done.rows)}: {', '.join(told)}.", soft_wrap=True)
     if done.count("quarantined"):
         console.print(
             "GET /v1/quarantine says why they wait. POST /v1/quarantine/replay sends them again; with whatever_time if"
@@ -219,8 +223,18 @@ def _report(file: Path, done: Progress, shown: Sequence[_Refusal], refused: Path
         where = f"{one.field}: " if one.field else ""
         complaints.print(escape(f"  {file}:{one.row.line}: {where}{one.reason}"), soft_wrap=True)
     if done.refused:
-        complaints.print(
-            f"{done.refused:,} rows were refused; {escape(str(refused))} has them with the reasons. Correct them in"
-            f" {escape(str(file))} and run it again.",
-            soft_wrap=True,
-        )
+        single = done.refused == 1
+        were, them = ("was", "it") if single else ("were", "them")
+        said = f"{_many(done.refused)} {were} refused; {refused} has {them} with the reason{'' if single else 's'}."
+        way = f"Correct {them} in {file} and run it again."
+        if done.derived:
+            where = "it stands" if single else "they stand"
+            way = (
+                f"Correct {them} in {file} where {where}, and run it again with --restart: rows that were taken in, and"
+                " are at their places still, do not count twice."
+            )
+        complaints.print(escape(f"{said} {way}"), soft_wrap=True)
+
+
+def _many(rows: int) -> str:
+    return f"{rows:,} row{'' if rows == 1 else 's'}"

@@ -47,6 +47,9 @@ def status(
     if found is None:
         complaints.print(f"Nothing runs in {escape(str(folder))}.")
         raise typer.Exit(1)
+    if not found.ready:
+        complaints.print(f"The stack in {escape(str(folder))} is starting: ask again in some seconds.", soft_wrap=True)
+        raise typer.Exit(1)
     if exports:
         named = {name: found.environment[name] for name in NAMED}
         named |= {"API": found.addresses["api"], "PERENNIAL_URL": found.addresses["api"]}

@@ -5,6 +5,7 @@ Plans are in models/plan.py, the other entries in models/entry.py; here is what 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime
@@ -18,6 +19,7 @@ from sqlmodel import Field, Session, SQLModel, col, select
 from billing import catalog
 from billing.catalog import Catalog, Feature, Filter, Offer, Override, Product
 from billing.catalog_check import (
+    MAY_CHANGE,
     catalog_faults,
     coupon_faults,
     feature_faults,
@@ -25,7 +27,7 @@ from billing.catalog_check import (
     override_faults,
 )
 from billing.errors import Fault, Refused
-from billing.late import NEXT_INVOICE, Late, late_faults
+from billing.late import NEXT_INVOICE, late_faults
 from billing.meter_check import counting_faults
 from billing.modifiers import Coupon
 from billing.plan import Plan
@@ -165,23 +167,37 @@ def put_override(session: Session, override: Override, at: datetime) -> Override
 
 
 def put_meter(session: Session, meter: catalog.Meter) -> None:
-    """Make the meter; one that exists must be the same in all, but for what becomes of its late usage."""
+    """Make the meter; of one that exists the name and what becomes of its late usage may differ, and nothing else."""
     lock(session)
     standing = next((m for m in live_meters(session) if m.meter_id == meter.meter_id), None)
     faults = [*late_faults(meter.late), *(counting_faults(meter) if standing is None else ())]
     _refuse(faults, f"The meter {meter.meter_id!r} cannot count as it stands.", "invalid_meter")
     if standing is None:
         session.add(row_of(meter))
-    elif standing == meter:
-        return
-    elif standing == replace(meter, late=standing.late):
-        _set_late(session, session.get_one(Meter, meter.meter_id), meter.late)
+    elif standing == replace(meter, name=standing.name, late=standing.late):
+        _change(session, session.get_one(Meter, meter.meter_id), meter)
     else:
-        reason = f"The meter {meter.meter_id!r} exists and differs."
-        remedy = (
-            "Change it by POST /v1/meters/{id}/rebuilds, which shows first what it changes; or give this another id."
-        )
-        raise Refused(reason, code="conflict", remedy=remedy)
+        raise _differs(meter, standing)
+
+
+def _differs(meter: catalog.Meter, standing: catalog.Meter) -> Refused:
+    """With each field that differs, as it stands, and how such fields are changed."""
+    now, wanted = to_json(standing), to_json(meter)
+    differing = [name for name in now if now[name] != wanted[name]]
+    remedies = ["Send what stands, or give this meter another id."]
+    if "event_type" in differing:
+        remedies.append("Its event_type stays as it is.")
+    if counting := [name for name in differing if name not in (*MAY_CHANGE, "event_type")]:
+        path = f"POST /v1/meters/{meter.meter_id}/rebuilds"
+        remedies.append(f"To change {', '.join(counting)}, ask by {path}, which shows first what that changes.")
+    if free := [name for name in differing if name in MAY_CHANGE]:
+        remedies.append(f"What may change here, once all else is as it stands: {', '.join(free)}.")
+    return Refused(
+        f"The meter {meter.meter_id!r} exists and differs.",
+        code="conflict",
+        faults=[Fault(name, f"stands as {json.dumps(now[name])}") for name in differing],
+        remedy=" ".join(remedies),
+    )
 
 
 def live(session: Session) -> Catalog:
@@ -276,18 +292,20 @@ def _put_meters(
             session.add(row_of(meter))
             done.append(Published("meter", meter.meter_id, "new"))
         else:
-            standing.name = meter.name
-            if standing.late != to_json(meter.late):
-                _set_late(session, standing, meter.late)
+            _change(session, standing, meter)
             done.append(Published("meter", meter.meter_id, "changed"))
     session.flush()
     return done
 
 
-def _set_late(session: Session, row: Meter, late: Late) -> None:
-    """The policy for whatever is billed from now on; ended subscriptions with such usage are looked at again."""
-    row.late = to_json(late)
-    forget_seen_of(session, row.id)
+def _change(session: Session, row: Meter, meter: catalog.Meter) -> None:
+    """Its name, and the policy for late usage of whatever is billed from now on: ended subscriptions with such usage
+    are looked at again.
+    """
+    row.name = meter.name
+    if row.late != (late := to_json(meter.late)):
+        row.late = late
+        forget_seen_of(session, row.id)
 
 
 def row_of(meter: catalog.Meter) -> Meter:

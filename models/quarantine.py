@@ -229,16 +229,32 @@ class Quarantined:
     received_at: datetime
 
 
+def count_waiting(session: Session, subject: str | None) -> int:
+    """How many events wait; of one subject, if it is given."""
+    [(found,)] = cursor(session).execute(
+        "select count(*) from usage_quarantine where replayed_at is null"
+        " and (%(subject)s::text is null or subject = %(subject)s)",
+        {"subject": subject},
+    )
+    return int(found)
+
+
+Place = tuple[datetime, str, str]
+"""Where a page of what waits ends: when the event came, its source and its id."""
+
+
 def quarantined(
-    session: Session, limit: int, subject: str | None = None, by: HeldBy | None = None
+    session: Session, limit: int, subject: str | None = None, by: HeldBy | None = None, after: Place | None = None
 ) -> list[Quarantined]:
-    """What waits, oldest first; of one subject, or for one of the fields, if these are given."""
+    """What waits, oldest first, behind `after`; of one subject, or for one of the fields, if these are given."""
+    received_at, source, key = after or (None, None, None)
     rows = cursor(session).execute(
         "select source, id, subject, customer_id, event ->> 'type', (event ->> 'time')::timestamptz, field, reason,"
         " received_at from usage_quarantine where replayed_at is null"
         " and (%(subject)s::text is null or subject = %(subject)s) and (%(by)s::text is null or field = %(by)s)"
+        " and (%(at)s::timestamptz is null or (received_at, source, id) > (%(at)s, %(source)s, %(key)s))"
         " order by received_at, source, id limit %(limit)s",
-        {"subject": subject, "by": by, "limit": limit},
+        {"subject": subject, "by": by, "limit": limit, "at": received_at, "source": source, "key": key},
     )
     return [Quarantined(*row) for row in rows]
 

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from sqlmodel import Field, Session, SQLModel, col, select
 
-from billing.errors import NotFound, Refused
+from billing.errors import Fault, NotFound, Refused
 from billing.ids import derive
 from models.database import cursor
 from models.values import moment
@@ -54,12 +54,20 @@ def open_tasks(session: Session) -> list[Task]:
 
 
 def answer(session: Session, task_id: str, by: str, text: str, at: datetime) -> Task:
-    """Close a task with an answer; answering again keeps the first answer."""
-    task = session.get(Task, task_id)
+    """Close a task with an answer. The same answer again changes nothing, whoever gives it; another one is refused."""
+    task = session.get(Task, task_id, populate_existing=True, with_for_update={"key_share": True})
     if task is None:
         raise NotFound("task", task_id)
     if task.answered_at is None:
         task.answered_at, task.answered_by, task.answer = at, by, text
+    elif task.answer != text:
+        stands = f"answered already: {task.answer}, by {task.answered_by} on {task.answered_at:%Y-%m-%d}"
+        raise Refused(
+            "Another answer stands; the first one counts.",
+            code="answered_already",
+            faults=[Fault("answer", stands)],
+            remedy="If that was not meant, mend what came of it; this task stays answered.",
+        )
     return task
 
 

@@ -28,7 +28,8 @@ async def test_sizes(front: Front) -> None:
     before = front.rows("select count(*) from usage_event")
     problem(await front.api.post("/v1/events", content=too_much), 413, "too_large")
     problem(await front.api.post("/v1/events", content=in_parts()), 413, "too_large")
-    problem(await front.api.post("/v1/events", content=b"x" * (2 << 20), headers=LINES), 413, "too_large")
+    refusal = problem(await front.api.post("/v1/events", content=b"x" * (2 << 20), headers=LINES), 413, "too_large")
+    assert refusal["detail"].startswith("Line 1 ") and "--data-binary" in refusal["remedy"]
     problem(await front.api.post("/webhooks/pretend", content=b"x" * (1 << 20) + b"x"), 413, "too_large")
     problem(await front.api.post("/v1/meters", content=b" " * (1 << 20) + b"{}"), 413, "too_large")
     lies = {"content-length": "9" * 30}
@@ -109,6 +110,83 @@ async def test_each_way_to_write_an_event(front: Front) -> None:
     assert ('{"traceparent":"00-ab"}',) in kept
 
 
+OTHER = (
+    "text/csv",
+    "application/x-www-form-urlencoded",
+    "text/plain; charset=utf-8",
+    "*/*",
+    "application/jsonx",
+    "json",
+)
+DOCUMENTED = (
+    "application/json",
+    "application/cloudevents+json",
+    "application/cloudevents-batch+json",
+    LINES["content-type"],
+)
+
+
+async def test_what_is_said_to_be_neither_json_nor_lines_is_not_read(front: Front) -> None:
+    customer = await front.customer()
+    body = json.dumps(event(subject=customer))
+    for path in ("/v1/events", "/v1/events/preview"):
+        for media in OTHER:
+            refusal = problem(
+                await front.api.post(path, content=body, headers={"content-type": media}), 415, "unsupported_media_type"
+            )
+            assert repr(media.partition(";")[0]) in refusal["detail"]
+            assert all(name in refusal["remedy"] for name in DOCUMENTED) and "--data-binary" in refusal["remedy"]
+        for media in ("application/vnd.x.y+json; charset=utf-8", "APPLICATION/JSON", "text/json", ""):
+            answer = await front.api.post(path, content=body, headers={"content-type": media} if media else {})
+            assert answer.status_code == 200, answer.text
+    assert await total(front, customer) == 1
+    problem(await front.api.post("/v1/events/preview", content=body, headers=LINES), 415, "unsupported_media_type")
+
+
+async def test_lines_that_lost_their_ends_are_told_how_to_keep_them(front: Front) -> None:
+    """As curl -d @events.ndjson sends them."""
+    customer = await front.customer()
+    body = "".join(json.dumps(event(subject=customer)) for _ in range(3))
+    for text in (body, body.replace("}{", "}\n{")):
+        refusal = await front.refused("POST", "/v1/events", text.encode(), status=422, code="invalid_events")
+        assert "application/x-ndjson" in refusal["remedy"] and "--data-binary" in refusal["remedy"]
+    refusal = problem(await front.api.post("/v1/events", content=body, headers=LINES), 422, "invalid_events")
+    assert "--data-binary" in refusal["fields"]["events.0"]
+    for other in (b"[] []", b'{"id": 1', b"{}"):
+        refusal = await front.refused("POST", "/v1/events", other, status=422, code="invalid_events")
+        assert "--data-binary" not in refusal["remedy"]
+
+
+async def test_what_is_not_supported_of_cloud_events_says_so(front: Front) -> None:
+    binary = {
+        "ce-specversion": "1.0",
+        "ce-id": "1",
+        "ce-source": "s",
+        "ce-type": "llm",
+        "content-type": "application/json",
+    }
+    refusal = problem(await front.api.post("/v1/events", content=b'{"n": 1}', headers=binary), 415)
+    assert "binary mode" in refusal["detail"] and "structured mode" in refusal["remedy"]
+    customer = await front.customer()
+    whole = event(subject=customer, specversion="1.0")
+    both = {**binary, "content-type": "application/cloudevents+json"}  # As the standard allows in structured mode, too.
+    answer = await front.api.post("/v1/events", content=json.dumps(whole), headers=both)
+    assert answer.json()["accepted"] == 1, answer.text
+    for field, value in (("data_base64", "AA=="), ("datacontenttype", "text/xml")):
+        wrong = json.dumps({**whole, field: value}).encode()
+        refusal = await front.refused("POST", "/v1/events", wrong, status=422, code="invalid_events")
+        assert "supported" in refusal["fields"][f"events.0.{field}"]
+
+
+async def test_too_many_events_are_told_how_to_be_sent(front: Front) -> None:
+    many = [event() for _ in range(10_001)]
+    for body in (many, {"events": many}):
+        refusal = await front.refused("POST", "/v1/events", body, status=422, code="invalid_events")
+        assert "in parts of at most 10,000" in refusal["remedy"] and "application/x-ndjson" in refusal["remedy"]
+    refusal = await front.refused("POST", "/v1/events", [], status=422, code="invalid_events")
+    assert "in parts" not in refusal["remedy"]
+
+
 async def test_a_field_of_data_makes_no_cloud_event(front: Front) -> None:
     customer = await front.customer()
     data = {"n": 1, "specversion": "1.0"}
@@ -146,6 +224,7 @@ async def test_a_stream_of_lines_is_taken_in_as_it_comes(front: Front) -> None:
     assert [one["outcome"] for one in told] == ["invalid"] * 3
     assert await total(front, customer) in range(sum(range(12_000)) - 12_000, sum(range(12_000)))
     long = b"".join(json.dumps(e).encode() + b"\n" for e in events[:6000]) + b"x" * (2 << 20)
-    problem(await front.api.post("/v1/events", content=long, headers=LINES), 413, "too_large")
+    refusal = problem(await front.api.post("/v1/events", content=b"\n" + long, headers=LINES), 413, "too_large")
+    assert refusal["detail"].startswith("Line 6002 is larger than 1 MiB.")
     for nothing in (b"", b"\n\n"):
         problem(await front.api.post("/v1/events", content=nothing, headers=LINES), 422, "invalid_events")

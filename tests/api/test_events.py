@@ -259,13 +259,13 @@ async def test_a_stranger_is_kept_and_counted_once_known(front: Front) -> None:
     events = [event(subject=stranger, data={"n": n, "deep": [1.5, {"x": None}]}) for n in (1, 2, 3)]
     assert await send(front, events) == {"quarantined": 3}
     assert await send(front, events) == {"duplicate": 3}
-    waiting = [e["id"] for e in await front.get("/v1/quarantine?limit=1000") if e["subject"] == stranger]
+    waiting = [e["id"] for e in (await front.get("/v1/quarantine?limit=1000"))["events"] if e["subject"] == stranger]
     assert sorted(waiting) == sorted(e["id"] for e in events)
     body = {"subject": stranger}
 
     async def replayed() -> dict[str, int]:
         answer: dict[str, int] = await front.post("/v1/quarantine/replay", body)
-        return {outcome: many for outcome, many in answer.items() if many}
+        return {outcome: many for outcome, many in answer.items() if many and outcome != "waiting_before"}
 
     assert await replayed() == {"quarantined": 3}
     await front.post(f"/v1/customers/{customer}/aliases", {"alias": stranger})

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.anyio
 FIVE = {"kind": "ignore_below", "amounts": [{"currency": "EUR", "amount": "5"}]}
 
 
-async def test_only_what_becomes_of_late_usage_may_change_of_a_meter(front: Front) -> None:
+async def test_what_becomes_of_late_usage_may_change_of_a_meter(front: Front) -> None:
     body = meter()
     made = await front.post("/v1/meters", body)
     assert made["late"] == {"kind": "next_invoice"}
@@ -107,9 +107,11 @@ async def test_a_held_difference_is_shown_answered_and_billed(front: Front) -> N
     unclear = {"by": "Carla", "answer": "yes, billed"}
     refusal = await front.refused("POST", path, unclear, status=422, code="unclear_answer")
     assert set(refusal["fields"]) == {"answer"}
-    for said in ("bill: they know", "waive"):
-        answered = await front.post(path, {"by": "Carla", "answer": said})
+    for _ in range(2):
+        answered = await front.post(path, {"by": "Carla", "answer": "bill: they know"})
         assert answered["answer"] == "bill: they know"
+    refusal = await front.refused("POST", path, {"by": "Dora", "answer": "waive"}, status=409)
+    assert refusal["fields"]["answer"].startswith("answered already: bill: they know, by Carla on 2026-03-")
     assert await seen() == [("next_invoice", "4", 200), ("to_be_asked", "2", 100)]
     await front.advance("clk", datetime(2026, 4, 2, tzinfo=UTC))
     assert await seen() == [("asked", "2", 100)]

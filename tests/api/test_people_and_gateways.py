@@ -91,9 +91,13 @@ async def test_a_task_is_answered_once_and_the_first_answer_stands(front: Front)
     for body in ({"by": "C", "answer": "x"}, {"by": "Carla", "answer": ""}, {"by": "Carla"}):
         await front.refused("POST", path, body, status=422, code="invalid_request")
     first = await front.post(path, {"by": "Carla", "answer": "a new card is on file"})
-    second = await front.post(path, {"by": "Dora", "answer": "never mind"})
-    assert (second["answered_by"], second["answer"]) == (first["answered_by"], first["answer"]) == (
-        "Carla", "a new card is on file")  # fmt: skip
+    stands = f"answered already: a new card is on file, by Carla on {first['answered_at'][:10]}"
+    for by in ("Carla", "Dora"):
+        refusal = await front.refused("POST", path, {"by": by, "answer": "never mind"}, status=409)
+        assert (refusal["code"], refusal["fields"]) == ("answered_already", {"answer": stands})
+        again = await front.post(path, {"by": by, "answer": "a new card is on file"})
+        assert again == first
+    assert (first["answered_by"], first["answer"]) == ("Carla", "a new card is on file")
     assert tasks[0]["id"] not in [t["id"] for t in await front.get("/v1/tasks")]
     await front.advance("clk", datetime(2026, 1, 3, tzinfo=UTC))
     (invoice,) = await front.get(f"/v1/invoices?customer={customer}")

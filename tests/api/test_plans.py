@@ -158,3 +158,24 @@ async def test_a_meter_is_made_once(front: Front) -> None:
     for other in ({"dimensions": ["region"]}, {"per_event": True}, {"resolution": "day"}):
         await front.refused("POST", "/v1/meters", {**meter, **other}, status=409, code="conflict")
     assert made in await front.get("/v1/meters")
+
+
+async def test_a_meter_that_differs_is_refused_with_what_stands_and_the_way_to_change_it(front: Front) -> None:
+    meter = {"id": f"m-{secrets.token_hex(3)}", "name": "M", "event_type": "t", "quantity_field": "q", "unit": "q"}
+    made = await front.post("/v1/meters", {**meter, "filters": [{"field": "region", "among": ["eu"]}]})
+    other = {**made, "unit": "tokens", "filters": [], "name": "N"}
+    refusal = await front.refused("POST", "/v1/meters", other, status=409, code="conflict")
+    assert refusal["fields"] == {
+        "name": 'stands as "M"',
+        "unit": 'stands as "q"',
+        "filters": 'stands as [{"field": "region", "among": ["eu"], "without": false}]',
+    }
+    assert f"To change unit, filters, ask by POST /v1/meters/{meter['id']}/rebuilds" in refusal["remedy"]
+    assert "once all else is as it stands: name." in refusal["remedy"]
+    refusal = await front.refused("POST", "/v1/meters", {**made, "event_type": "u"}, status=409, code="conflict")
+    assert refusal["fields"] == {"event_type": 'stands as "t"'}
+    assert "rebuilds" not in refusal["remedy"] and "another id" in refusal["remedy"]
+    assert made in await front.get("/v1/meters")
+    renamed = {**made, "name": "Model calls"}
+    assert await front.post("/v1/meters", renamed) == renamed
+    assert renamed in await front.get("/v1/meters")

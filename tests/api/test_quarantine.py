@@ -7,6 +7,7 @@ import secrets
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from urllib.parse import quote
 
 import anyio
 import pytest
@@ -37,8 +38,8 @@ def ago(**length: float) -> str:
 
 
 async def waiting(front: Front, **asked: str) -> list[Any]:
-    found: list[Any] = await front.get("/v1/quarantine?limit=1000" + "".join(f"&{k}={v}" for k, v in asked.items()))
-    return found
+    found = await front.get("/v1/quarantine?limit=1000" + "".join(f"&{k}={v}" for k, v in asked.items()))
+    return list(found["events"])
 
 
 async def test_times_out_of_bounds_wait_until_they_are_said_to_be_meant(bounded: Front) -> None:
@@ -66,9 +67,12 @@ async def test_times_out_of_bounds_wait_until_they_are_said_to_be_meant(bounded:
     reasons = {(one["field"], one["reason"], one["events"]) for one in mine["reasons"]}
     assert reasons == {("time", BACK, 1), ("time", AHEAD, 1)}
     replay = {"subject": customer}
-    assert (await bounded.post("/v1/quarantine/replay", replay))["quarantined"] == 2
+    again = await bounded.post("/v1/quarantine/replay", replay)
+    assert (again["waiting_before"], again["quarantined"]) == (2, 2)
     meant = await bounded.post("/v1/quarantine/replay", {**replay, "whatever_time": True})
-    assert (meant["accepted"], meant["quarantined"]) == (2, 0)
+    assert (meant["waiting_before"], meant["accepted"], meant["quarantined"]) == (2, 2, 0)
+    nothing = await bounded.post("/v1/quarantine/replay", {**replay, "whatever_time": True})
+    assert set(nothing.values()) == {0}
     assert await total(bounded, customer) == 7
     assert await waiting(bounded, subject=customer) == []
 
@@ -113,3 +117,27 @@ async def test_another_content_under_the_name_of_one_that_waits_is_a_conflict(bo
     found = await bounded.get(asked)
     numbers = {name: found[name] for name in ("received", "accepted", "duplicate", "conflict", "quarantined")}
     assert numbers == {"received": 3, "accepted": 1, "duplicate": 1, "conflict": 1, "quarantined": 0}
+
+
+async def test_what_waits_comes_in_pages_while_events_come_and_go(bounded: Front) -> None:
+    stranger, other = (f"stranger-{secrets.token_hex(3)}" for _ in range(2))
+    names = [f"{stranger}-{no}" for no in range(7)]
+    for name in names:
+        await bounded.post("/v1/events", event(subject=stranger, id=name))
+    await bounded.post("/v1/events", event(subject=other))
+    path = f"/v1/quarantine?subject={stranger}&limit=2"
+    assert [one["id"] for one in await waiting(bounded, subject=stranger)] == names
+    page = await bounded.get(path)
+    found = [one["id"] for one in page["events"]]
+    gone = [names[0], names[1], names[4]]
+    bounded.rows("update usage_quarantine set replayed_at = now() where id = any(%s) returning id", gone)
+    await bounded.post("/v1/events", event(subject=stranger, id=f"{stranger}-later"))
+    pages = 1
+    while page["next"]:
+        page = await bounded.get(f"{path}&after={quote(page['next'])}")
+        found += [one["id"] for one in page["events"]]
+        pages += 1
+    assert (pages, found) == (4, [*names[:4], *names[5:], f"{stranger}-later"])
+    assert [one["id"] for one in await waiting(bounded, subject=stranger)] == [*names[2:4], *names[5:], found[-1]]
+    refusal = await bounded.refused("GET", f"{path}&after=7", status=422)
+    assert refusal["fields"] == {"after": "must be `next` of the page before"}

@@ -22,7 +22,8 @@ def test_a_file_is_taken_in_once(send: Sender, tmp_path: Path) -> None:
     said = (0, "120 rows: 120 accepted.\n")
     assert send(file) == said
     assert send.total() == sum(range(120))
-    assert send(file) == said
+    code, again = send(file)
+    assert (code, "nothing is sent now" in again, again.endswith(said[1])) == (0, True, True)
     assert send(file, "--restart") == (0, "120 rows: 0 accepted, 120 known already.\n")
     assert (send.total(), len(send.api.stored(send.source))) == (sum(range(120)), 120)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["usage.csv", "usage.csv.import.json"]
@@ -110,7 +111,7 @@ def test_what_is_nested_in_parquet(send: Sender, tmp_path: Path) -> None:
     }
     moments = pyarrow.array([at], pyarrow.timestamp("ns", tz="UTC")).dictionary_encode()
     parquet.write_table(pyarrow.table({"id": ["p"], "subject": [send.customer], "time": moments, **values}), file)
-    assert send(file, "--type", "llm") == (0, "1 rows: 1 accepted.\n")
+    assert send(file, "--type", "llm") == (0, "1 row: 1 accepted.\n")
     moment = "2026-01-05T08:00:00.123456"
     assert send.api.stored(send.source)["p"] == {
         "seen": {"at": moment, "n": 1},
@@ -188,7 +189,12 @@ def test_what_is_refused_is_kept_with_its_reason(send: Sender, tmp_path: Path) -
         (7, "invalid", "id"),
     ]
     assert (lines[0]["row"]["n"], lines[2]["row"]) == ("many", f"d,{at}")
-    assert send(file)[0] == 1
+    kept = refused.read_bytes()
+    code, again = send(file)
+    assert (code, "nothing is sent now" in again, said.splitlines()[0] in again) == (1, True, True)
+    assert send(file, "--subject-column", "account")[0] == 2
+    assert send(file, "--restart", "--url", "http://127.0.0.1:1x")[0] == 2
+    assert refused.read_bytes() == kept
 
     file.write_text(file.read_text().replace("many", "10").replace("a," + at + ",2", "e," + at + ",100"))
     code, said = send(file)
@@ -231,6 +237,22 @@ def test_ids_that_are_made_up(send: Sender, tmp_path: Path) -> None:
     assert send.total() == total
     assert send(file, "--restart") == (0, "62 rows: 1 accepted, 61 known already.\n")
     assert send.total() == total + 1000
+
+
+def test_a_row_without_an_id_is_corrected_as_the_refusal_says(send: Sender, tmp_path: Path) -> None:
+    file = tmp_path / "usage.csv"
+    rows = [f"{send.customer},llm,2026-01-05T10:00:00Z,{n}" for n in ("1", "many", "4")]
+    file.write_text("\n".join(["subject,type,time,n", *rows]))
+    code, said = send(file)
+    assert (code, "3 rows: 2 accepted, 1 invalid." in said) == (1, True), said
+    assert (
+        "1 row was refused; " in said
+        and f"Correct it in {file} where it stands, and run it again with --restart" in said
+    )
+    file.write_text(file.read_text().replace("many", "2"))
+    assert send(file)[0] == 2
+    assert send(file, "--restart") == (0, "3 rows: 1 accepted, 2 known already.\n")
+    assert send.total() == 7
 
 
 def test_killed_again_and_again(send: Sender, tmp_path: Path) -> None:

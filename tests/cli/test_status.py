@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pytest
+
+import cli
 from sandbox import running
 from tests.cli.conftest import Perennial
 
@@ -30,6 +34,21 @@ def test_a_shell_takes_over_what_names_the_stack(tmp_path: Path, perennial: Pere
     asked = f'{said}\nprintf "%s|%s|%s" "$DATABASE_URL" "$API" "$TEMPORAL_ADDRESS"'
     shell = subprocess.run(["sh", "-c", asked], capture_output=True, text=True, check=True, timeout=10)
     assert shell.stdout == f"{DATABASE}|http://127.0.0.1:3|127.0.0.1:2"
+
+
+def test_a_stack_that_is_starting_says_so_and_names_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A shell would take over a part of what names it, or the address of an API that does not answer yet."""
+    addresses = {"api": "http://127.0.0.1:3", "temporal_ui": "http://127.0.0.1:4"}
+    starter, started = running.this_process(), datetime.now(UTC)
+    for environment in ({}, {"DATABASE_URL": DATABASE, "TEMPORAL_ADDRESS": "a:1", "TEMPORAL_NAMESPACE": "default"}):
+        running.write_down(tmp_path, running.Running(starter, started, False, addresses, environment, children=()))
+        for words in (["--exports"], []):
+            monkeypatch.setattr(sys, "argv", ["perennial", "status", "--folder", str(tmp_path), *words])
+            code = cli._run()
+            said = capsys.readouterr()
+            assert (code, said.out, "is starting" in said.err) == (1, "", True)
 
 
 def test_without_a_stack_there_is_nothing_to_take_over(tmp_path: Path, perennial: Perennial) -> None:
