@@ -22,6 +22,7 @@ from api.bodies import MEBIBYTE, ExactRoute
 from api.fields import Days, Moment
 from api.pages import behind, place
 from billing.errors import Fault, Refused
+from billing.event_check import fields_read
 from billing.period import refuse_empty
 from models import event, meter_version
 from models.customer import customer
@@ -93,7 +94,7 @@ def list_events(
     With `meter`, only those that it counted: the events behind its total; of a window or of values of dimensions, with
     `starts_at`, `ends_at` and `property`.
     """
-    _known(session, customer_id, meter)
+    _known(session, customer_id, meter, narrowed)
     rows = event.events_of(
         session, customer_id, (days.start, days.end), meter, place(after, _KEYS), limit + 1, narrowed
     )
@@ -115,7 +116,7 @@ def export_events(
 ) -> StreamingResponse:
     """The same events, all of them, as a file: CSV, lines of JSON, or Apache Parquet."""
     with open_.transaction() as session:
-        _known(session, customer_id, meter)
+        _known(session, customer_id, meter, narrowed)
     write, media = _FORMATS[format]
     name = f"{customer_id}-{days.start}-{days.end}.{format}"
     headers = {"Content-Disposition": f'attachment; filename="{name}"'}
@@ -124,11 +125,20 @@ def export_events(
     )
 
 
-def _known(session: Session, customer_id: str, meter_id: str | None) -> None:
-    """NotFound if there is no such customer, or no such meter."""
+def _known(session: Session, customer_id: str, meter_id: str | None, narrowed: Narrowed) -> None:
+    """NotFound if there is no such customer, or no such meter; refused if the meter does not look at such fields."""
     customer(session, customer_id)
-    if meter_id is not None:
-        meter_version.meter(session, meter_id)
+    if meter_id is None:
+        return
+    known = fields_read(meter_version.meter(session, meter_id))
+    strange = sorted({name for name, _ in narrowed.properties} - set(known))
+    if strange:
+        raise Refused(
+            f"The meter {meter_id!r} does not look at {', '.join(map(repr, strange))}.",
+            code="unknown_dimension",
+            faults=[Fault("property", f"must be of the fields that the meter looks at: {', '.join(known) or 'none'}")],
+            remedy="Name other fields, or leave out the meter.",
+        )
 
 
 def _pages(

@@ -43,6 +43,11 @@ def event_check(meters: Iterable[Meter]) -> Check:
     return check
 
 
+def fields_read(meter: Meter) -> tuple[str, ...]:
+    """The names of the fields that a meter looks at, those of its filters among them; in order."""
+    return tuple(sorted({name for name, _ in _asked_by(meter)} | {one.field for one in meter.filters}))
+
+
 def _asked_by(meter: Meter) -> Iterable[tuple[str, Callable[[object], str]]]:
     """The fields that a meter looks at, each with what is wrong with a value, or nothing; they may be missing."""
     if meter.quantity_field:
