@@ -25,6 +25,7 @@ FROM_MEMORY = {"/v1/schemas/{name}.json", OF_METER, f"{OF_METER}/versions", f"{O
 READS = [path for path, by in DOCUMENT["paths"].items() if "get" in by]
 
 
+DAYS = "since=2026-01-01&until=2026-02-01"
 SAID = {"since": "2026-01-01", "until": "2026-02-01", "meter": "tokens", "format": "csv"}
 
 
@@ -223,6 +224,17 @@ async def test_a_day_is_written_in_one_way(front: Front, day: str) -> None:
     assert refusal["fields"] == {"starts_on": "must be a day such as 2026-01-31"}
     refusal = await front.refused("GET", f"/v1/plans/team?on={day}", status=422)
     assert refusal["fields"] == {"on": "must be a day such as 2026-01-31"}
+
+
+@pytest.mark.parametrize(
+    "moment", ["now", "2026-01-31", "2026-01-31T12:00:00", "2026-01-31T12:00:00 02:00", "1767225600"]
+)
+async def test_a_moment_has_its_zone(front: Front, moment: str) -> None:
+    refusal = await front.refused("GET", f"/v1/customers/cus/events?{DAYS}&starts_at={moment}", status=422)
+    assert refusal["fields"] == {"starts_at": "must be a moment with its zone, such as 2026-01-31T12:00:00Z"}
+    refusal = await front.refused("POST", "/v1/test-clocks", {"now": moment}, status=422)
+    assert refusal["fields"] == {"now": "must be a moment with its zone, such as 2026-01-31T12:00:00Z"}
+    await front.get(f"/v1/customers/cus/events?{DAYS}&starts_at=2026-01-31T12:00:00Z")
 
 
 HOSTILE: list[Any] = [
