@@ -21,7 +21,7 @@ from billing.late import NEXT_INVOICE, Late
 from billing.modifiers import Coupon
 from billing.plan import Plan
 from billing.portion import Aggregation, TimeUnit
-from models import catalog
+from models import catalog, meter_version
 from models.catalog import Published
 
 router = APIRouter(prefix="/v1", tags=["Catalog"], route_class=ExactRoute)
@@ -73,6 +73,12 @@ def create_meter(body: MeterBody, session: Database, key: Administrator) -> Mete
 def list_meters(session: Database, key: Reader) -> list[MeterBody]:
     """All meters, in order of id."""
     return [MeterBody.of(meter) for meter in catalog.live_meters(session)]
+
+
+@router.get("/meters/{meter_id}")
+def read_meter(meter_id: str, session: Database, key: Reader) -> MeterBody:
+    """One meter, as it counts from its newest version on."""
+    return MeterBody.of(meter_version.meter(session, meter_id))
 
 
 @dataclass(frozen=True, slots=True)

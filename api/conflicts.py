@@ -13,6 +13,7 @@ from api.access import Database, Reader
 from api.bodies import ExactRoute
 from api.pages import behind, place
 from models import event
+from models.customer import customer as known_customer
 from models.event import Conflicting
 
 router = APIRouter(prefix="/v1/usage", tags=["Usage"], route_class=ExactRoute)
@@ -44,6 +45,8 @@ def list_conflicts(
     limit: Annotated[int, Query(ge=1, le=500)] = 100,
 ) -> Response:
     """A page of events that came under a name that was taken by another content, as they were sent."""
+    if customer is not None:
+        known_customer(session, customer)
     rows = event.conflicts(session, customer, place(after, _KEYS), limit + 1)
     last = rows[limit - 1] if len(rows) > limit else None
     following = behind(last.source, last.id, last.content) if last else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Query
@@ -16,7 +16,7 @@ from api.bodies import ExactRoute
 from api.fields import CallersId, Country, Day, LongText, Name, TimeZone
 from billing.errors import Fault, Refused
 from billing.taxes import EU
-from models.customer import Customer, CustomerAlias, PaymentMethod, add_customer, customer, customers
+from models.customer import Customer, CustomerAlias, PaymentMethod, add_customer, aliases_of, customer, customers
 from models.payment import collect_with
 
 router = APIRouter(prefix="/v1/customers", tags=["Customers"], route_class=ExactRoute)
@@ -39,6 +39,22 @@ class CustomerIn(BaseModel):
     aliases: list[Alias] = []
 
 
+class CustomerOut(BaseModel):
+    """Who buys. Its time zone decides to which day a moment belongs, and stays as it is."""
+
+    id: str
+    root_id: str
+    name: str
+    email: str
+    country: str
+    time_zone: str
+    address: str
+    vat_id: str | None
+    vat_id_verified_on: date | None
+    created_at: datetime
+    aliases: list[str]
+
+
 class MethodIn(BaseModel):
     """A payment method at a gateway, by the gateway's token."""
 
@@ -55,7 +71,7 @@ class Verification(BaseModel):
 
 
 @router.post("", status_code=201)
-def create_customer(body: CustomerIn, session: Database, key: Writer) -> Customer:
+def create_customer(body: CustomerIn, session: Database, key: Writer) -> CustomerOut:
     """Make a customer; the same id again returns the one that stands."""
     if body.vat_id and body.country in EU and not vat.is_valid(body.vat_id):
         fault = Fault("vat_id", f"{body.vat_id!r} is not a well-formed European tax id (check digits)")
@@ -69,21 +85,27 @@ def create_customer(body: CustomerIn, session: Database, key: Writer) -> Custome
     row = Customer(
         **body.model_dump(exclude={"aliases", "id"}), id=customer_id, root_id=customer_id, created_at=datetime.now(UTC)
     )
-    return add_customer(session, row, body.aliases)
+    return _out(session, [add_customer(session, row, body.aliases)])[0]
 
 
 @router.get("")
 def list_customers(
     session: Database, key: Reader, after: str = "", limit: Annotated[int, Query(ge=1, le=500)] = 50
-) -> list[Customer]:
+) -> list[CustomerOut]:
     """A page of customers, behind the id `after`."""
-    return customers(session, after, limit)
+    return _out(session, customers(session, after, limit))
 
 
 @router.get("/{customer_id}")
-def read_customer(customer_id: str, session: Database, key: Reader) -> Customer:
-    """One customer."""
-    return customer(session, customer_id)
+def read_customer(customer_id: str, session: Database, key: Reader) -> CustomerOut:
+    """One customer, by its id; an alias is no id, and the refusal says whose it is."""
+    return _out(session, [customer(session, customer_id)])[0]
+
+
+def _out(session: Session, rows: Sequence[Customer]) -> list[CustomerOut]:
+    session.flush()
+    aliases = aliases_of(session, [row.id for row in rows])
+    return [CustomerOut(**row.model_dump(), aliases=aliases[row.id]) for row in rows]
 
 
 @router.put("/{customer_id}/payment-method")
@@ -124,10 +146,10 @@ def _refuse_taken(session: Session, customer_id: str, wanted: Sequence[tuple[str
 
 
 @router.put("/{customer_id}/tax-id-verification")
-def verify_tax_id(customer_id: str, body: Verification, session: Database, key: Writer) -> Customer:
+def verify_tax_id(customer_id: str, body: Verification, session: Database, key: Writer) -> CustomerOut:
     """State that the tax id was verified. Until then tax is charged as if there were none."""
     row = customer(session, customer_id)
     if row.vat_id is None:
         raise Refused("The customer has no tax id.", code="no_vat_id", faults=[Fault("vat_id", "is not set")])
     row.vat_id_verified_on = body.verified_on
-    return row
+    return _out(session, [row])[0]

@@ -9,7 +9,16 @@ from decimal import Decimal
 from typing import Annotated
 
 from fastapi import Depends, Query
-from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, StringConstraints
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BeforeValidator,
+    Field,
+    StringConstraints,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
 
 from billing.catalog_check import CODE, ID
 from billing.errors import Refused
@@ -31,11 +40,12 @@ def _day(value: object) -> date:
     raise ValueError("must be a day such as 2026-01-31")
 
 
-def _moment(value: object) -> object:
+def _moment(value: object, read: ValidatorFunctionWrapHandler) -> object:
     """A bare number would be read as seconds since 1970, also in quotes."""
-    if isinstance(value, int | float | Decimal) or (isinstance(value, str) and _NUMBER.fullmatch(value.strip())):
-        raise ValueError("must be text, such as 2026-01-31T12:00:00Z")
-    return value
+    if not (isinstance(value, int | float | Decimal) or (isinstance(value, str) and _NUMBER.fullmatch(value.strip()))):
+        with suppress(ValidationError):
+            return read(value)
+    raise ValueError("must be a moment with its zone, such as 2026-01-31T12:00:00Z")
 
 
 def _in_range(value: date) -> date:
@@ -71,7 +81,7 @@ TimeZone = Annotated[
     str, AfterValidator(_time_zone), Field(description="Name in the IANA database, such as Europe/Berlin.")
 ]
 Day = Annotated[date, BeforeValidator(_day), AfterValidator(_in_range)]
-Moment = Annotated[AwareDatetime, BeforeValidator(_moment), AfterValidator(_in_range)]
+Moment = Annotated[AwareDatetime, WrapValidator(_moment), AfterValidator(_in_range)]
 
 
 def _days(since: Day, until: Day) -> Period:

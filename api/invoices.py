@@ -20,10 +20,12 @@ from billing.period import instant, local_day
 from billing.replay import Difference, replay, replay_discounts
 from models import invoice
 from models.billable import rated
+from models.customer import customer as known_customer
 from models.entity import now_on
 from models.invoice import Invoice, InvoiceLine, InvoiceSummary, InvoiceTax, RenderedDocument
 from models.payment import PaymentAttempt, attempts
 from models.standing import standing
+from models.subscription import subscription as known_subscription
 
 router = APIRouter(prefix="/v1", tags=["Invoices"], route_class=ExactRoute)
 
@@ -66,6 +68,10 @@ def list_invoices(
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
 ) -> list[InvoiceSummary]:
     """A page of invoices in order of number, behind the number `after`."""
+    if customer is not None:
+        known_customer(session, customer)
+    if subscription is not None:
+        known_subscription(session, subscription)
     return invoice.summaries(session, customer, subscription, after, limit)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 
 import psycopg
@@ -15,6 +15,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as NoConnectionFree
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.routing import Match
 from temporalio.service import RPCError, RPCStatusCode
 
 from billing.errors import Fault, NotFound, Refused, Unavailable
@@ -104,8 +105,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> JSONResponse:
-        code = "too_large" if error.status_code == 413 else HTTPStatus(error.status_code).name.lower()
-        return problem(Refused(str(error.detail), code=code), error.status_code, error.headers)
+        return _of_the_framework(request, error)
 
     @app.exception_handler(Unavailable)
     async def unavailable(request: Request, error: Unavailable) -> JSONResponse:
@@ -144,6 +144,39 @@ def install(app: FastAPI) -> None:
             Refused("Something is broken on our side.", code="internal", remedy="Report it with the time and path."),
             500,
         )
+
+
+def _of_the_framework(request: Request, error: HTTPException) -> JSONResponse:
+    """Paths and methods that there are not, and what the framework and its parts refuse besides."""
+    if error.status_code == HTTPStatus.NOT_FOUND:
+        return problem(_no_such_path(request), error.status_code, error.headers)
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        methods = _methods(request)
+        return problem(_no_such_method(request, methods), error.status_code, {"Allow": ", ".join(methods)})
+    code = "too_large" if error.status_code == 413 else HTTPStatus(error.status_code).name.lower()
+    return problem(Refused(str(error.detail), code=code), error.status_code, error.headers)
+
+
+def _no_such_path(request: Request) -> Refused:
+    remedy = "Look at /docs for the paths there are."
+    return Refused(f"There is no path {request.url.path!r}.", code="not_found", remedy=remedy)
+
+
+def _no_such_method(request: Request, methods: Sequence[str]) -> Refused:
+    return Refused(
+        f"There is no {request.method} of this path.",
+        code="method_not_allowed",
+        remedy=f"Use {' or '.join(methods)}; /docs shows what each does.",
+    )
+
+
+def _methods(request: Request) -> list[str]:
+    """All that the path of the request answers, by whichever routes."""
+    return [
+        method
+        for method in ("GET", "POST", "PUT", "PATCH", "DELETE")
+        if any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in request.app.routes)
+    ]
 
 
 def _faults(error: RequestValidationError) -> list[Fault]:

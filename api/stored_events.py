@@ -19,6 +19,7 @@ from api.fields import Days, Moment
 from api.pages import behind, place
 from billing.catalog import Meter
 from billing.errors import Fault, Refused
+from billing.event_check import fields_read
 from billing.period import refuse_empty
 from billing.uncounted import why_uncounted
 from models import event, meter_version
@@ -113,7 +114,7 @@ def list_events(
     `starts_at`, `ends_at` and `property`. With `uncounted`, those of its type that it does not count, void ones aside,
     and why it would not count them as it is now.
     """
-    looking = _known(session, customer_id, meter)
+    looking = _known(session, customer_id, meter, narrowed)
     why = _why(looking) if uncounted else None
     if looking and uncounted:
         narrowed = narrowed._replace(uncounted=looking.event_type)
@@ -143,7 +144,7 @@ def export_events(
     `perennial events import` takes it as it is: its events are known, and count where they are not.
     """
     with open_.transaction() as session:
-        _known(session, customer_id, meter)
+        _known(session, customer_id, meter, narrowed)
     write, media = FORMATS[format]
     name = f"{customer_id}-{days.start}-{days.end}.{format}"
     headers = {"Content-Disposition": f'attachment; filename="{name}"'}
@@ -152,10 +153,22 @@ def export_events(
     )
 
 
-def _known(session: Session, customer_id: str, meter_id: str | None) -> Meter | None:
-    """NotFound if there is no such customer, or no such meter."""
+def _known(session: Session, customer_id: str, meter_id: str | None, narrowed: Narrowed) -> Meter | None:
+    """NotFound if there is no such customer, or no such meter; refused if the meter does not look at such fields."""
     customer(session, customer_id)
-    return None if meter_id is None else meter_version.meter(session, meter_id)
+    if meter_id is None:
+        return None
+    meter = meter_version.meter(session, meter_id)
+    known = fields_read(meter)
+    strange = sorted({name for name, _ in narrowed.properties} - set(known))
+    if strange:
+        raise Refused(
+            f"The meter {meter_id!r} does not look at {', '.join(map(repr, strange))}.",
+            code="unknown_dimension",
+            faults=[Fault("property", f"must be of the fields that the meter looks at: {', '.join(known) or 'none'}")],
+            remedy="Name other fields, or leave out the meter.",
+        )
+    return meter
 
 
 def _why(meter: Meter | None) -> Callable[[Stored], str]:

@@ -145,7 +145,7 @@ class Question:
         if strange:
             its = ", ".join(self.meter.dimensions) or "it has none"
             raise Refused(
-                f"The meter {self.meter.meter_id!r} does not keep {', '.join(strange)} apart.",
+                f"The meter {self.meter.meter_id!r} does not keep {', '.join(map(repr, strange))} apart.",
                 code="unknown_dimension",
                 faults=[Fault("by", f"must be of the meter's dimensions: {its}")],
                 remedy="Name other dimensions.",

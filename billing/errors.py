@@ -33,14 +33,23 @@ class Refused(Exception):
 
 
 class NotFound(Refused):
-    """What was named does not exist (for this caller)."""
+    """What was named does not exist (for this caller). `meant` is the id that the name is an alias of, if so."""
 
-    def __init__(self, kind: str, name: str) -> None:
+    def __init__(self, kind: str, name: str, meant: str = "") -> None:
         super().__init__(
-            f"There is no {kind} {name!r}.",
+            f"There is no {kind} {name!r}" + (f": it is an alias of {meant}." if meant else "."),
             code="not_found",
-            remedy=f"Check the id; list the {kind}s to see which exist.",
+            remedy=f"Use the id {meant!r}."
+            if meant
+            else f"Check the id; list the {_several(kind)} to see which exist.",
         )
+
+
+def _several(kind: str) -> str:
+    """The plural: 'legal entities', 'lines of usage', 'keys'."""
+    thing, of, what = kind.partition(" of ")
+    ending = "ies" if thing.endswith("y") and thing[-2] not in "aeiou" else f"{thing[-1]}s"
+    return f"{thing[:-1]}{ending}{of}{what}"
 
 
 class Unavailable(Exception):

@@ -53,6 +53,11 @@ def event_check(meters: Iterable[Meter]) -> Check:
     return check
 
 
+def fields_read(meter: Meter) -> tuple[str, ...]:
+    """The names of the fields that a meter looks at, those of its filters among them; in order."""
+    return tuple(sorted({name for name, _ in _asked_by(meter)} | {one.field for one in meter.filters}))
+
+
 def _named(meter_ids: Sequence[str]) -> str:
     """Only asked for when there is a fault: good events are many, and pay nothing for it."""
     more = len(meter_ids) - MOST_NAMED

@@ -56,7 +56,19 @@ class PaymentMethod(SQLModel, table=True):
 def customer(session: Session, customer_id: str) -> Customer:
     found = session.get(Customer, customer_id)
     if found is None:
-        raise NotFound("customer", customer_id)
+        known = session.get(CustomerAlias, customer_id)
+        raise NotFound("customer", customer_id, meant=known.customer_id if known else "")
+    return found
+
+
+def aliases_of(session: Session, customer_ids: Sequence[str]) -> dict[str, list[str]]:
+    """Each customer's aliases, in order."""
+    found: dict[str, list[str]] = {customer_id: [] for customer_id in customer_ids}
+    rows = cursor(session).execute(
+        "select customer_id, alias from customer_alias where customer_id = any(%s) order by alias", (list(found),)
+    )
+    for customer_id, alias in rows:
+        found[customer_id].append(alias)
     return found
 
 

@@ -279,6 +279,11 @@ async def test_nobody_takes_anothers_usage(front: Front) -> None:
     one, other = await front.customer(), await front.customer()
     await front.post(f"/v1/customers/{one}/aliases", {"alias": f"{one}-ws"})
     await front.post(f"/v1/customers/{one}/aliases", {"alias": f"{one}-ws"})
+    assert (await front.get(f"/v1/customers/{one}"))["aliases"] == [f"{one}-ws"]
+    assert (await front.get(f"/v1/customers/{other}"))["aliases"] == []
+    for asked in ("", "/usage?since=2026-01-01&until=2026-02-01"):
+        refusal = await front.refused("GET", f"/v1/customers/{one}-ws{asked}", status=404, code="not_found")
+        assert f"it is an alias of {one}." in refusal["detail"] and one in refusal["remedy"]
     for alias in (f"{one}-ws", one):
         refusal = await front.refused(
             "POST", f"/v1/customers/{other}/aliases", {"alias": alias}, status=409, code="conflict"

@@ -55,6 +55,7 @@ async def test_the_most_that_a_meter_may_have(front: Front) -> None:
     made = {**body, "unit": "", "resolution": "hour", "aggregation": "sum", "filters": [], **NONE}
     assert await front.post("/v1/meters", body) == made
     assert made in await front.get("/v1/meters")
+    assert await front.get(f"/v1/meters/{made['id']}") == made
 
 
 async def test_filters_are_shown_as_they_were_given_and_let_events_pass(front: Front) -> None:

@@ -11,6 +11,7 @@ from urllib.parse import quote
 import pytest
 
 from api.app import create
+from billing.errors import NotFound
 from tests.api.conftest import Front, problem
 
 pytestmark = pytest.mark.anyio
@@ -18,11 +19,13 @@ pytestmark = pytest.mark.anyio
 DOCUMENT = create().openapi()
 SCHEMAS = DOCUMENT["components"]["schemas"]
 CHANGES = [(m, path) for path, by in DOCUMENT["paths"].items() for m in by if m in ("post", "put")]
-FROM_MEMORY = {"/v1/schemas/{name}.json", "/v1/meters/{meter_id}/versions", "/v1/meters/{meter_id}/rebuilds"}
+OF_METER = "/v1/meters/{meter_id}"
+FROM_MEMORY = {"/v1/schemas/{name}.json", OF_METER, f"{OF_METER}/versions", f"{OF_METER}/rebuilds"}
 """Where the database is not asked for what cannot be a name."""
 READS = [path for path, by in DOCUMENT["paths"].items() if "get" in by]
 
 
+DAYS = "since=2026-01-01&until=2026-02-01"
 SAID = {"since": "2026-01-01", "until": "2026-02-01", "meter": "tokens", "format": "csv"}
 
 
@@ -33,10 +36,20 @@ def said_to(path: str) -> dict[str, str]:
 
 
 async def test_the_framework_speaks_in_problems_too(front: Front) -> None:
-    await front.refused("GET", "/v1/nothing", status=404, code="not_found")
-    answer = await front.api.delete("/v1/plans")
-    problem(answer, 405, "method_not_allowed")
-    assert answer.headers["allow"] == "GET"
+    refusal = await front.refused("GET", "/v1/nothing", status=404, code="not_found")
+    assert "/v1/nothing" in refusal["detail"] and "/docs" in refusal["remedy"]
+    for path, methods in (("/v1/plans", ["GET"]), ("/v1/meters", ["GET", "POST"]), ("/v1/events", ["POST"])):
+        answer = await front.api.delete(path)
+        refusal = problem(answer, 405, "method_not_allowed")
+        assert answer.headers["allow"] == ", ".join(methods)
+        assert refusal["remedy"].startswith(f"Use {' or '.join(methods)};") and "/docs" in refusal["remedy"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "several"), [("line of usage", "lines of usage"), ("key", "keys"), ("legal entity", "legal entities")]
+)
+def test_a_plural_is_of_the_thing(kind: str, several: str) -> None:
+    assert f"list the {several} to see" in NotFound(kind, "x").remedy
 
 
 @pytest.mark.parametrize("path", [path for path in READS if "{" in path])
@@ -211,6 +224,17 @@ async def test_a_day_is_written_in_one_way(front: Front, day: str) -> None:
     assert refusal["fields"] == {"starts_on": "must be a day such as 2026-01-31"}
     refusal = await front.refused("GET", f"/v1/plans/team?on={day}", status=422)
     assert refusal["fields"] == {"on": "must be a day such as 2026-01-31"}
+
+
+@pytest.mark.parametrize(
+    "moment", ["now", "2026-01-31", "2026-01-31T12:00:00", "2026-01-31T12:00:00 02:00", "1767225600"]
+)
+async def test_a_moment_has_its_zone(front: Front, moment: str) -> None:
+    refusal = await front.refused("GET", f"/v1/customers/cus/events?{DAYS}&starts_at={moment}", status=422)
+    assert refusal["fields"] == {"starts_at": "must be a moment with its zone, such as 2026-01-31T12:00:00Z"}
+    refusal = await front.refused("POST", "/v1/test-clocks", {"now": moment}, status=422)
+    assert refusal["fields"] == {"now": "must be a moment with its zone, such as 2026-01-31T12:00:00Z"}
+    await front.get(f"/v1/customers/cus/events?{DAYS}&starts_at=2026-01-31T12:00:00Z")
 
 
 HOSTILE: list[Any] = [

@@ -155,6 +155,7 @@ async def test_what_cannot_be_told_is_refused(front: Front) -> None:
     assert set((await front.refused("GET", long, status=422, code="too_many_windows"))["fields"]) == {"until"}
     strange = await front.refused("GET", at + "by=region", status=422, code="unknown_dimension")
     assert "model" in strange["errors"][0]["reason"]
+    assert "''" in (await front.refused("GET", at + "by=", status=422, code="unknown_dimension"))["detail"]
     await front.refused("GET", at.replace(made["id"], "nothing"), status=404)
     await front.refused("GET", at + "window=year", status=422)
     for way in ("events?", "usage/audit?meter=tokens&", "events/export?format=csv&"):
@@ -309,6 +310,12 @@ async def test_what_came_in_conflict_is_shown_as_it_was_sent(front: Front) -> No
         assert (await front.api.get("/v1/usage/conflicts", params={"after": nonsense})).status_code == 422
 
 
+@pytest.mark.parametrize("asked", ["usage/conflicts?customer=", "invoices?customer=", "invoices?subscription="])
+async def test_nobody_is_not_somebody_who_has_nothing(front: Front, asked: str) -> None:
+    for name in ("nobody", ""):
+        await front.refused("GET", f"/v1/{asked}{name}", status=404, code="not_found")
+
+
 async def test_a_meter_that_is_not_there_is_no_meter_without_events(front: Front) -> None:
     customer = await front.customer()
     for path in ("events?", "events/export?format=csv&"):
@@ -331,5 +338,10 @@ async def test_the_events_behind_a_window_and_a_dimension(front: Front) -> None:
     assert await behind("&property=model=a&property=n=8") == [8]
     lines = (await front.api.get(f"{path}/export?{asked}&format=ndjson&property=model=a")).text.splitlines()
     assert [json.loads(line)["data"]["n"] for line in lines] == [8]
+    for more in ("", "/export"):
+        no_field = f"{path}{more}?{asked}&property=nofield=large" + ("&format=csv" if more else "")
+        refusal = await front.refused("GET", no_field, status=422, code="unknown_dimension")
+        assert refusal["fields"] == {"property": "must be of the fields that the meter looks at: model, n"}
+    assert (await front.get(f"{path}?{MARCH}&property=nofield=large"))["events"] == []  # Events of any type.
     for nonsense in ("property=model", "property==x", "starts_at=yesterday"):
         assert (await front.api.get(f"{path}?{MARCH}&{nonsense}")).status_code == 422
