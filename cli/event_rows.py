@@ -1,8 +1,12 @@
-"""What a row of a file means as a usage event: which column is what, and ids for rows that have none."""
+"""What a row of a file means as a usage event: which column is what, and ids for rows that have none.
+
+What Perennial itself has exported (api/event_export.py) goes in as it came: its other columns are no data of the event.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -18,6 +22,10 @@ from cli.event_files import Row, Rows, unreadable
 
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 _ENVELOPE = {"specversion", "datacontenttype", "dataschema"}
+_ADDED = {"received_at", "day", "meters", "voided"}
+EXPORTED = {"source", "id", "subject", "type", "time", "data", "void", *_ADDED}
+"""The columns of an export, by which it is known."""
+_WHERE_FROM = "Say where the usage comes from: --source, or --source-column."
 
 
 class WrongRow(Exception):
@@ -32,9 +40,9 @@ class WrongRow(Exception):
 class Columns:
     """Which column is what; all others go into `data`.
 
-    Instead of a column of sources or types there may be one `source` or `type` for all rows. `id` is None if rows have
-    none. `zone` is where times without a zone were written down. Numbers in columns of `text` stay text; of CSV, all
-    others that look like a number are one.
+    Instead of a column of sources or types there may be one `source` or `type` for all rows. `source_column` is None if
+    it is called so, and `id` if rows have none. `zone` is where times without a zone were written down. Numbers in
+    columns of `text` stay text; of CSV, all others that look like a number are one.
     """
 
     source: str | None = None
@@ -52,6 +60,8 @@ class Columns:
         if not rows.columns:
             return self
         fitted = replace(self, id=self.id or ("id" if "id" in rows.columns else None))
+        if not (fitted.source or fitted.source_column or "source" in rows.columns):
+            raise unreadable(rows.path, 1, f"has no column 'source', but {', '.join(rows.columns)}", _WHERE_FROM)
         wanted = {
             "--source-column": fitted.source_column,
             "--id-column": fitted.id,
@@ -73,10 +83,14 @@ class Columns:
 
 
 def event_of(row: Row, columns: Columns, rows: Rows) -> Event:
-    """Raises WrongRow; Refused if a time has no zone and none is given, for all rows may be so."""
+    """Raises WrongRow; Refused if the source or a time's zone is missing and none is given, for all rows may be so."""
     if row.wrong:
         raise WrongRow(row.wrong)
     values = dict(row.values)
+    if set(rows.columns or values) == EXPORTED:
+        values = _as_sent(values, columns)
+    elif not (rows.columns or columns.source or columns.source_column or "source" in values):
+        raise unreadable(rows.path, row.line, "says no source", _WHERE_FROM)
     event_id = _id(values, row, columns)
     source = columns.source or _word(values, columns.source_column or "source")
     subject = _word(values, columns.subject)
@@ -89,6 +103,22 @@ def event_of(row: Row, columns: Columns, rows: Rows) -> Event:
 
 def has_own_id(row: Row, columns: Columns) -> bool:
     return (columns.id or "id") in row.values
+
+
+def _as_sent(values: Mapping[str, Json | date], columns: Columns) -> dict[str, Json | date]:
+    """What the sender of an exported event said. Of CSV and Parquet, `data` is JSON in a text."""
+    if values.get("void") in (True, "true"):
+        raise WrongRow("was made void, and would count again where it is not known", "void")
+    others = {"void", "source"} if columns.source else {"void"}
+    sent = {name: value for name, value in values.items() if name not in _ADDED | others}
+    if isinstance(data := sent.get("data"), str):
+        try:
+            sent["data"] = json.loads(data, parse_float=Decimal)
+        except (ValueError, ArithmeticError, RecursionError) as error:
+            raise WrongRow(f"is not JSON: {error}", "data") from error
+    if not isinstance(sent.get("data"), Mapping):
+        raise WrongRow("must be a JSON object, such as {...}", "data")
+    return sent
 
 
 def _id(values: dict[str, Json | date], row: Row, columns: Columns) -> str | None:

@@ -47,7 +47,7 @@ class _Refusal:
 def import_events(
     file: Annotated[Path, typer.Argument(help="CSV with a header, NDJSON, or Parquet.", show_default=False)],
     source: Annotated[
-        str | None, typer.Option(help="The source of all rows; with the id it makes an event one.")
+        str | None, typer.Option(help="The source of all rows; with the id it makes an event one. Else `source`.")
     ] = None,
     source_column: Annotated[str | None, typer.Option(help="Instead of --source.")] = None,
     id_column: Annotated[str | None, typer.Option(help="Else `id`, if there is one; else ids are derived.")] = None,
@@ -76,7 +76,7 @@ def import_events(
     if not (key := (api_key or "").strip()):
         remedy = "Set PERENNIAL_API_KEY. `perennial keys create import --scopes ingest` makes one."
         raise Refused("There is no API key.", remedy=remedy)
-    if (source is None) == (source_column is None):
+    if source is not None and source_column is not None:
         raise Refused("Say where the usage comes from.", remedy="Either --source or --source-column.")
     columns = Columns(
         source=source,

@@ -113,9 +113,21 @@ class Sender:
     def total(self) -> Decimal:
         """The customer's live total, and so what a bill would say."""
         question = "?since=1970-01-01&until=2199-12-31"
-        headers = {"Authorization": f"Bearer {self.api.environment['PERENNIAL_API_KEY']}"}
-        answer = httpx.get(f"{self.api.url}/v1/customers/{self.customer}/usage{question}", headers=headers)
+        answer = httpx.get(f"{self.api.url}/v1/customers/{self.customer}/usage{question}", headers=self._headers)
         return sum((Decimal(one["quantity"]) for one in answer.json()), Decimal(0))
+
+    def exported(self, form: str) -> bytes:
+        """The customer's events as a file."""
+        question = f"events/export?since=2026-01-01&until=2026-02-01&format={form}"
+        return httpx.get(f"{self.api.url}/v1/customers/{self.customer}/{question}", headers=self._headers).content
+
+    def voids(self, event_id: str) -> None:
+        body = {"corrections": [{"source": self.source, "id": event_id, "reason": "a test"}]}
+        httpx.post(f"{self.api.url}/v1/events/corrections", json=body, headers=self._headers).raise_for_status()
+
+    @property
+    def _headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.api.environment['PERENNIAL_API_KEY']}"}
 
     def csv(self, path: Path, count: int, ids: bool = True) -> Path:
         lines = [f"e{n},{self.customer},llm,2026-01-{n % 28 + 1:02}T10:00:00Z,{n}" for n in range(count)]

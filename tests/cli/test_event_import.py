@@ -12,6 +12,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import pyarrow
+import pytest
 from pyarrow import parquet
 
 from tests.cli.conftest import HEADER, PROJECT, Sender
@@ -95,6 +96,40 @@ def test_parquet(send: Sender, tmp_path: Path) -> None:
     assert {
         str(at) for (at,) in send.api.rows("select occurred_at from usage_event where source = %s", send.source)
     } == {"2026-01-05 08:00:00.123456+00:00"}
+
+
+@pytest.mark.parametrize("form", ["parquet", "ndjson", "csv"])
+def test_what_was_exported_goes_in_as_it_is(send: Sender, tmp_path: Path, form: str) -> None:
+    """Known already, each of them, to the last digit; of another source they would be others, with the same data."""
+    sent, file = tmp_path / "sent.ndjson", tmp_path / f"exported.{form}"
+    data = ['{"n": 0.10, "none": null}', '{"n": 1e3, "say": "a \\"b\\", c", "in": {"at": [1.50, true]}}', '{"n": 7}']
+    names = f'"source": "{send.source}", "subject": "{send.customer}", "type": "llm"'
+    at = '"time": "2026-01-05T10:00:00.5+01:00"'
+    lines = [f'{{{names}, {at}, "id": "00{no}", "data": {one}}}' for no, one in enumerate(data)]
+    sent.write_text("\n".join(lines))
+    assert send.perennial("events", "import", sent) == (0, "3 rows: 3 accepted.\n")
+    file.write_bytes(send.exported(form))
+    assert send.perennial("events", "import", file) == (0, "3 rows: 0 accepted, 3 known already.\n")
+    stored = send.api.stored(send.source)
+    assert send.perennial("events", "import", file, "--source", f"{send.source}-2") == (0, "3 rows: 3 accepted.\n")
+    assert send.api.stored(f"{send.source}-2") == stored
+
+    send.voids("002")
+    file.write_bytes(send.exported(form))
+    code, said = send.perennial("events", "import", file, "--restart")
+    assert (code, said.splitlines()[0]) == (1, "6 rows: 0 accepted, 5 known already, 1 invalid.")
+    assert "void: was made void, and would count again where it is not known" in said
+
+
+def test_rows_without_a_source_are_refused_together(send: Sender, tmp_path: Path) -> None:
+    file, lines = send.csv(tmp_path / "usage.csv", 2), tmp_path / "usage.ndjson"
+    lines.write_text(json.dumps({"id": "1", "subject": send.customer, "type": "llm", "time": "2026-01-05", "n": 1}))
+    for one, why in ((file, "has no column 'source', but id, subject"), (lines, "says no source")):
+        code, said = send.perennial("events", "import", one)
+        assert (code, f"{one}:1: {why}" in said, "--source-column" in said) == (2, True, True), said
+    file.write_text(f"source,{HEADER}\n,1,{send.customer},llm,2026-01-05T10:00:00Z,1\n")
+    code, said = send.perennial("events", "import", file, "--restart")
+    assert (code, f"{file}:2: source: is missing" in said) == (1, True), said
 
 
 def test_what_is_nested_in_parquet(send: Sender, tmp_path: Path) -> None:
