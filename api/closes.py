@@ -17,7 +17,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from api.access import Administrator, Database, Open, Reader, Writer, patiently
 from api.bodies import ExactRoute
 from api.fields import LongText, Person
-from billing.errors import Refused
+from billing.errors import Fault, Refused
 from billing.late import to_be_billed
 from billing.money import Money
 from billing.rollout import to_be_moved
@@ -116,7 +116,9 @@ class ApprovalIn(BaseModel):
 async def approve_close(
     entity_id: str, month: MonthText, body: ApprovalIn, open_: Open, key: Administrator
 ) -> dict[str, str]:
-    """Approve the close; it goes on to post the journal and lock the month. The first approval stands."""
+    """Approve the close; it goes on to post the journal and lock the month. The first approval stands; whoever comes
+    later is told whose it is.
+    """
 
     def known() -> None:
         with open_.transaction() as session:
@@ -135,6 +137,13 @@ async def approve_close(
             if error.status is RPCStatusCode.NOT_FOUND:
                 raise _not_waiting(None) from error
             raise
+    if by != body.by:
+        raise Refused(
+            f"{by} has approved this close already.",
+            code="approved_already",
+            faults=[Fault("by", f"stands as {by!r}")],
+            remedy="Nothing is left to approve; read the close to see its stage.",
+        )
     return {"approved_by": by}
 
 

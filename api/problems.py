@@ -37,6 +37,7 @@ _STATUS = {
     "not_scheduled": HTTPStatus.CONFLICT,
     "never_billed": HTTPStatus.CONFLICT,
     "answered_already": HTTPStatus.CONFLICT,
+    "approved_already": HTTPStatus.CONFLICT,
     "too_large": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     "unsupported_encoding": HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     "unsupported_media_type": HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
