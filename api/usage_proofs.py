@@ -56,10 +56,13 @@ class ProvedLine(BaseModel):
 
 
 class UsageProved(BaseModel):
-    """The proof of all usage that an invoice bills. `holds` says that every line's set is the one that was signed."""
+    """The proof of all usage that an invoice bills. `holds` says that every line's set is the one that was signed; if
+    not, `verdict` is the worst of the lines', and nothing is wrong unless it is broken.
+    """
 
     number: str
     holds: bool
+    verdict: Verdict
     lines: list[ProvedLine]
 
 
@@ -76,8 +79,9 @@ def prove_usage(
     found = usage_check.check(session, seen.id, line)
     if line is not None and not found:
         raise NotFound("line of usage", f"{seen.number}/{line}")
+    verdict = usage_check.worst(found)
     return UsageProved(
-        number=seen.number, holds=all(one.verdict == "holds" for one in found), lines=[_line(one) for one in found]
+        number=seen.number, holds=verdict == "holds", verdict=verdict, lines=[_line(one) for one in found]
     )
 
 

@@ -7,7 +7,7 @@ event that was altered or taken away behind the back of this system is found.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from decimal import Decimal
@@ -90,6 +90,15 @@ def check(session: Session, invoice_id: str, line_no: int | None = None) -> list
         left -= max(one.then.events, one.now.events) if one.then and one.now else 0
         found.append(one)
     return found
+
+
+def worst(found: Iterable[Checked]) -> Verdict:
+    """What is to be said of all of them: that something is broken, before that not all could be looked at."""
+    verdicts = {one.verdict for one in found}
+    return next((one for one in _WORST_FIRST if one in verdicts), "holds")
+
+
+_WORST_FIRST: tuple[Verdict, ...] = ("broken", "too_many", "taken_away", "unsigned")
 
 
 def _signatures(session: Session, invoice_id: str, line_no: int | None) -> list[Signed]:

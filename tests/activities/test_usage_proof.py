@@ -230,3 +230,8 @@ def test_every_policy_for_late_usage_signs_what_it_bills(billed: Company) -> Non
         ("holds", 4, 5, {"came": 1}),
         ("unsigned", 5, 5, {}),
     ]
+    assert usage_check.worst(proofs(billed)) == "unsigned"
+    with billed.tampering() as do:
+        do("delete from usage_event where id = 'one'")
+    assert usage_check.worst(proofs(billed)) == "broken"
+    assert usage_check.worst([]) == "holds"

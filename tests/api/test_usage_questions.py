@@ -255,7 +255,7 @@ async def test_the_events_behind_an_invoice_are_proved(front: Front) -> None:
         await front.get(f"/v1/invoices/{i['id']}/usage-proof")
         for i in await front.get(f"/v1/invoices?customer={customer}")
     ]
-    assert all(one["holds"] for one in found)
+    assert all((one["holds"], one["verdict"]) == (True, "holds") for one in found)
     [line] = [line for one in found for line in one["lines"]]
     assert (line["verdict"], line["signed"], line["signed"]["events"], line["now"]["events"]) == (
         "holds",
