@@ -27,6 +27,9 @@ from sandbox import watchdog
 LOG_LINES_SHOWN = 20
 OUTPUT_KEPT = 64 * 1024
 SERVER_PORTS = range(20000, 32768)
+"""Where servers listen; `PERENNIAL_PORTS=20000-23999` gives a part of them, so that several houses on one host never
+choose the same.
+"""
 _DICE = random.SystemRandom()
 
 
@@ -161,11 +164,21 @@ def free_ports(count: int) -> tuple[int, ...]:
     They lie below those that systems hand out to outgoing connections: such a port would be taken between now and the
     moment at which its server listens.
     """
-    tried = _DICE.sample(SERVER_PORTS, len(SERVER_PORTS))
-    found = tuple(itertools.islice(filter(port_is_free, tried), count))
+    ports = _server_ports()
+    found = tuple(itertools.islice(filter(port_is_free, _DICE.sample(ports, len(ports))), count))
     if len(found) < count:
-        raise StartFailed("stack", f"no {count} free ports from {SERVER_PORTS[0]} to {SERVER_PORTS[-1]}")
+        raise StartFailed("stack", f"no {count} free ports from {ports[0]} to {ports[-1]}")
     return found
+
+
+def _server_ports() -> range:
+    said = os.environ.get("PERENNIAL_PORTS", "")
+    if not said:
+        return SERVER_PORTS
+    first, dash, last = said.partition("-")
+    if not (dash and first.isdecimal() and last.isdecimal() and 0 < int(first) <= int(last) < 65536):
+        raise StartFailed("stack", f"PERENNIAL_PORTS={said} is not a range of ports such as 20000-23999")
+    return range(int(first), int(last) + 1)
 
 
 def port_is_free(port: int) -> bool:

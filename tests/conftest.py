@@ -33,6 +33,7 @@ from models.database import open_engine, transaction
 from models.migrations import migrate
 from models.tax import store_seed
 from sandbox.postgres import Postgres
+from sandbox.process import SERVER_PORTS
 from sandbox.temporal import Temporal
 from worker import SLOTS, Hands, workers
 from workflows.client import connect, register_attributes
@@ -87,6 +88,15 @@ LONGEST = (
     "tests/api/test_event_garbage.py",
     "tests/sandbox/test_stack.py",
 )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Each process has ports of its own: two that choose one before either listens would take it from each other."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "")
+    if worker.startswith("gw"):
+        share = len(SERVER_PORTS) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+        first = SERVER_PORTS[int(worker.removeprefix("gw")) * share]
+        os.environ["PERENNIAL_PORTS"] = f"{first}-{first + share - 1}"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

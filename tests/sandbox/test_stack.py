@@ -250,3 +250,14 @@ def test_free_ports_are_none_that_an_outgoing_connection_would_take() -> None:
     found = free_ports(20)
     assert len(set(found)) == 20
     assert set(found) <= set(SERVER_PORTS)
+
+
+def test_free_ports_are_of_the_range_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PERENNIAL_PORTS", "20500-20519")
+    assert set(free_ports(5)) <= set(range(20500, 20520))
+    with pytest.raises(StartFailed, match="no 21 free ports from 20500 to 20519"):
+        free_ports(21)
+    for wrong in ("20500", "20519-20500", "a-b", "0-9", "65000-65536", "-", "1-2-3"):
+        monkeypatch.setenv("PERENNIAL_PORTS", wrong)
+        with pytest.raises(StartFailed, match=f"PERENNIAL_PORTS={wrong} is not a range of ports"):
+            free_ports(1)
