@@ -111,11 +111,12 @@ def together(earlier: Totals, later: Totals) -> Totals:
     found = dict(earlier)
     for place, new in later.items():
         old = found.get(place)
-        found[place] = _added(old, new) if old else new
+        found[place] = added(old, new) if old else new
     return found
 
 
-def _added(old: Total, new: Total) -> Total:
+def added(old: Total, new: Total) -> Total:
+    """Two totals of one place, as one."""
     events, weighted = old.events + new.events, added_up((old.weighted, new.weighted))
     digest = old.digest + new.digest
     if old.at is not None and new.at is not None:

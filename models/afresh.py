@@ -24,6 +24,7 @@ from models import usage
 from models.database import columns, cursor
 from models.event import IS_VOID, digest_of, hold_months
 from models.intake import STRIPES, stripe_of
+from models.slot import take_slot
 
 
 class Stored(NamedTuple):
@@ -56,7 +57,7 @@ class Counted:
     windows: Totals
 
     def add(self, session: Session) -> None:
-        usage.add(session, self.windows, self.days)
+        usage.add(session, take_slot(session), self.windows, self.days)
 
 
 def begin(session: Session, customer_ids: set[str]) -> str:

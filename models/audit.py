@@ -10,29 +10,32 @@ from sqlmodel import Field, Session, SQLModel
 
 from billing.catalog import Meter
 from models.database import columns, cursor
+from models.slot import Slot
 from models.values import large
 
 
 class UsageAnswered(SQLModel, table=True):
-    """How many events of a customer's day were answered so: accepted, duplicate or conflict; and how many wait."""
+    """How many events of a customer's day were answered so: accepted, duplicate or conflict; the sum of all slots."""
 
     __tablename__ = "usage_answered"
     customer_id: str = Field(primary_key=True)
     type: str = Field(primary_key=True)
     day: date = Field(primary_key=True)
     outcome: str = Field(primary_key=True)
+    slot: int = Field(primary_key=True)
     events: int = large()
 
 
-def count(session: Session, answered: Counter[tuple[str, str, date, str]]) -> None:
-    """Add to the numbers, or take from them; in order, so that two who do never wait for each other."""
+def count(session: Session, slot: Slot, answered: Counter[tuple[str, str, date, str]]) -> None:
+    """Add to the numbers, or take from them, in a slot taken before."""
     some = [(*key, events) for key, events in answered.items() if events]
     if some:
         cursor(session).execute(
-            "insert into usage_answered as a (customer_id, type, day, outcome, events)"
-            " select * from unnest(%s::text[], %s::text[], %s::date[], %s::text[], %s::bigint[]) order by 1, 2, 3, 4"
-            " on conflict (customer_id, type, day, outcome) do update set events = a.events + excluded.events",
-            columns(some, 5),
+            "insert into usage_answered as a (slot, customer_id, type, day, outcome, events)"
+            " select %s::smallint, * from unnest(%s::text[], %s::text[], %s::date[], %s::text[], %s::bigint[])"
+            " order by 2, 3, 4, 5 on conflict (customer_id, type, day, outcome, slot)"
+            " do update set events = a.events + excluded.events",
+            [slot, *columns(some, 5)],
         )
 
 

@@ -25,6 +25,7 @@ from models.event import Event, Named, digest_of, hold_months
 from models.event_time import outside
 from models.meter_version import counting
 from models.quarantine import Held
+from models.slot import take_slot
 
 OutcomeKind = Literal["accepted", "duplicate", "conflict", "quarantined", "invalid"]
 
@@ -184,8 +185,8 @@ def _take_in(
     meters: Counting,
     books: _Books,
 ) -> list[Outcome]:
-    """Enter the events that are new, store and fold them. Everybody does it in this order, so that two that meet wait
-    once; totals and numbers come last, so that their rows are locked for little more than the commit.
+    """Enter the events that are new, store and fold them. Totals and numbers come last, so that a slot is taken for
+    little more than the commit.
     """
     named = [Named.of(e) for e in events]
     outcomes = _known_or_new(session, named)
@@ -204,8 +205,9 @@ def _take_in(
             books.conflicts.append((one, customer.id))
     event.store_conflicts(session, books.conflicts)
     event.store(session, fresh)
-    usage.add(session, folding.windows(), folding.days())
-    audit.count(session, books.answered)
+    slot = take_slot(session)
+    usage.add(session, slot, folding.windows(), folding.days())
+    audit.count(session, slot, books.answered)
     return outcomes
 
 

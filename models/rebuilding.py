@@ -28,6 +28,7 @@ from models.event import IS_VOID, digest_of, hold_months
 from models.intake import hold_all
 from models.meter_version import put_spans, spans
 from models.rebuild import MeterRebuild, ToDo, misfits, open_of
+from models.slot import take_slot
 from models.subscription import forget_seen
 
 EVENTS_AT_ONCE = 20_000
@@ -120,7 +121,7 @@ def count_next(session: Session, meter_id: str) -> bool:
         if bool(counted) != e.counted:
             differing.append((e.source, e.id, e.occurred_at.isoformat()))
     _mark(session, row.series, differing)
-    usage.add(session, folding.windows(), folding.days())
+    usage.add(session, take_slot(session), folding.windows(), folding.days())
     cursor(session).execute(
         "update meter_rebuild set counted = counted + %s, through_customer = %s, through_day = %s where id = %s",
         (events, stretches[-1].customer_id, stretches[-1].last, row.id),
@@ -141,8 +142,8 @@ def _next(session: Session, row: MeterRebuild, event_type: str) -> list[Stretch]
     days = (
         cursor(session)
         .execute(
-            "select customer_id, day, events from usage_answered where type = %s and outcome = 'accepted'"
-            " and day >= %s and day < %s and (customer_id, day) > (%s, %s) order by 1, 2 limit %s",
+            "select customer_id, day, sum(events)::bigint from usage_answered where type = %s and outcome = 'accepted'"
+            " and day >= %s and day < %s and (customer_id, day) > (%s, %s) group by 1, 2 order by 1, 2 limit %s",
             (event_type, row.since, row.until, row.through_customer, row.through_day, ROWS_AT_ONCE),
         )
         .fetchall()

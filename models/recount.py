@@ -26,6 +26,7 @@ from models.database import columns, cursor
 from models.event_month import refuse_taken
 from models.intake import hold_usage
 from models.meter_version import counting
+from models.slot import take_slot
 from models.subscription import forget_seen
 
 MOST_DAYS, MOST_EVENTS = 400, 500_000
@@ -98,7 +99,7 @@ class _Part:
         return cls(folding.days(), folding.windows(), *differing)
 
     def add(self, session: Session, meter: Meter) -> None:
-        usage.add(session, self.windows, self.days)
+        usage.add(session, take_slot(session), self.windows, self.days)
         _say(session, meter, self.counted, counted=True)
         _say(session, meter, self.uncounted, counted=False)
 

@@ -177,10 +177,10 @@ def by_no_meter(session: Session, since: date, until: date, after: tuple[str, st
     """A page in order of customer and type, behind `after`: what came for local days from `since` to before `until`."""
     rows = cursor(session).execute(
         "select customer_id, type, sum(events)::bigint, min(day), max(day) from (select a.customer_id, a.type, a.day,"
-        " a.events - (select count(*) from usage_void v"
+        " sum(a.events) - (select count(*) from usage_void v"
         " where v.customer_id = a.customer_id and v.type = a.type and v.day = a.day) as events from usage_answered a"
         " where outcome = 'accepted' and day >= %s and day < %s and (customer_id, type) > (%s, %s)"
-        " and not exists (select from meter m where m.event_type = a.type)) d"
+        " and not exists (select from meter m where m.event_type = a.type) group by 1, 2, 3) d"
         " where events > 0 group by 1, 2 order by 1, 2 limit %s",
         (since, until, *after, limit),
     )

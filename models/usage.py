@@ -17,7 +17,7 @@ from sqlmodel import Field, Session, SQLModel
 from billing import usage
 from billing.aggregation import APART, Kept
 from billing.catalog import Meter
-from billing.folding import Total, Totals, portion_of
+from billing.folding import Total, Totals, added, portion_of
 from billing.period import instant
 from billing.portion import NO_PROPERTIES, Course, Portion, Properties, TimeUnit
 from billing.usage import BEFORE
@@ -25,6 +25,7 @@ from billing.usage_proof import EventSet, Sets
 from models.database import columns, cursor
 from models.event import IS_VOID
 from models.meter_version import versions
+from models.slot import Slot
 from models.usage_rows import UsageRow, prepared_rows, usage_rows
 from models.values import large, moment
 
@@ -32,11 +33,12 @@ from models.values import large, moment
 class UsageTotal(SQLModel, table=True):
     """What a meter keeps of one local day of one customer, of events with the same properties (billing/aggregation.py).
 
-    `properties` are the values of the meter's dimensions; `each` is the quantity of every one of these events, if the
-    meter keeps events apart, or a digest of the value that is counted once, or the bucket of a percentile, or the
-    minute since 1970 at which the window of a rate begins, else 0. `at` is the time of the latest event where the
-    latest is kept, else before all time. `weighted` is the sum of the changes of a level, each times the seconds from
-    the day's start to it. `digest` is the sum of the digests of the events (billing/usage_proof.py).
+    It is what the rows of all slots are together (models/slot.py). `properties` are the values of the meter's
+    dimensions; `each` is the quantity of every one of these events, if the meter keeps events apart, or a digest of the
+    value that is counted once, or the bucket of a percentile, or the minute since 1970 at which the window of a rate
+    begins, else 0. `at` is the time of the latest event where the latest is kept, else before all time. `weighted` is
+    the sum of the changes of a level, each times the seconds from the day's start to it. `digest` is the sum of the
+    digests of the events (billing/usage_proof.py).
     """
 
     __tablename__ = "usage_total"
@@ -45,6 +47,7 @@ class UsageTotal(SQLModel, table=True):
     day: date = Field(primary_key=True)
     properties: Any = Field(primary_key=True, sa_type=JSONB)
     each: Decimal = Field(primary_key=True)
+    slot: int = Field(primary_key=True)
     quantity: Decimal
     events: int = large()
     at: datetime = moment()
@@ -61,6 +64,7 @@ class UsageWindow(SQLModel, table=True):
     starts_at: datetime = moment(primary_key=True)
     properties: Any = Field(primary_key=True, sa_type=JSONB)
     each: Decimal = Field(primary_key=True)
+    slot: int = Field(primary_key=True)
     quantity: Decimal
     events: int = large()
     at: datetime = moment()
@@ -68,20 +72,22 @@ class UsageWindow(SQLModel, table=True):
 
 
 _DAYS = """
-insert into usage_total as t (customer_id, meter_id, day, properties, each, quantity, events, at, weighted, digest)
-select * from unnest(%s::text[], %s::text[], %s::date[], %s::jsonb[], %s::numeric[], %s::numeric[], %s::bigint[],
-                     %s::timestamptz[], %s::numeric[], %s::numeric[])
-order by 1, 2, 3, 4, 5
-on conflict (customer_id, meter_id, day, properties, each) do update
+insert into usage_total as t
+  (slot, customer_id, meter_id, day, properties, each, quantity, events, at, weighted, digest)
+select %s::smallint, * from unnest(%s::text[], %s::text[], %s::date[], %s::jsonb[], %s::numeric[], %s::numeric[],
+                                   %s::bigint[], %s::timestamptz[], %s::numeric[], %s::numeric[])
+order by 2, 3, 4, 5, 6
+on conflict (customer_id, meter_id, day, properties, each, slot) do update
   set quantity = {quantity}, events = t.events + excluded.events, at = greatest(t.at, excluded.at),
       weighted = t.weighted + excluded.weighted, digest = t.digest + excluded.digest
 """
 _WINDOWS = """
-insert into usage_window as t (customer_id, meter_id, starts_at, properties, each, quantity, events, at, weighted)
-select * from unnest(%s::text[], %s::text[], %s::timestamptz[], %s::jsonb[], %s::numeric[], %s::numeric[],
-                     %s::bigint[], %s::timestamptz[], %s::numeric[])
-order by 1, 2, 3, 4, 5
-on conflict (customer_id, meter_id, starts_at, properties, each) do update
+insert into usage_window as t
+  (slot, customer_id, meter_id, starts_at, properties, each, quantity, events, at, weighted)
+select %s::smallint, * from unnest(%s::text[], %s::text[], %s::timestamptz[], %s::jsonb[], %s::numeric[],
+                                   %s::numeric[], %s::bigint[], %s::timestamptz[], %s::numeric[])
+order by 2, 3, 4, 5, 6
+on conflict (customer_id, meter_id, starts_at, properties, each, slot) do update
   set quantity = {quantity}, events = t.events + excluded.events, at = greatest(t.at, excluded.at),
       weighted = t.weighted + excluded.weighted
 """
@@ -94,16 +100,13 @@ _QUANTITY: dict[Kept, str] = {
 }
 
 
-def add(session: Session, windows: Totals, days: Totals) -> None:
-    """Add to the totals of short windows and of days. Their rows are locked until the commit, in order, so that there
-    is no dead-lock; what is written to them is made ready before the first of them is.
-    """
-    ready = [(_WINDOWS.format(quantity=_QUANTITY[kept]), columns(rows, 9)) for kept, rows in _rows(windows).items()]
-    for kept, rows in _rows(days, digests=True).items():
-        ready.append((_DAYS.format(quantity=_QUANTITY[kept]), columns(rows, 10)))
+def add(session: Session, slot: Slot, windows: Totals, days: Totals) -> None:
+    """Add to the totals of short windows and of days, in a slot taken before."""
     cur = cursor(session)
-    for statement, arrays in ready:
-        cur.execute(statement, arrays)
+    for kept, rows in _rows(windows).items():
+        cur.execute(_WINDOWS.format(quantity=_QUANTITY[kept]), [slot, *columns(rows, 9)])
+    for kept, rows in _rows(days, digests=True).items():
+        cur.execute(_DAYS.format(quantity=_QUANTITY[kept]), [slot, *columns(rows, 10)])
 
 
 def _rows(totals: Totals, *, digests: bool = False) -> dict[Kept, list[tuple[object, ...]]]:
@@ -239,7 +242,8 @@ def windows_of(
         else ("usage_total", "day", "t.day")
     )
     rows = cursor(session).execute(
-        f"select n.version, t.{start}, nullif(t.properties, '{{}}'), t.each, t.quantity, t.events, t.weighted"
+        f"select n.version, t.{start}, nullif(t.properties, '{{}}'), t.each, t.quantity, t.events,"
+        " nullif(t.at, '-infinity'), t.weighted"
         f" from {table} t join meter_span n on n.series = t.meter_id and {of_day} >= n.since and {of_day} < n.until"
         " where t.customer_id = %(customer)s and n.meter_id = %(meter)s"
         # A customer's rows are found by the names of the series, which the planner cannot know by itself.
@@ -255,14 +259,17 @@ def windows_of(
     )
     # Versions stay, so whichever held when the rows were read is there.
     counted_by = {row.version: one for row, one in versions(session, meter.meter_id)}
-    found: list[tuple[datetime, Portion]] = []
-    for version, begin, properties, each, quantity, events, weighted in rows:
-        named = tuple(sorted(properties.items())) if properties else NO_PROPERTIES
+    found: dict[tuple[int, datetime | date, Properties, Decimal], Total] = {}
+    for version, begin, properties, each, quantity, events, at, weighted in rows:
+        place = version, begin, tuple(sorted(properties.items())) if properties else NO_PROPERTIES, each
+        total = Total(quantity, events, counted_by[version].kept, at, weighted)
+        found[place] = added(found[place], total) if place in found else total
+    portions: list[tuple[datetime, Portion]] = []
+    for (version, begin, named, each), total in found.items():
         way = counted_by[version]
-        total = Total(quantity, events, way.kept, None, weighted)
         portion = portion_of(way, where.key, named, each if way.aggregation in APART else None, total)
-        found.append((begin if short else instant(begin, where), portion))
-    return found
+        portions.append((begin if isinstance(begin, datetime) else instant(begin, where), portion))
+    return portions
 
 
 def level_before(session: Session, customer_id: str, meter: Meter, day: date) -> tuple[Portion, ...]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Literal, NamedTuple
 
 from sqlmodel import Session
 
-from billing.aggregation import APART
+from billing.aggregation import APART, KEPT
+from billing.folding import Total, added
 from billing.portion import Aggregation, TimeUnit
 from billing.usage import BEFORE
 from models.database import cursor
@@ -19,7 +20,8 @@ from models.database import cursor
 class UsageRow(NamedTuple):
     """What a meter kept of a customer's day (`BEFORE`: of all earlier days), and how it goes on from there.
 
-    `snapshot` is None, but in the one row that has it and nothing else.
+    `slot` and `at` are as in the table, but that `at` is None where the latest is not kept. `snapshot` is None, but in
+    the one row that has it and nothing else.
     """
 
     customer_id: str
@@ -37,6 +39,8 @@ class UsageRow(NamedTuple):
     operations: bool
     time_unit: TimeUnit | None
     time_zone: str
+    slot: int
+    at: datetime | None
     snapshot: str | None
 
 
@@ -58,13 +62,41 @@ def usage_rows(session: Session, customer_ids: Sequence[str], since: date | None
             rows.append(row)
         else:
             snapshot = row.snapshot
-    return UsageRows(rows, snapshot)
+    return UsageRows(_without_slots(rows), snapshot)
 
 
 def prepared_rows(session: Session, customer_ids: Sequence[str], series: str) -> list[UsageRow]:
     """Of a series that a rebuild counts."""
     asked = {"customers": list(customer_ids), "series": series, "apart": list(APART)}
-    return [UsageRow._make(row) for row in cursor(session).execute(_PREPARED, asked)]
+    return _without_slots([UsageRow._make(row) for row in cursor(session).execute(_PREPARED, asked)])
+
+
+def _without_slots(rows: list[UsageRow]) -> list[UsageRow]:
+    """One row for each total. Few lie in several slots, so it is looked for others only where there is one."""
+    several = {row[:3] for row in rows if row.slot}
+    if not several:
+        return rows
+    found: dict[object, UsageRow] = {}
+    for n, row in enumerate(rows):
+        place = (*row[:3], frozenset((row.properties or {}).items()), row.each) if row[:3] in several else n
+        found[place] = _together(found[place], row) if place in found else row
+    return list(found.values())
+
+
+def _together(one: UsageRow, other: UsageRow) -> UsageRow:
+    whole = added(_total(one), _total(other))
+    return one._replace(
+        quantity=whole.quantity,
+        events=whole.events,
+        weighted=whole.weighted,
+        digest=Decimal(whole.digest),
+        at=whole.at,
+    )
+
+
+def _total(row: UsageRow) -> Total:
+    kept = "latest" if row.operations else KEPT[row.aggregation]
+    return Total(row.quantity, row.events, kept, row.at, row.weighted, int(row.digest))
 
 
 _COLUMNS = ", ".join(UsageRow._fields)
@@ -79,7 +111,7 @@ with kept as not materialized (
          case when (d.m).per_event or (d.m).aggregation = any(%(apart)s) then t.each end as each,
          (d.m).aggregation, (d.m).percent,
          carries(d.m) as carries_over, (d.m).operation_field <> '' as operations, (d.m).time_unit, c.time_zone,
-         null::text as snapshot
+         t.slot, nullif(t.at, '-infinity') as at, null::text as snapshot
   from usage_total t
   join {days} d on d.series = t.meter_id and t.day >= d.since and t.day < d.until
   join customer c on c.id = t.customer_id
@@ -97,9 +129,9 @@ where (%(since)s::date is null or day >= %(since)s) and (%(until)s::date is null
 union all
 select customer_id, meter_id, %(before)s::date,
        case when aggregation in ('sum', 'weighted_sum') then sum(quantity)
-            else (array_agg(quantity order by day desc))[1] end,
+            else (array_agg(quantity order by day desc, at desc, quantity desc))[1] end,
        sum(events)::bigint, properties, each, aggregation, percent, 0, 0,
-       carries_over, operations, time_unit, time_zone, null
+       carries_over, operations, time_unit, time_zone, 0, null, null
 from kept where carries_over and day < %(since)s
 group by customer_id, meter_id, properties, each, aggregation, percent,
          carries_over, operations, time_unit, time_zone

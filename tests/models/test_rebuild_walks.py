@@ -30,6 +30,7 @@ from models.recount import recount
 from models.usage import events_folded, folded, totals_folded, totals_of
 from tests.models.test_aggregations import DAYS, drawn
 from tests.models.test_rebuild import asked, decided, nothing_left, step
+from tests.models.test_slots import taken
 
 Sql = Callable[..., list[tuple[Any, ...]]]
 METERS = (
@@ -171,19 +172,20 @@ class Life:
 
 @pytest.mark.parametrize("seed", range(6))
 def test_whatever_happens_each_day_is_counted_by_its_version(
-    seed: int, engine: Engine, sql: Sql, monkeypatch: pytest.MonkeyPatch
+    seed: int, engine: Engine, database_url: str, sql: Sql, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rebuilding, "EVENTS_AT_ONCE", 12)
     with transaction(engine) as session:
         for one in METERS:
             put_meter(session, one)
-    life = Life(engine, seed)
+    life, busy = Life(engine, seed), random.Random(seed)
     todo = [life.send] * 6 + [life.go_on] * 12 + [life.ask] * 3 + [life.decide] * 4
     todo += [life.correct, life.recount]
     for no in range(110):
         if no == 60:
             life.become_known()
-        life.dice.choice(todo)()
+        with taken(database_url, busy.sample(range(3), busy.randint(0, 3))):
+            life.dice.choice(todo)()
         if no % 10 == 9:
             life.counts()
     for one in METERS:
