@@ -132,7 +132,9 @@ def recount_usage(meter_id: str, body: RecountIn, session: Database, key: Writer
 
 
 class QuarantinePage(BaseModel):
-    """Events that wait, oldest first; `next` is what to send as `after` for the page behind, null if it is the last."""
+    """Events that wait, or were discarded, oldest first; `next` is what to send as `after` for the page behind, null if
+    it is the last.
+    """
 
     events: list[Quarantined]
     next: str | None
@@ -144,14 +146,17 @@ def read_quarantine(
     key: Reader,
     subject: str | None = None,
     field: HeldBy | None = None,
+    discarded: bool = False,
     after: str = "",
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> QuarantinePage:
     """A page of what waits in quarantine, oldest first: because nobody is known by the subject, or because of the time.
+    With `discarded=true`, of what was discarded instead, with who did it, when and why.
 
     What is taken in or comes while you turn the pages leaves nothing out that waited before and waits still.
     """
-    rows = quarantine.quarantined(session, limit + 1, subject, field, place(after, _KEYS))
+    behind_it = place(after, _KEYS)
+    rows = quarantine.quarantined(session, limit + 1, subject, field, behind_it, discarded=discarded)
     last = rows[limit - 1] if len(rows) > limit else None
     following = behind(last.received_at.isoformat(), last.source, last.id) if last else None
     return QuarantinePage(events=rows[:limit], next=following)

@@ -43,14 +43,15 @@ def count(session: Session, slot: Slot, answered: Counter[tuple[str, str, date, 
 class Audit:
     """What became of a customer's events of one type over some days; for a meter, whose figures the last four are.
 
-    received = accepted + duplicate + conflict + quarantined, and accepted = counted + uncounted + amended + voided.
+    received = accepted + duplicate + conflict + quarantined + discarded, and accepted = counted + uncounted + amended +
+    voided.
 
     accepted: stored, each once. duplicate: came again. conflict: came under another one's name, with another content.
-    quarantined: wait to be sent again. amended: do not count any more, another event does instead. voided: do not count
-    any more. stored: the stored events counted afresh, which must be those accepted, less those of months that were
-    taken away. late: of these, those that came when the meter's window of their day had been billed. counted: those in
-    the meter's totals. uncounted: all other accepted ones, which the meter did not count for want of a quantity, by its
-    filters, or because it was made later.
+    quarantined: wait to be sent again. discarded: waited, and shall never count. amended: do not count any more,
+    another event does instead. voided: do not count any more. stored: the stored events counted afresh, which must be
+    those accepted, less those of months that were taken away. late: of these, those that came when the meter's window
+    of their day had been billed. counted: those in the meter's totals. uncounted: all other accepted ones, which the
+    meter did not count for want of a quantity, by its filters, or because it was made later.
     """
 
     received: int
@@ -58,6 +59,7 @@ class Audit:
     duplicate: int
     conflict: int
     quarantined: int
+    discarded: int
     amended: int
     voided: int
     stored: int
@@ -80,8 +82,9 @@ answered as (
   from usage_answered
   where customer_id = %(customer)s and type = %(type)s and day >= %(since)s and day < %(until)s),
 waiting as (
-  select count(*) as quarantined, coalesce(sum(q.duplicates), 0)::bigint as more_duplicates,
-    coalesce(sum(q.conflicts), 0)::bigint as more_conflicts
+  select count(*) filter (where q.discarded_at is null) as quarantined,
+    count(*) filter (where q.discarded_at is not null) as discarded,
+    coalesce(sum(q.duplicates), 0)::bigint as more_duplicates, coalesce(sum(q.conflicts), 0)::bigint as more_conflicts
   from usage_quarantine q join customer c on c.id = %(customer)s
   where (q.subject = c.id or q.subject in (select alias from customer_alias a where a.customer_id = c.id))
     and q.replayed_at is null and q.event ->> 'type' = %(type)s
@@ -102,8 +105,8 @@ total as (
   select coalesce(sum(t.events), 0)::bigint as counted from usage_total t
   join meter_span n on n.series = t.meter_id and t.day >= n.since and t.day < n.until
   where t.customer_id = %(customer)s and n.meter_id = %(meter)s and t.day >= %(since)s and t.day < %(until)s)
-select accepted + duplicate + more_duplicates + conflict + more_conflicts + quarantined, accepted,
-  duplicate + more_duplicates, conflict + more_conflicts, quarantined, amended, voided,
+select accepted + duplicate + more_duplicates + conflict + more_conflicts + quarantined + discarded,
+  accepted, duplicate + more_duplicates, conflict + more_conflicts, quarantined, discarded, amended, voided,
   stored, late, counted, accepted - amended - voided - counted
 from answered, waiting, void, kept, total
 """

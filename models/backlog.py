@@ -5,10 +5,11 @@ from __future__ import annotations
 from sqlmodel import Session
 
 from models.database import cursor
+from models.quarantine import WAITS
 
 _WAITING = {
     "outbox": "select count(*) from outbox where delivered_at is null",
-    "quarantine": "select count(*) from usage_quarantine where replayed_at is null",
+    "quarantine": f"select count(*) from usage_quarantine where {WAITS}",
     "tasks": "select count(*) from task where answered_at is null",
     "overdue": "select count(*) from agenda where clock_id is null and done_at is null and due_at < now()",
     "unbilled lanes": "select count(*) from billing_lane where clock_id is null and next_bill_at < now()",

@@ -121,7 +121,7 @@ def pages_of_names(session: Session) -> int:
 
 def forget_names(session: Session, pages: tuple[int, int], before: datetime) -> int:
     """Forget the names, in these pages of their table (the second not included), of events of a time before that lie in
-    no month any more and are not void; how many they were.
+    no month any more and are neither void nor discarded; how many they were.
 
     Whether a month is still there and which names there are is seen at one moment: of an event that comes meanwhile the
     name stays.
@@ -133,7 +133,9 @@ def forget_names(session: Session, pages: tuple[int, int], before: datetime) -> 
         " union select date_trunc('month', occurred_at at time zone 'UTC')::date from usage_event_other)"
         " delete from usage_key where ctid >= %(first)s::tid and ctid < %(last)s::tid and occurred_at < %(before)s"
         " and date_trunc('month', occurred_at at time zone 'UTC')::date not in (select month from there)"
-        " and not exists (select from usage_void where usage_key_of(source, id) = key)",
+        " and not exists (select from usage_void where usage_key_of(source, id) = key)"
+        " and not exists (select from usage_quarantine where discarded_at is not null"
+        " and usage_key_of(source, id) = key)",
         {"first": f"({first},0)", "last": f"({last},0)", "before": before},
     )
     return found.rowcount

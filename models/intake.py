@@ -138,10 +138,20 @@ def _invalid(events: Sequence[Event], meters: Iterable[Meter]) -> dict[int, Outc
 
 
 def _known(session: Session, strangers: Mapping[int, Event], books: _Books) -> dict[int, Outcome]:
-    """Those of nobody whose names are known all the same: they belong to other events, so these need not wait."""
+    """Those of nobody whose names are known all the same: they belong to other events, so these need not wait.
+
+    Without those of events that were discarded: what comes again is counted there, as while they waited.
+    """
     named = {n: Named.of(e) for n, e in strangers.items()}
     known = event.contents_of(session, {one.key for one in named.values()}) if named else {}
-    outcomes = {n: _again(one, known) for n, one in named.items() if one.key in known}
+    discarded = quarantine.discarded_among(
+        session, [(one.event.source, one.event.id, known[one.key]) for one in named.values() if one.key in known]
+    )
+    outcomes = {
+        n: _again(one, known)
+        for n, one in named.items()
+        if one.key in known and (one.event.source, one.event.id) not in discarded
+    }
     books.conflicts += [(named[n], None) for n, outcome in outcomes.items() if outcome is CONFLICT]
     return outcomes
 

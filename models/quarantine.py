@@ -1,5 +1,5 @@
 """Events that wait: of no known customer, or of a time that cannot be right. Kept whole, and sent again when somebody
-has said whose they are, or that the time is meant.
+has said whose they are, or that the time is meant. How one is discarded is told by models/discard.py.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from models.event import ANY_CONTENT, Event, Named
 from models.values import large, moment
 
 UNKNOWN = "unknown customer"
+WAITS = "replayed_at is null and discarded_at is null"
 
 HeldBy = Literal["subject", "time"]
 """The field for which an event waits: nobody is known by its subject, or its time is out of bounds."""
@@ -29,7 +30,8 @@ Name = tuple[str, str]
 
 
 class UsageQuarantine(SQLModel, table=True):
-    """An event that waits, kept whole until it is replayed; `field` says for which of its fields.
+    """An event that waits, kept whole until it is replayed, or for ever if it is discarded; `field` says for which of
+    its fields.
 
     `customer_id` is whose it is, once that is known: what becomes of it is then counted there. Until then `duplicates`
     and `conflicts` count what came under its name again.
@@ -48,6 +50,9 @@ class UsageQuarantine(SQLModel, table=True):
     conflicts: int = large(default=0)
     received_at: datetime = moment()
     replayed_at: datetime | None = moment(default=None)
+    discarded_at: datetime | None = moment(default=None)
+    discarded_by: str | None = None
+    discarded_because: str | None = None
 
 
 class Held(NamedTuple):
@@ -139,6 +144,19 @@ def _count_again(session: Session, again: dict[Name, tuple[int, int]]) -> None:
         )
 
 
+def discarded_among(session: Session, known: Sequence[tuple[str, str, int]]) -> set[Name]:
+    """Those of known names, each with the content by which it is known, that are so because they were discarded."""
+    if not known:
+        return set()
+    rows = cursor(session).execute(
+        "select q.source, q.id from unnest(%s::text[], %s::text[], %s::bigint[]) as n (source, id, content)"
+        " join usage_quarantine q on q.source = n.source and q.id = n.id and q.content in (n.content, 0)"
+        " where q.discarded_at is not null",
+        columns(known, 3),
+    )
+    return set(rows.fetchall())
+
+
 def waiting(
     session: Session, subjects: Sequence[str] | None, limit: int, bounds: TimeBounds | None = None
 ) -> list[Waiting]:
@@ -146,8 +164,7 @@ def waiting(
     now = datetime.now(UTC)
     first, last = bounds.around(now, now) if bounds else (None, None)
     rows = cursor(session).execute(
-        "select source, id, subject, event ->> 'type', (event ->> 'time')::timestamptz, event ->> 'data', customer_id,"
-        " duplicates, conflicts from usage_quarantine q where replayed_at is null"
+        f"select {_WHOLE} from usage_quarantine q where {WAITS}"
         " and (%(subjects)s::text[] is null or subject = any(%(subjects)s))"
         " order by (exists (select from customer c where c.id = q.subject)"
         " or exists (select from customer_alias a where a.alias = q.subject))"
@@ -155,18 +172,38 @@ def waiting(
         " or (event ->> 'time')::timestamptz between %(first)s and %(last)s) desc, source, id limit %(limit)s",
         {"subjects": subjects, "limit": limit, "first": first, "last": last},
     )
-    return [
-        Waiting(Event(source, key, subject, kind, at, _DECODER.decode(data)), customer_id, duplicates, conflicts)
-        for source, key, subject, kind, at, data, customer_id, duplicates, conflicts in rows
-    ]
+    return [_waiting(*row) for row in rows]
+
+
+def hold_of_subject(session: Session, subject: str, by: HeldBy | None, limit: int) -> list[Waiting]:
+    """Events of a subject that wait, for one of the fields if it is given; until the commit nobody else sends them
+    again. Without those of which the same came meanwhile, and counts.
+    """
+    rows = cursor(session).execute(
+        f"select {_WHOLE} from usage_quarantine q where {WAITS} and subject = %s and (%s::text is null or field = %s)"
+        " and not exists (select from usage_key k where k.key = usage_key_of(q.source, q.id)"
+        " and k.content in (q.content, 0)) order by source, id limit %s for no key update",
+        (subject, by, by, limit),
+    )
+    return [_waiting(*row) for row in rows]
+
+
+def hold_named(session: Session, names: Sequence[Name]) -> list[Waiting]:
+    """Those of these events that wait; until the commit nobody else sends them again."""
+    rows = cursor(session).execute(
+        f"select {_WHOLE} from usage_quarantine where {WAITS}"
+        " and (source, id) in (select * from unnest(%s::text[], %s::text[])) order by source, id for no key update",
+        columns(names, 2),
+    )
+    return [_waiting(*row) for row in rows]
 
 
 def hold(session: Session, some: Sequence[Waiting]) -> list[Waiting]:
     """Those of them that wait still, as they are now; until the commit nobody else sends them again."""
     rows = cursor(session).execute(
         "select source, id, customer_id, duplicates, conflicts from usage_quarantine"
-        " where (source, id) in (select * from unnest(%s::text[], %s::text[])) and replayed_at is null"
-        " order by source, id for no key update",
+        " where (source, id) in (select * from unnest(%s::text[], %s::text[]))"
+        f" and {WAITS} order by source, id for no key update",
         columns([one.name for one in some], 2),
     )
     events = {one.name: one for one in some}
@@ -216,7 +253,9 @@ def _attribute_conflicts(session: Session, rows: Sequence[tuple[str, str, str]])
 
 @dataclass(frozen=True, slots=True)
 class Quarantined:
-    """An event that waits, why, and for which of its fields; `customer_id` is null while nobody is known."""
+    """An event that waits, why, and for which of its fields; `customer_id` is null while nobody is known. Or one that
+    was discarded: when, by which key, and why.
+    """
 
     source: str
     id: str
@@ -227,14 +266,17 @@ class Quarantined:
     field: HeldBy
     reason: str
     received_at: datetime
+    discarded_at: datetime | None
+    discarded_by: str | None
+    discarded_because: str | None
 
 
-def count_waiting(session: Session, subject: str | None) -> int:
-    """How many events wait; of one subject, if it is given."""
+def count_waiting(session: Session, subject: str | None, by: HeldBy | None = None) -> int:
+    """How many events wait; of one subject, or for one of the fields, if these are given."""
     [(found,)] = cursor(session).execute(
-        "select count(*) from usage_quarantine where replayed_at is null"
-        " and (%(subject)s::text is null or subject = %(subject)s)",
-        {"subject": subject},
+        f"select count(*) from usage_quarantine where {WAITS}"
+        " and (%(subject)s::text is null or subject = %(subject)s) and (%(by)s::text is null or field = %(by)s)",
+        {"subject": subject, "by": by},
     )
     return int(found)
 
@@ -244,13 +286,22 @@ Place = tuple[datetime, str, str]
 
 
 def quarantined(
-    session: Session, limit: int, subject: str | None = None, by: HeldBy | None = None, after: Place | None = None
+    session: Session,
+    limit: int,
+    subject: str | None = None,
+    by: HeldBy | None = None,
+    after: Place | None = None,
+    *,
+    discarded: bool = False,
 ) -> list[Quarantined]:
-    """What waits, oldest first, behind `after`; of one subject, or for one of the fields, if these are given."""
+    """What waits, or was discarded, oldest first, behind `after`; of one subject, or for one of the fields, if these
+    are given.
+    """
     received_at, source, key = after or (None, None, None)
     rows = cursor(session).execute(
         "select source, id, subject, customer_id, event ->> 'type', (event ->> 'time')::timestamptz, field, reason,"
-        " received_at from usage_quarantine where replayed_at is null"
+        " received_at, discarded_at, discarded_by, discarded_because from usage_quarantine"
+        f" where {'discarded_at is not null' if discarded else WAITS}"
         " and (%(subject)s::text is null or subject = %(subject)s) and (%(by)s::text is null or field = %(by)s)"
         " and (%(at)s::timestamptz is null or (received_at, source, id) > (%(at)s, %(source)s, %(key)s))"
         " order by received_at, source, id limit %(limit)s",
@@ -259,4 +310,23 @@ def quarantined(
     return [Quarantined(*row) for row in rows]
 
 
+_WHOLE = (
+    "source, id, subject, event ->> 'type', (event ->> 'time')::timestamptz, event ->> 'data', customer_id, duplicates,"
+    " conflicts"
+)
 _DECODER = msgspec.json.Decoder(dict[str, Any], float_hook=Decimal)
+
+
+def _waiting(
+    source: str,
+    id: str,
+    subject: str,
+    kind: str,
+    at: datetime,
+    data: str,
+    customer_id: str | None,
+    duplicates: int,
+    conflicts: int,
+) -> Waiting:
+    """Of a row of `_WHOLE`."""
+    return Waiting(Event(source, id, subject, kind, at, _DECODER.decode(data)), customer_id, duplicates, conflicts)

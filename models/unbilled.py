@@ -22,7 +22,7 @@ from models import quarantine
 from models.catalog import live_meters
 from models.database import cursor
 from models.event import Event, Named, contents_of
-from models.quarantine import HeldBy
+from models.quarantine import WAITS, HeldBy
 from models.standing import histories
 from models.usage import totals_of
 
@@ -102,7 +102,7 @@ def of_nobody(session: Session, after: str, limit: int) -> list[OfNobody]:
         cursor(session)
         .execute(
             "select subject, max(customer_id), array_agg(distinct event ->> 'type'), count(*), min(received_at),"
-            " max(received_at) from usage_quarantine where replayed_at is null and subject > %s"
+            f" max(received_at) from usage_quarantine where {WAITS} and subject > %s"
             " group by 1 order by 1 limit %s",
             (after, limit),
         )
@@ -137,7 +137,7 @@ def _would_count(session: Session, subjects: Sequence[str]) -> dict[str, list[Ev
 def _reasons(session: Session, subjects: Sequence[str]) -> dict[str, list[WhyWaiting]]:
     """By subject, those of most events first."""
     rows = cursor(session).execute(
-        "select subject, field, reason, count(*) from usage_quarantine where replayed_at is null"
+        f"select subject, field, reason, count(*) from usage_quarantine where {WAITS}"
         " and subject = any(%s) group by 1, 2, 3 order by 1, 4 desc, 2, 3",
         (list(subjects),),
     )

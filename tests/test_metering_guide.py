@@ -56,6 +56,7 @@ def test_nothing_is_refused(said: str) -> None:
         pytest.param('"meter":"tokens","quantity":"1200"', id="the first event is in the total at once"),
         pytest.param('"number":"TRY-000001"', id="a month is billed"),
         pytest.param('"accepted":1,"duplicate":1,"conflict":1,"quarantined":2,"invalid":1', id="each outcome"),
+        pytest.param('"discarded":1,"waiting":0', id="what shall never count is discarded"),
         pytest.param('"meter":"ms.p95","quantity":"454"', id="a percentile is that of a bucket"),
         pytest.param('"state":"to_be_asked"', id="late usage is held for a person"),
         pytest.param('"stage":"applied"', id="a change of a meter is applied"),

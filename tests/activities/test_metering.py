@@ -13,6 +13,7 @@ import models.event
 from activities.metering import ForgetNames, Forgotten, MakeMonths, Metering
 from billing.period import month_of
 from models.database import transaction
+from models.discard import discard_named
 from models.event import Event
 from models.intake import receive, replay
 from tests.activities.company import Company
@@ -203,3 +204,21 @@ def test_what_waited_once_is_forgotten_with_its_name(company: Company, forgetful
     assert ActivityEnvironment().run(forgetful.forget_names, ForgetNames()) == Forgotten(1)
     assert company.sql("select * from usage_quarantine") == []
     assert sent() == "accepted"
+
+
+def test_names_of_discarded_events_stay_taken(company: Company, forgetful: Metering) -> None:
+    """With the name forgotten, what comes again with `whatever_time` would count."""
+    stranger = Event("s", "1", "later", "llm", LONG_AGO.replace(day=7), {"n": 1})
+
+    def sent() -> str:
+        with transaction(company.engine) as session:
+            return receive(session, [stranger])[0].kind
+
+    assert sent() == "quarantined"
+    with transaction(company.engine) as session:
+        assert discard_named(session, [("s", "1")], "junk", "key") == 1
+    company.sql("select make_usage_month('2019-03-01')")
+    company.sql("select take_usage_month('2019-03-01')")
+    company.customer("later")
+    assert ActivityEnvironment().run(forgetful.forget_names, ForgetNames()).names == 0
+    assert sent() == "duplicate"

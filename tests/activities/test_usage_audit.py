@@ -18,6 +18,7 @@ from models.catalog import live_meters
 from models.correction import Correction, correct
 from models.customer import add_customer, customer
 from models.database import cursor, transaction
+from models.discard import discard_named
 from models.event import Event, Named, digest_of
 from models.intake import receive, replay
 from models.usage import events_folded
@@ -41,6 +42,7 @@ class Anna:
     """So many came again before their customer was known."""
     conflict: int = 0
     waiting: list[Event] = field(default_factory=list)
+    discarded: list[Event] = field(default_factory=list)
     void: dict[str, bool] = field(default_factory=dict)
     """By id, and whether another event counts instead."""
 
@@ -101,6 +103,20 @@ class Anna:
             self._take(self.waiting)
             self.waiting = []
 
+    def discard(self, dice: int) -> None:
+        """One that waits; then it comes again."""
+        if not self.waiting:
+            return
+        one = self.waiting.pop(dice % len(self.waiting))
+        with transaction(self.company.engine) as session:
+            assert discard_named(session, [(one.source, one.id)], "junk", "key") == 1
+        self.discarded.append(one)
+        assert self.send([one]) == ["duplicate"]
+        if self.known:
+            self.duplicate += 1
+        else:
+            self.of_nobody_yet += 1
+
     def correct(self, dice: int) -> None:
         counting = [e for e in self.accepted if e.id not in self.void]
         if not counting:
@@ -122,14 +138,15 @@ class Anna:
 
     def expected(self) -> Audit:
         counted = sum("n" in e.data for e in self.accepted if e.id not in self.void)
-        waiting = len(self.waiting) if self.known else 0
+        waiting, discarded = (len(self.waiting), len(self.discarded)) if self.known else (0, 0)
         amended = sum(self.void.values())
         return Audit(
-            received=len(self.accepted) + self.duplicate + self.conflict + waiting,
+            received=len(self.accepted) + self.duplicate + self.conflict + waiting + discarded,
             accepted=len(self.accepted),
             duplicate=self.duplicate,
             conflict=self.conflict,
             quarantined=waiting,
+            discarded=discarded,
             amended=amended,
             voided=len(self.void) - amended,
             stored=len(self.accepted),
@@ -149,7 +166,7 @@ class Anna:
             invoices = cursor(session).execute("select id from invoice where customer_id = %s", (self.name,)).fetchall()
             proved = [one for (key,) in invoices for one in usage_check.check(session, key)]
         assert told == self.expected()
-        assert told.received == told.accepted + told.duplicate + told.conflict + told.quarantined
+        assert told.received == told.accepted + told.duplicate + told.conflict + told.quarantined + told.discarded
         assert told.accepted == told.counted + told.uncounted + told.amended + told.voided
         assert int(digest) == sum(digest_of(one.key, one.content) for one in counting)
         assert quantity == folded == sum(int(str(one.event.data["n"])) for one in counting)
@@ -171,6 +188,7 @@ STEPS = [
     Anna.stray,
     Anna.adopt,
     Anna.send_again,
+    Anna.discard,
     Anna.correct,
     Anna.bill,
 ]

@@ -141,3 +141,52 @@ async def test_what_waits_comes_in_pages_while_events_come_and_go(bounded: Front
     assert [one["id"] for one in await waiting(bounded, subject=stranger)] == [*names[2:4], *names[5:], found[-1]]
     refusal = await bounded.refused("GET", f"{path}&after=7", status=422)
     assert refusal["fields"] == {"after": "must be `next` of the page before"}
+
+
+async def test_what_shall_never_count_is_discarded_with_a_reason(bounded: Front) -> None:
+    customer, stranger = await bounded.customer(), f"stranger-{secrets.token_hex(3)}"
+    mine = event(subject=customer, time=ago(days=2000))
+    junk = [event(subject=stranger, time=ago(minutes=1)) for _ in range(3)]
+    assert await send(bounded, [mine, *junk]) == {"quarantined": 4}
+    path, name = "/v1/quarantine/discard", {"source": mine["source"], "id": mine["id"]}
+    for _ in range(2):
+        answer = await bounded.post(path, {"events": [name], "reason": " a wrong clock "})
+        assert await waiting(bounded, subject=customer) == []
+    assert (answer["discarded"], answer["waiting"] >= 3) == (0, True)
+    [gone] = await waiting(bounded, subject=customer, discarded="true")
+    assert (gone["id"], gone["discarded_because"]) == (mine["id"], "a wrong clock")
+    assert gone["discarded_at"] and gone["discarded_by"]
+    [left, *_] = await waiting(bounded, subject=stranger)
+    assert {left[field] for field in ("discarded_at", "discarded_by", "discarded_because")} == {None}
+    assert await bounded.post(path, {"subject": stranger, "reason": "junk"}) == {"discarded": 3, "waiting": 0}
+    assert await bounded.post(path, {"subject": stranger, "reason": "junk"}) == {"discarded": 0, "waiting": 0}
+    assert stranger not in {one["subject"] for one in await bounded.get("/v1/usage/of-nobody?limit=100")}
+    await bounded.post(f"/v1/customers/{customer}/aliases", {"alias": stranger})
+    replayed = await bounded.post("/v1/quarantine/replay", {"subject": stranger, "whatever_time": True})
+    assert set(replayed.values()) == {0}
+    assert await send(bounded, junk) == {"duplicate": 3}
+    asked = f"/v1/customers/{customer}/usage/audit?meter=tokens&since=2000-01-01&until=2199-01-01"
+    found = await bounded.get(asked)
+    assert {name: count for name, count in found.items() if count} == {"received": 7, "duplicate": 3, "discarded": 4}
+
+
+async def test_a_discard_that_is_not_clear_is_refused(bounded: Front) -> None:
+    path, name = "/v1/quarantine/discard", {"source": "s", "id": f"nothing-{secrets.token_hex(3)}"}
+    why = {"reason": "junk"}
+    for body, fields in (
+        (why, {"subject"}),
+        ({"events": [name], "subject": "x", **why}, {"subject"}),
+        ({"events": [name], "field": "time", **why}, {"field"}),
+        ({"events": [], **why}, {"events"}),
+        ({"events": [name] * 1001, **why}, {"events"}),
+        ({"events": [name], "reason": "  "}, {"reason"}),
+        ({"events": [name]}, {"reason"}),
+        ({"subject": "", **why}, {"subject"}),
+        ({"subject": "x", "field": "type", **why}, {"field"}),
+    ):
+        refusal = await bounded.refused("POST", path, body, status=422)
+        assert set(refusal["fields"]) == fields, body
+    refusal = await bounded.refused("POST", path, {"events": [name], **why}, status=409, code="not_waiting")
+    assert refusal["fields"] == {"events.0.id": "no event waits under this source and id"} and refusal["remedy"]
+    refusal = await bounded.refused("POST", path, {"subject": name["id"], **why}, status=409, code="not_waiting")
+    assert set(refusal["fields"]) == {"subject"} and refusal["remedy"]

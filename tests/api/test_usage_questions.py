@@ -227,6 +227,7 @@ async def test_an_audit_adds_up(front: Front) -> None:
         "duplicate": 7,
         "conflict": 1,
         "quarantined": 0,
+        "discarded": 0,
         "amended": 0,
         "voided": 0,
         "stored": 9,
