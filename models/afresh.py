@@ -24,7 +24,7 @@ from models import usage
 from models.database import columns, cursor
 from models.event import IS_VOID, digest_of, hold_months
 from models.intake import STRIPES, stripe_of
-from models.slot import take_slot
+from models.slot import Slot
 
 
 class Stored(NamedTuple):
@@ -56,8 +56,8 @@ class Counted:
     days: Totals
     windows: Totals
 
-    def add(self, session: Session) -> None:
-        usage.add(session, take_slot(session), self.windows, self.days)
+    def add(self, session: Session, slot: Slot) -> None:
+        usage.add(session, slot, self.windows, self.days)
 
 
 def begin(session: Session, customer_ids: set[str]) -> str:

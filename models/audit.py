@@ -27,7 +27,7 @@ class UsageAnswered(SQLModel, table=True):
 
 
 def count(session: Session, slot: Slot, answered: Counter[tuple[str, str, date, str]]) -> None:
-    """Add to the numbers, or take from them, in a slot taken before."""
+    """Add to the numbers, in a slot taken before."""
     some = [(*key, events) for key, events in answered.items() if events]
     if some:
         cursor(session).execute(

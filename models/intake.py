@@ -215,9 +215,10 @@ def _take_in(
             books.conflicts.append((one, customer.id))
     event.store_conflicts(session, books.conflicts)
     event.store(session, fresh)
-    slot = take_slot(session)
-    usage.add(session, slot, folding.windows(), folding.days())
-    audit.count(session, slot, books.answered)
+    if books.answered:
+        slot = take_slot(session)
+        usage.add(session, slot, folding.windows(), folding.days())
+        audit.count(session, slot, books.answered)
     return outcomes
 
 

@@ -1,8 +1,8 @@
-"""Slots: what is added up is kept in several rows, one for each slot, and read as their sum.
+"""Slots: a total is kept in several rows, one for each slot, and is what they make together.
 
-Whoever adds to totals has a slot for itself until the commit, so two that add to the same customer's do not wait for
-one another, however many rows they change. (The pattern is known as the slotted counter.) The lowest free slot is
-taken, so a total has no more rows than transactions that added to totals at the same moment.
+Whoever adds to totals has a slot for itself until the commit, so two who add to the same total do not wait for one
+another. (The pattern is known as the slotted counter.) The lowest free slot is taken, so a total has no more rows than
+there were ever transactions that added to totals at the same moment.
 """
 
 from __future__ import annotations
@@ -20,7 +20,10 @@ SLOTS = 16
 
 
 def take_slot(session: Session) -> Slot:
-    """A slot that nobody else adds to until the commit."""
+    """A slot that nobody else adds to until the commit.
+
+    It is taken after all other locks: whoever has it waits for nobody, so it is free again soon.
+    """
     cur = cursor(session)
     free = cur.execute(
         "select slot from generate_series(0, %s) as slot where pg_try_advisory_xact_lock(hashtext('usage slot'), slot)"

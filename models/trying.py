@@ -33,8 +33,8 @@ def tried(engine: Engine, events: Sequence[Event], bounds: TimeBounds, free: Col
     """As models/intake.py `receive`, in a transaction of its own. All changes are told as of one moment: what others
     send meanwhile is not among them.
 
-    Where others change the same totals meanwhile it begins anew, at a later moment; where they go on doing so, they
-    wait until it has looked.
+    Where others change the same rows of totals meanwhile it begins anew, at a later moment; where they go on doing so,
+    they wait until it has looked.
     """
     for _ in range(ATTEMPTS):
         with suppress(SerializationFailure), snapshot(engine) as session:

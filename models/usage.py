@@ -110,7 +110,7 @@ def add(session: Session, slot: Slot, windows: Totals, days: Totals) -> None:
 
 
 def _rows(totals: Totals, *, digests: bool = False) -> dict[Kept, list[tuple[object, ...]]]:
-    """By how a further event changes them, in one order for everybody."""
+    """By how a further event changes them."""
     found: dict[Kept, list[tuple[object, ...]]] = {}
     for (*who, start, properties, each), t in totals.items():
         row = (

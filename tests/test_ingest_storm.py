@@ -317,6 +317,9 @@ TOTALS = {
 KEYS = (
     "select encode(substring(sha256(convert_to('1:s' || id, 'UTF8')) for 16), 'hex')::uuid from usage_event order by 1"
 )
+ANSWERED = (
+    "select customer_id, type, day, sum(events)::int from usage_answered where outcome = 'accepted' group by 1, 2, 3"
+)
 DIGESTS = "select customer_id, meter_id, day, sum(digest) from usage_total group by 1, 2, 3 order by 1, 2, 3"
 DIGESTS_OF_EVENTS = (
     "select e.customer_id, meter_id, e.day, sum(usage_digest(k.key, k.content)) from usage_event e"
@@ -347,7 +350,7 @@ def judge(storm: Storm) -> int:
     assert storm.rows(DIGESTS) == storm.rows(DIGESTS_OF_EVENTS)
 
     by_day = Counter((sent.customer, drawn(no)[1], sent.day) for no, sent in taken.items())
-    answered = storm.rows("select customer_id, type, day, events from usage_answered where outcome = 'accepted'")
+    answered = storm.rows(ANSWERED)
     assert {(customer, kind, day): events for customer, kind, day, events in answered} == dict(by_day)
     conflicts = storm.rows("select id, (event -> 'data' ->> 'n')::numeric from usage_conflict order by 1, 2")
     assert conflicts == sorted((f"e{sent.no}", sent.quantity) for sent in said["conflict"])
