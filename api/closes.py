@@ -27,13 +27,14 @@ from models.agenda import Upcoming
 from models.closing import MonthClose
 from models.entity import entity, now_on
 from models.ledger import JournalRow
+from models.reasons import MONTH
 from models.task import Task
 from workflows.monthly_close import Approval, Month
 from workflows.policies import LIFECYCLE
 
 router = APIRouter(prefix="/v1", tags=["Ledger and close"], route_class=ExactRoute)
 
-MonthText = Annotated[str, Path(pattern=r"^(19|20|21)[0-9]{2}-(0[1-9]|1[0-2])$", examples=["2026-01"])]
+MonthText = Annotated[str, Path(pattern=MONTH, examples=["2026-01"])]
 
 
 def _first(month: str) -> date:

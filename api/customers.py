@@ -18,6 +18,7 @@ from billing.errors import Fault, Refused
 from billing.taxes import EU
 from models.customer import Customer, CustomerAlias, PaymentMethod, add_customer, aliases_of, customer, customers
 from models.payment import collect_with
+from models.reasons import EMAIL
 
 router = APIRouter(prefix="/v1/customers", tags=["Customers"], route_class=ExactRoute)
 
@@ -31,7 +32,7 @@ class CustomerIn(BaseModel):
     model_config = ConfigDict(extra="forbid")
     id: CallersId | None = None
     name: Name
-    email: Annotated[str, StringConstraints(pattern=r"^[^@\s]+@[^@\s]+$", max_length=320)]
+    email: Annotated[str, StringConstraints(pattern=EMAIL, max_length=320)]
     country: Country
     time_zone: TimeZone = "UTC"
     address: LongText = ""

@@ -19,6 +19,7 @@ from billing.errors import Fault, NotFound, Refused
 from billing.period import month_of
 from models.closing import plan_close
 from models.entity import InvoiceSeries, LegalEntity, TestClock, entities, series_owner, today
+from models.reasons import INVOICE_PREFIX
 from workflows.client import schedule_billing
 from workflows.policies import LIFECYCLE
 from workflows.test_clock import TestClock as ClockWorkflow
@@ -66,7 +67,7 @@ class EntityIn(BaseModel):
     payment_terms_days: Annotated[int, Field(ge=0, le=365)] = 14
     books_from: Day | None = Field(default=None, description="First month to be closed; this month if left out.")
     close_after_days: Annotated[int, Field(ge=0, le=27)] = 4
-    invoice_prefix: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9-]{0,19}[A-Za-z-]$")] | None = None
+    invoice_prefix: Annotated[str, StringConstraints(pattern=INVOICE_PREFIX)] | None = None
 
 
 @router.post("/test-clocks", status_code=201)

@@ -16,6 +16,7 @@ from billing.errors import Fault, Refused
 from billing.event_check import DIGITS
 from models.event import Event
 from models.intake import Outcome
+from models.reasons import of_msgspec
 
 MOST_EVENTS = 10_000
 
@@ -108,7 +109,7 @@ def _raws(body: bytes) -> Sequence[bytes | msgspec.Raw]:
         return _RAW_ALL.decode(body).events
     except msgspec.ValidationError as error:
         fault = _fault(error, "events")
-        raise invalid([fault], _IN_PARTS if fault.reason.endswith(_TOO_MANY) else _AGAIN) from error
+        raise invalid([fault], _IN_PARTS if fault.reason == _TOO_MANY else _AGAIN) from error
     except _TROUBLE as error:
         several = start == b"{" and _MORE in str(error)
         raise invalid([Fault("body", f"{_UNREADABLE}: {error}")], _AS_LINES if several else _AGAIN) from error
@@ -117,7 +118,7 @@ def _raws(body: bytes) -> Sequence[bytes | msgspec.Raw]:
 _UNREADABLE = "is not JSON that can be read"
 _MORE = "trailing characters"
 """What msgspec says of a JSON document with something behind it."""
-_TOO_MANY = f"length <= {MOST_EVENTS}"
+_TOO_MANY = of_msgspec(f"Expected `array` of length <= {MOST_EVENTS}")
 _AGAIN = "Correct them and send them again."
 _IN_PARTS = (
     f"Send them in parts of at most {MOST_EVENTS:,}, or to POST /v1/events as a stream without end: one event a line,"
@@ -184,7 +185,7 @@ def data_as_read(data: dict[str, Any]) -> dict[str, Any]:
     try:
         found: dict[str, Any] = _ATTRIBUTES.decode(_EXACT.encode(data))
     except _TROUBLE as error:
-        raise ValueError(str(error).partition(" - at `")[0]) from error
+        raise ValueError(of_msgspec(str(error).partition(" - at `")[0])) from error
     return found
 
 
@@ -195,10 +196,12 @@ def _fault(error: msgspec.ValidationError, otherwise: str) -> Fault:
     """msgspec says `reason - at `$.path``."""
     reason, _, path = str(error).partition(" - at `")
     field = path.rstrip("`").removeprefix("$").replace("[...]", "").replace("[", ".").replace("]", "").strip(".")
-    return Fault(field or otherwise, _NO_JSON_DATA.get(field, reason))
+    field = field or otherwise
+    return Fault(field, _OF_CLOUD_EVENTS.get(field) or of_msgspec(reason, field))
 
 
-_NO_JSON_DATA = {
+_OF_CLOUD_EVENTS = {
+    "specversion": "must be 1.0",
     "data_base64": "is not supported: `data` must be JSON",
     "datacontenttype": "must be JSON, such as application/json: no other data is supported",
 }

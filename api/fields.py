@@ -20,10 +20,10 @@ from pydantic import (
     WrapValidator,
 )
 
-from billing.catalog_check import CODE, ID
 from billing.errors import Refused
 from billing.money import exponent
 from billing.period import Period, days_between, zone
+from models import reasons
 
 YEARS = range(1970, 2200)
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
@@ -37,7 +37,7 @@ def _day(value: object) -> date:
             return date.fromisoformat(value)
     elif isinstance(value, date) and not isinstance(value, datetime):
         return value
-    raise ValueError("must be a day such as 2026-01-31")
+    raise ValueError(reasons.DAY)
 
 
 def _moment(value: object, read: ValidatorFunctionWrapHandler) -> object:
@@ -45,7 +45,7 @@ def _moment(value: object, read: ValidatorFunctionWrapHandler) -> object:
     if not (isinstance(value, int | float | Decimal) or (isinstance(value, str) and _NUMBER.fullmatch(value.strip()))):
         with suppress(ValidationError):
             return read(value)
-    raise ValueError("must be a moment with its zone, such as 2026-01-31T12:00:00Z")
+    raise ValueError(reasons.MOMENT)
 
 
 def _in_range(value: date) -> date:
@@ -71,11 +71,11 @@ def _currency(code: str) -> str:
 
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200, strip_whitespace=True)]
-Id = Annotated[str, StringConstraints(pattern=f"^{ID.pattern}$")]
-CallersId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]{1,63}$")]
-Code = Annotated[str, StringConstraints(pattern=f"^{CODE.pattern}$")]
-Country = Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}$"), Field(description="ISO 3166 code, such as DE.")]
-Currency = Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$"), Field(description="ISO 4217 code, such as EUR.")]
+Id = Annotated[str, StringConstraints(pattern=reasons.ENTRY_ID)]
+CallersId = Annotated[str, StringConstraints(pattern=reasons.CALLERS_ID)]
+Code = Annotated[str, StringConstraints(pattern=reasons.COUPON_CODE)]
+Country = Annotated[str, StringConstraints(pattern=reasons.COUNTRY), Field(description="ISO 3166 code, such as DE.")]
+Currency = Annotated[str, StringConstraints(pattern=reasons.CURRENCY), Field(description="ISO 4217 code, such as EUR.")]
 KnownCurrency = Annotated[Currency, AfterValidator(_currency)]
 TimeZone = Annotated[
     str, AfterValidator(_time_zone), Field(description="Name in the IANA database, such as Europe/Berlin.")

@@ -20,6 +20,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from billing.errors import Fault, NotFound, Refused, Unavailable
 from models.misfits import misfits
+from models.reasons import of_pydantic
 
 log = structlog.get_logger()
 
@@ -191,9 +192,7 @@ def _faults(error: RequestValidationError) -> list[Fault]:
         elif where == "body":
             found.append(Fault("body", f"is not JSON that can be read: {e['ctx']['error']}"))
         else:
-            found.append(
-                Fault(".".join(str(part) for part in rest) or str(where), e["msg"].removeprefix("Value error, "))
-            )
+            found.append(Fault(".".join(str(part) for part in rest) or str(where), of_pydantic(e)))
     found += [Fault(fault.field or "body", fault.reason) for fault in misfits(inside, error.body)]
     return list({fault.field: fault for fault in reversed(found)}.values())[::-1]
 

@@ -13,6 +13,7 @@ from sqlalchemy.exc import OperationalError
 from billing.errors import Fault, Refused
 from cli import catalog, clocks, event_months, events, keys, price, server, stack
 from cli.terminal import complaints
+from models.reasons import of_pydantic
 from settings import Settings
 
 app = typer.Typer(
@@ -76,8 +77,7 @@ def _refused(refusal: Refused) -> int:
 def _unfit_environment(error: ValidationError) -> Refused:
     """Which variables do not fit and why; no values, as some are secret."""
     faults = [
-        Fault(".".join(map(str, one["loc"])).upper(), one["msg"].removeprefix("Value error, "))
-        for one in error.errors(include_input=False)
+        Fault(".".join(map(str, one["loc"])).upper(), of_pydantic(one)) for one in error.errors(include_input=False)
     ]
     return Refused(
         "The environment does not fit.",

@@ -6,12 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from billing.errors import Fault
-
-_SAID = {
-    "unexpected_keyword_argument": "there is no such field",
-    "missing": "is needed",
-    "dataclass_type": "must be fields with their values",
-}
+from models.reasons import NEEDED, of_pydantic, options_of
 
 
 def misfits(found: Sequence[Mapping[str, Any]], sent: object) -> list[Fault]:
@@ -26,13 +21,25 @@ def misfits(found: Sequence[Mapping[str, Any]], sent: object) -> list[Fault]:
         if not any(e["loc"][: len(union)] == union for e in meant):
             of_union = [e for member, e in others.items() if member[:-1] == union]
             field = path_of(of_union[0], sent)
-            expected = ", ".join(e["ctx"]["expected"] for e in of_union if e["type"] == "literal_error")
-            faults[field] = Fault(field, f"must be one of {expected}" if expected else "is needed: it names the model")
+            expected = ", ".join(options_of(e["ctx"]["expected"]) for e in of_union if e["type"] == "literal_error")
+            faults[field] = Fault(field, f"must be one of {expected}" if expected else f"{NEEDED}: it names the model")
+    said: dict[str, list[str]] = {}
     for e in meant:
-        field = path_of(e, sent)
-        reason = _SAID.get(e["type"], e["msg"].removeprefix("Value error, "))
-        faults.setdefault(field, Fault(field, reason))
+        said.setdefault(path_of(e, sent), []).append(of_pydantic(e))
+    for field, reasons in said.items():
+        faults.setdefault(field, Fault(field, _together(reasons)))
     return list(faults.values())
+
+
+def _together(reasons: Sequence[str]) -> str:
+    """What the members of a union say of one value: what it may be, or why it is not quite what it looks like."""
+    kinds = [reason for reason in dict.fromkeys(reasons) if reason.startswith(_KIND)]
+    if nearest := next((reason for reason in reasons if reason not in kinds), None):
+        return nearest
+    return ", or ".join([kinds[0], *(kind.removeprefix(_KIND) for kind in kinds[1:])])
+
+
+_KIND = "must be "
 
 
 def path_of(error: Mapping[str, Any], sent: object) -> str:

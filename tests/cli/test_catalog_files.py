@@ -54,7 +54,7 @@ WRONG = [
     (f"{PLAN}colour: red\n", "5: colour", "no such field"),
     (f"{PLAN}version: 3\n", "5: version", "the catalog the version"),
     (f"{PLAN}plan_id: team\n", "5: plan_id", "the name says the id"),
-    (f"{PLAN}sold_from: 2026-02-30\n", "5: sold_from", "valid date"),
+    (f"{PLAN}sold_from: 2026-02-30\n", "5: sold_from", "must be a day"),
     (f"{PLAN}sold_from: 20260201\n", "5: sold_from", "such as 2026-03-01"),
     (f"{PLAN}sold_from: soon\n", "5: sold_from", "such as 2026-03-01"),
     (f"{PLAN}interval: {{unit: fortnight}}\n", "5: interval.unit", "'day', 'week', 'month'"),
@@ -87,8 +87,8 @@ WRONG = [
     (PLAN.replace("kind: flat, ", ""), "4: items.0.price.kind", "names the model"),
     (PLAN.replace("name: A", "in_advance: yes, name: A"), "4: items.0.in_advance", "true or false"),
     (PLAN.replace("name: A", "in_advance: True, name: A"), "4: items.0.in_advance", "true or false"),
-    (PLAN.replace("name: A", "name: [A]"), "4: items.0.name", "valid string"),
-    (PLAN.replace("name: A", "name: null"), "4: items.0.name", "valid string"),
+    (PLAN.replace("name: A", "name: [A]"), "4: items.0.name", "must be text"),
+    (PLAN.replace("name: A", "name: null"), "4: items.0.name", "must be text"),
     (PLAN.replace("price: {kind: flat, amount: 1}", "price: 1"), "4: items.0.price", "must be fields"),
 ]
 
