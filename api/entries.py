@@ -17,6 +17,7 @@ from billing.catalog import Feature, FeatureKind, Override, Product
 from billing.modifiers import Coupon, Discount
 from billing.plan import Entitlement, PlanItem
 from models import catalog
+from models.customer import customer as known_customer
 from models.entry import COUPONS, FEATURES, OVERRIDES, PRODUCTS, overrides_of, redeemed_count
 
 router = APIRouter(prefix="/v1", tags=["Catalog"], route_class=ExactRoute)
@@ -148,11 +149,12 @@ def put_override(override_id: Id, body: OverrideIn, session: Database, key: Admi
 
 @router.get("/overrides")
 def list_overrides(
-    session: Database, key: Reader, customer: str = "", after: str = "", limit: Page = 50
+    session: Database, key: Reader, customer: str | None = None, after: str = "", limit: Page = 50
 ) -> list[Override]:
     """A page of overrides, behind the id `after`; only one customer's, if named."""
-    if not customer:
+    if customer is None:
         return OVERRIDES.newest(session, after, limit)
+    known_customer(session, customer)
     mine = overrides_of(session, [customer])[customer]
     return sorted((one for one in mine if one.override_id > after), key=lambda one: one.override_id)[:limit]
 

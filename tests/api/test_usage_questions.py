@@ -14,6 +14,7 @@ import anyio
 import pyarrow.parquet
 import pytest
 
+from api.app import create
 from tests.api.conftest import Front
 from tests.api.test_catalog import sold
 from tests.api.test_events import event, send
@@ -311,7 +312,21 @@ async def test_what_came_in_conflict_is_shown_as_it_was_sent(front: Front) -> No
         assert (await front.api.get("/v1/usage/conflicts", params={"after": nonsense})).status_code == 422
 
 
-@pytest.mark.parametrize("asked", ["usage/conflicts?customer=", "invoices?customer=", "invoices?subscription="])
+OF_ONE = ["usage/conflicts?customer=", "invoices?customer=", "invoices?subscription=", "overrides?customer="]
+
+
+def test_these_are_all_filters_that_name_somebody() -> None:
+    """`subject` of the quarantine is whatever was sent: nobody may be known by it."""
+    lists = {
+        f"{path.removeprefix('/v1/')}?{p['name']}="
+        for path, by in create().openapi()["paths"].items()
+        for p in by.get("get", {}).get("parameters", ())
+        if p["in"] == "query" and p["name"] in ("customer", "subscription", "plan", "entity", "product", "feature")
+    }
+    assert lists == set(OF_ONE)
+
+
+@pytest.mark.parametrize("asked", OF_ONE)
 async def test_nobody_is_not_somebody_who_has_nothing(front: Front, asked: str) -> None:
     for name in ("nobody", ""):
         await front.refused("GET", f"/v1/{asked}{name}", status=404, code="not_found")
@@ -319,7 +334,7 @@ async def test_nobody_is_not_somebody_who_has_nothing(front: Front, asked: str) 
 
 async def test_a_meter_that_is_not_there_is_no_meter_without_events(front: Front) -> None:
     customer = await front.customer()
-    for path in ("events?", "events/export?format=csv&"):
+    for path in ("events?", "events/export?format=csv&", "usage/audit?", "usage/windows?window=day&"):
         answer = await front.api.get(f"/v1/customers/{customer}/{path}{MARCH}&meter=tokns")
         assert answer.status_code == 404 and "tokns" in answer.text
 
