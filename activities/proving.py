@@ -117,7 +117,7 @@ def _fee_windows(standing: Standing, lane: Lane) -> Iterator[tuple[str, Period]]
     if start < end:
         for window in windows(standing.history, Period(start, end)):
             for item in window.terms.plan.items:
-                if item.basis != "meter" and not item.price.once and item.advance == (lane.name == "advance"):
+                if item.basis != "meter" and not item.price.once and item.in_advance == (lane.name == "advance"):
                     yield item.key, window.period
 
 

@@ -14,6 +14,7 @@ import billing.catalog
 from api.access import Administrator, Database, Reader
 from api.bodies import ExactRoute
 from api.fields import Day, Id, Name
+from api.items import WithItems
 from api.plans import PlanContent
 from billing.aggregation import RateWindow
 from billing.catalog import Catalog, Feature, Filter, Offer, Override, Product, Resolution
@@ -101,10 +102,9 @@ class OfferEntry(BaseModel):
     sold_from: Day | None = None
 
 
-class CatalogBody(BaseModel):
+class CatalogBody(WithItems):
     """Everything that can be sold, each kind in order of id."""
 
-    model_config = ConfigDict(extra="forbid")
     products: list[Product] = []
     features: list[Feature] = []
     meters: list[MeterEntry] = []

@@ -13,6 +13,7 @@ from sqlmodel import Session
 from api.access import Administrator, Database, Reader
 from api.bodies import ExactRoute
 from api.fields import Code, Currency, Day, Id, LongText, Name, Page
+from api.items import WithItems
 from billing.catalog import Feature, FeatureKind, Override, Product
 from billing.modifiers import Coupon, Discount
 from billing.plan import Entitlement, PlanItem
@@ -51,10 +52,9 @@ class CouponIn(BaseModel):
     most: Annotated[int, Field(ge=1, lt=10**12)] | None = None
 
 
-class OverrideIn(BaseModel):
+class OverrideIn(WithItems):
     """A customer's own items and entitlements in a plan, for terms that begin from a day on."""
 
-    model_config = ConfigDict(extra="forbid")
     customer_id: str
     plan_id: str
     currency: Currency

@@ -7,12 +7,13 @@ from datetime import UTC, date, datetime
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from sqlmodel import Session
 
 from api.access import Administrator, Database, Reader
 from api.bodies import ExactRoute
 from api.fields import Currency, Day, Id, Name, Page
+from api.items import WithItems
 from billing.modifiers import NO_BOUNDS, Bounds, Discount
 from billing.money import Ties
 from billing.period import Interval
@@ -23,10 +24,9 @@ from models.plan import AT_ONCE, PlanSale, plan, plan_sales, plans, sales, sold_
 router = APIRouter(prefix="/v1/plans", tags=["Catalog"], route_class=ExactRoute)
 
 
-class PlanContent(BaseModel):
+class PlanContent(WithItems):
     """What a version of a plan says. Write rates as text ("0.0000025"), so that no program on the way rounds them."""
 
-    model_config = ConfigDict(extra="forbid")
     name: Name
     currency: Currency
     items: list[PlanItem]

@@ -13,6 +13,7 @@ from sqlmodel import Session
 from api.access import Database, Reader
 from api.bodies import ExactRoute
 from api.fields import Day, Id, KnownCurrency, Percent, Seats
+from api.items import WithItems
 from api.plans import PlanContent
 from billing import preview
 from billing.errors import Fault, Refused
@@ -53,7 +54,7 @@ class EventIn(BaseModel):
     data: dict[str, Any]
 
 
-class PreviewIn(BaseModel):
+class PreviewIn(WithItems):
     """What is tried, and with what: one of `price`, `item`, `plan`; and `quantity`, `usage` or `events`.
 
     `plan` is the id of one in the catalog (in `version`, or the newest) or a plan as it would be published. `currency`
@@ -62,7 +63,6 @@ class PreviewIn(BaseModel):
     is the first day of the period; today if left out.
     """
 
-    model_config = ConfigDict(extra="forbid")
     price: Price | None = None
     item: PlanItem | None = None
     plan: Id | PlanContent | None = None

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from billing.catalog import Catalog, Offer, Override
 from billing.late import CreditAndRebill, Hold, IgnoreBelow, Late, NextInvoice, in_words
 from billing.modifiers import NO_BOUNDS, Bounds, Discount
-from billing.plan import Entitlement, InCurrency, PlanItem
+from billing.plan import Entitlement, InCurrency, PlanItem, usual
 from billing.pricing import Cell, PercentTier, Stair, Tier
 from billing.pricing.charged import Model
 
@@ -140,7 +140,7 @@ def _described(value: object, without: Sequence[str] = ()) -> Iterator[str]:
     """An entry that is new: what it says beyond the defaults."""
     for one in fields(value):  # type: ignore[arg-type]
         held = getattr(value, one.name)
-        if one.name not in without and held != one.default:
+        if one.name not in without and held != usual(value, one):
             yield f"{_words(one.name)} {_in_words(held)}"
 
 

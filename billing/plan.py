@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import Field, dataclass, replace
 from decimal import Decimal
-from typing import Literal
+from typing import Any, Literal
 
 from billing.modifiers import NO_BOUNDS, Bounds, Discount
 from billing.money import Ties
@@ -21,10 +21,11 @@ SeatPolicy = Literal["prorated", "peak", "average"]
 class PlanItem:
     """One priced part of a plan. `basis` says what its quantity is: `count`, the seats, or a meter's total.
 
-    Metered items are billed in arrears; fixed and seat items in advance unless `in_advance` is false. Seats are charged
-    by the days they were agreed (`prorated`), or in arrears by the most or the mean of the period. `convert`, `free`,
-    `discounts`, `bounds` act in the order of billing/recipe.py. With `zero_line` false, no usage gives no line, unless
-    it costs something (a minimum, a first tier's fee).
+    Metered items are billed in arrears: their `in_advance` is always false, also if stored content says otherwise.
+    Fixed and seat items are billed in advance unless it is false. Seats are charged by the days they were agreed
+    (`prorated`), or in arrears by the most or the mean of the period. `convert`, `free`, `discounts`, `bounds` act in
+    the order of billing/recipe.py. With `zero_line` false, no usage gives no line, unless it costs something (a
+    minimum, a first tier's fee).
     `origin` says where the item comes from if not from the plan itself: an add-on, a customer's override.
     """
 
@@ -46,9 +47,9 @@ class PlanItem:
     product: str | None = None
     origin: str = ""
 
-    @property
-    def advance(self) -> bool:
-        return self.in_advance and self.basis != "meter"
+    def __post_init__(self) -> None:
+        if self.basis == "meter" and self.in_advance:
+            object.__setattr__(self, "in_advance", False)
 
     @property
     def revenue(self) -> RevenueKind:
@@ -74,6 +75,13 @@ class PlanItem:
 
     def quantity(self, seats: Decimal) -> Decimal:
         return seats if self.basis == "seats" else self.count
+
+
+def usual(value: object, field: Field[Any]) -> object:
+    """What a field of a value is if nothing is said of it."""
+    if isinstance(value, PlanItem) and field.name == "in_advance":
+        return value.basis != "meter"
+    return field.default
 
 
 @dataclass(frozen=True, slots=True)

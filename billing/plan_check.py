@@ -82,7 +82,7 @@ def _currency_faults(plan: Plan, other: InCurrency, known: Known) -> Iterator[Fa
         yield Fault("currency", f"{other.currency!r} is not an ISO 4217 currency in use")
     elif plan.currencies.count(other.currency) > 1:
         yield Fault("currency", f"the plan has prices in {other.currency} already")
-    here, there = ({(x.key, x.basis, x.meter, x.advance) for x in some} for some in (plan.items, other.items))
+    here, there = ({(x.key, x.basis, x.meter, x.in_advance) for x in some} for some in (plan.items, other.items))
     if here != there:
         odd = ", ".join(sorted({key for key, *_ in here ^ there}))
         yield Fault("items", f"must be those of the plan, with the same meters and billing; these differ: {odd}")

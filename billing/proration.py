@@ -134,7 +134,7 @@ def _same(stretches: Sequence[Window], after: Terms) -> set[str]:
 
 
 def _in_advance(terms: Terms) -> dict[str, PlanItem]:
-    return {item.key: item for item in terms.plan.items if item.advance}
+    return {item.key: item for item in terms.plan.items if item.in_advance}
 
 
 def _unchanged(old: PlanItem, before: Terms, new: PlanItem, after: Terms) -> bool:

@@ -80,7 +80,7 @@ def rate_fixed(history: Sequence[Terms], period: Period, whole: Period, *, advan
     lines: list[Line] = []
     for window in windows(history, period):
         for item in window.terms.plan.items:
-            if item.basis == "meter" or item.advance != advance or item.seats != "prorated":
+            if item.basis == "meter" or item.in_advance != advance or item.seats != "prorated":
                 continue
             if not item.price.once:
                 lines.append(_fixed_line(ItemWindow(item, window.terms, window.period, whole, history, (window,))))

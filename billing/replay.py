@@ -54,7 +54,7 @@ def _boundary(line: Line, standing: Standing) -> date:
     """On which day it fell due: in advance when its period began, in arrears when it was over."""
     whole = standing.period_at(line.period.start)
     terms = _sold_under(line, standing)
-    in_advance = terms and any(item.advance for item in terms.plan.items if item.key == line.item)
+    in_advance = terms and any(item.in_advance for item in terms.plan.items if item.key == line.item)
     return whole.start if in_advance else whole.end
 
 

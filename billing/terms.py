@@ -130,7 +130,7 @@ def _first_boundary(history: Sequence[Terms], since: date) -> date:
     """
     terms = in_force(history, since)
     period = terms.plan.interval.period_at(first_day(history), since)
-    at_once = period.start == since and any(item.advance for item in terms.plan.items)
+    at_once = period.start == since and any(item.in_advance for item in terms.plan.items)
     return period.start if at_once else period.end
 
 

@@ -21,6 +21,7 @@ from billing.catalog import Catalog
 from billing.catalog_check import wrong_id
 from billing.errors import Fault, Refused
 from billing.late import Late
+from billing.plan import usual
 from billing.pricing import Model
 from cli.catalog_shape import catalog_of, faults_of, plan_schema
 from cli.yaml_layout import Plain, write_yaml
@@ -268,7 +269,7 @@ def _fields(value: object, without: Iterable[str] = ()) -> dict[str, Plain]:
     for one in fields(value):  # type: ignore[arg-type]
         held = getattr(value, one.name)
         said = isinstance(value, Model | Late) and one.name == "kind"
-        if one.name not in without and (said or one.default is MISSING or held != one.default):
+        if one.name not in without and (said or one.default is MISSING or held != usual(value, one)):
             found[one.name] = _plain(held)
     return _ordered({"kind": found.pop("kind"), **found} if isinstance(value, Model | Late) else found)
 

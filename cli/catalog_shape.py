@@ -6,7 +6,7 @@ A number is decimal digits, a day is 2026-03-01, a truth value is `true` or `fal
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date
 from functools import cache
 from typing import Any
@@ -16,7 +16,8 @@ from pydantic_core import SchemaValidator, core_schema
 
 from billing.catalog import Catalog, Offer
 from billing.errors import Fault, Refused
-from models.misfits import misfits
+from models.misfits import misfits, usage_in_advance
+from models.reasons import IN_ARREARS
 
 _NUMBER = re.compile(r"[-+]?\d{1,100}(\.\d{1,100})?([eE][-+]?\d{1,2})?", re.ASCII)
 _WHOLE = re.compile(r"[-+]?\d{1,100}", re.ASCII)
@@ -27,17 +28,21 @@ _STRICT = ConfigDict(extra="forbid")
 
 def catalog_of(raw: Mapping[str, Any]) -> Catalog:
     """The catalog that texts, lists and mappings say. Refused with every misfit, by its path in `raw`."""
+    confused = [Fault(".".join(map(str, place)), IN_ARREARS) for place in usage_in_advance(raw)]
     try:
         found: Catalog = _reader().validate_python([raw])[0]
     except ValidationError as error:
         inside = [{**e, "loc": e["loc"][1:]} for e in error.errors(include_url=False)]
-        raise Refused(
-            "The catalog cannot be read.",
-            code="invalid_catalog",
-            faults=misfits(inside, raw),
-            remedy="Mend the named fields.",
-        ) from error
+        raise _unreadable([*misfits(inside, raw), *confused]) from error
+    if confused:
+        raise _unreadable(confused)
     return found
+
+
+def _unreadable(faults: Sequence[Fault]) -> Refused:
+    return Refused(
+        "The catalog cannot be read.", code="invalid_catalog", faults=faults, remedy="Mend the named fields."
+    )
 
 
 def plan_schema() -> dict[str, Any]:

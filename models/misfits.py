@@ -42,6 +42,23 @@ def _together(reasons: Sequence[str]) -> str:
 _KIND = "must be "
 
 
+def usage_in_advance(sent: object) -> Iterator[tuple[str | int, ...]]:
+    """Where in a document, as it was sent, a metered item asks to be billed in advance."""
+    if isinstance(sent, Mapping):
+        if sent.get("basis") == "meter" and str(sent.get("in_advance")).lower() in _YES:
+            yield ("in_advance",)
+        inner: list[tuple[str | int, object]] = [(name, sent[name]) for name in _WITH_ITEMS if name in sent]
+    else:
+        inner = list(enumerate(sent)) if isinstance(sent, list | tuple) else []
+    for step, part in inner:
+        yield from ((step, *place) for place in usage_in_advance(part))
+
+
+_WITH_ITEMS = ("items", "item", "in_currencies", "plan", "offers", "overrides")
+_YES = {"true", "1", "t", "y", "yes", "on"}
+"""What pydantic takes for true."""
+
+
 def path_of(error: Mapping[str, Any], sent: object) -> str:
     """The error's place without what is not in `sent`: the names of a union's members."""
     named = error["type"] in ("missing", "unexpected_keyword_argument")

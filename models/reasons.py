@@ -37,6 +37,7 @@ NEEDED = "is needed"
 NO_SUCH_FIELD = "there is no such field"
 DAY = "must be a day such as 2026-01-31"
 MOMENT = "must be a moment with its zone, such as 2026-01-31T12:00:00Z"
+IN_ARREARS = "must be false or left out: usage is billed at the end of its period"
 _TEXT, _LIST, _NUMBER, _WHOLE = "must be text", "must be a list", "must be a number", "must be a whole number"
 _FIELDS, _TRUTH, _NULL = "must be fields with their values", "must be true or false", "must be null or left out"
 

@@ -9,6 +9,7 @@ from typing import Any
 import anyio
 import pytest
 
+from models.reasons import IN_ARREARS
 from tests.api.conftest import Front
 
 pytestmark = pytest.mark.anyio
@@ -59,6 +60,11 @@ BAD: dict[str, tuple[Any, set[str]]] = {
     "an unknown basis": (plan(item(FLAT, basis="hours")), {"items.0.basis"}),
     "an unknown currency": (plan(item(FLAT), currency="ZZZ"), {"currency"}),
     "no currency code": (plan(item(FLAT), currency="euro"), {"currency"}),
+    "usage in advance": (plan(item(FLAT, **USED, in_advance=True)), {"items.0.in_advance"}),
+    "usage in advance in another currency": (
+        plan(item(FLAT), in_currencies=[{"currency": "USD", "items": [item(FLAT, **USED, in_advance="yes")]}]),
+        {"in_currencies.0.items.0.in_advance"},
+    ),
     "the same key twice": (plan(item(FLAT), item(FLAT)), {"items.0.key", "items.1.key"}),
     "no items": (plan(), {"items"}),
     "items in an object": ({**plan(), "items": {"a": item(FLAT)}}, {"items"}),
@@ -78,6 +84,25 @@ async def test_a_bad_plan_is_refused_with_each_place(front: Front, name: str) ->
     refusal = await front.refused("PUT", "/v1/plans/bad", body, status=422)
     assert set(refusal["fields"]) == fields, refusal["errors"]
     await front.refused("GET", "/v1/plans/bad", status=404)
+
+
+async def test_usage_is_never_in_advance_whoever_asks(front: Front) -> None:
+    made = await front.put("/v1/plans/honest", plan(item(FLAT), item(FLAT, **USED, key="b")))
+    for said in (made, await front.get("/v1/plans/honest")):
+        assert [one["in_advance"] for one in said["items"]] == [True, False]
+    again = {name: value for name, value in made.items() if name not in ("plan_id", "version")}
+    assert (await front.put("/v1/plans/honest", again))["version"] == 1
+    asks = item(FLAT, **USED, in_advance=True)
+    own = {"customer_id": "cus", "plan_id": "honest", "currency": "EUR", "effective_from": "2026-01-01"}
+    for method, path, body, field in (
+        ("PUT", "/v1/overrides/honest", {**own, "items": [asks]}, "items.0"),
+        ("POST", "/v1/prices/preview", {"currency": "EUR", "item": asks}, "item"),
+        ("POST", "/v1/prices/preview", {"plan": plan(asks)}, "plan.items.0"),
+        ("PUT", "/v1/catalog", {"offers": [{"plan": {**plan(asks), "plan_id": "x1"}}]}, "offers.0.plan.items.0"),
+        ("PUT", "/v1/catalog", {"overrides": [{**own, "override_id": "o1", "items": [asks]}]}, "overrides.0.items.0"),
+    ):
+        refusal = await front.refused(method, path, body, status=422)
+        assert refusal["fields"] == {f"{field}.in_advance": IN_ARREARS}
 
 
 async def test_numbers_are_kept_to_the_last_digit(front: Front) -> None:

@@ -9,6 +9,7 @@ from decimal import Decimal
 
 import psycopg
 import pytest
+from psycopg.types.json import Jsonb
 from sqlalchemy import Engine
 
 from billing.catalog import Catalog, Feature, Meter, Offer, Override, Product
@@ -21,6 +22,7 @@ from models.catalog import apply, live, publish, put_coupon, put_feature, put_ov
 from models.database import connection, transaction
 from models.entry import COUPONS
 from models.plan import plan, plan_versions, sell, sold_from
+from models.values import to_json
 from tests.models.conftest import Sql
 
 NOON = datetime(2026, 3, 10, 12, tzinfo=UTC)
@@ -134,6 +136,20 @@ def test_a_version_that_was_rolled_back_is_not_remembered(engine: Engine) -> Non
     for _ in range(2):
         with transaction(engine) as session:
             assert plan_versions(session, [("team", 1), ("team", 2)]) == {("team", 1): TEAM}
+
+
+def test_a_stored_plan_that_bills_usage_in_advance_is_the_same_without_it(engine: Engine, sql: Sql) -> None:
+    """So they were written once, though usage was billed in arrears as ever."""
+    metered = replace(TEAM, items=(BASE, TOKENS))
+    content = to_json(metered)
+    content["items"][1]["in_advance"] = True
+    sql(
+        "insert into plan (plan_id, version, currency, content, published_at) values ('team', 1, 'EUR', %s, now())",
+        [Jsonb(content)],
+    )
+    with transaction(engine) as session:
+        assert [item.in_advance for item in plan(session, "team").items] == [True, False]
+        assert publish(session, metered, NOON).version == 1
 
 
 def test_a_plan_stays_a_plan(engine: Engine) -> None:
