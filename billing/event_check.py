@@ -88,7 +88,7 @@ def _wrong_quantity(value: object) -> str:
 
 
 def _wrong_value(value: object) -> str:
-    if not isinstance(value, str | int | Decimal):
+    if value.__class__ is not str and not isinstance(value, str | int | Decimal):
         return "must be text, a number, true or false"
     return f"must have at most {LONGEST_VALUE} characters" if len(str(value)) > LONGEST_VALUE else ""
 

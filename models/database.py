@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, cast
@@ -67,22 +67,31 @@ def _elements(column: Sequence[object]) -> str:
     """What is no text needs no quotes. Texts are quoted all at once, parted by what none of them may hold."""
     kinds = set(map(type, column))
     if kinds == {datetime}:
-        return ",".join(map(written, cast(Sequence[datetime], column)))
+        return ",".join(all_written([in_utc(moment) for moment in cast(Sequence[datetime], column)]))
     are_texts = {issubclass(kind, str) for kind in kinds}
     if are_texts == {False}:
         return ",".join(map(str, column))
     if len(are_texts) > 1:
         return ",".join(_elements([one]) for one in column)
-    joined = "\0".join(cast(Sequence[str], column))
-    if joined.count("\0") != len(column) - 1:
-        raise ValueError("PostgreSQL keeps no text that holds the character NUL.")
-    quoted = joined.replace("\\", "\\\\").replace('"', '\\"').replace("\0", '","')
+    quoted = _joined(cast(Sequence[str], column)).replace("\\", "\\\\").replace('"', '\\"').replace("\0", '","')
     return f'"{quoted}"'
 
 
-def written(moment: datetime) -> str:
-    """A moment in UTC as PostgreSQL reads it; `isoformat`, which the driver uses, takes four times as long."""
-    return _JSON.encode(moment if moment.tzinfo is UTC else moment.astimezone(UTC)).decode()[1:-1]
+def _joined(column: Sequence[str]) -> str:
+    """Texts as one, to be looked through at once; NUL parts them, as it stands in none that PostgreSQL keeps."""
+    joined = "\0".join(column)
+    if joined.count("\0") > len(column) - 1:
+        raise ValueError("PostgreSQL keeps no text that holds the character NUL.")
+    return joined
+
+
+def in_utc(moment: datetime) -> datetime:
+    return moment if moment.tzinfo is UTC else moment.astimezone(UTC)
+
+
+def all_written(moments: Sequence[datetime]) -> list[str]:
+    """Moments in UTC as PostgreSQL reads them; `isoformat`, which the driver uses, takes far longer."""
+    return _JSON.encode_lines(moments).decode().replace('"', "").split("\n")[:-1]
 
 
 _JSON = msgspec.json.Encoder()
@@ -95,3 +104,21 @@ def copy_rows(session: Session, table: str, columns: Sequence[str], rows: Sequen
     with cursor(session) as cur, cur.copy(f"copy {table} ({', '.join(columns)}) from stdin") as copy:
         for row in rows:
             copy.write_row(row)
+
+
+def copy_texts(session: Session, table: str, columns: Mapping[str, Sequence[str]]) -> None:
+    """The same of columns by name, of texts of which none is null: for a quarter of what the driver takes for a row."""
+    lines = map("\t".join, zip(*map(_escaped, columns.values()), strict=True))
+    with cursor(session) as cur, cur.copy(f"copy {table} ({', '.join(columns)}) from stdin") as copy:
+        copy.write("\n".join(lines) + "\n")
+
+
+def _escaped(column: Sequence[str]) -> Sequence[str]:
+    """As COPY reads it. Hardly any text needs it, so they are looked through all at once."""
+    joined = _joined(column)
+    if not any(character in joined for character in "\\\t\n\r"):
+        return column
+    return joined.translate(_IN_COPY).split("\0")
+
+
+_IN_COPY = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import date, datetime
+from hashlib import sha256
+from operator import attrgetter, itemgetter
 from typing import Any, NamedTuple
 
 import msgspec
 from sqlalchemy import ARRAY, JSON, Column, Text
 from sqlmodel import Field, Session, SQLModel
 
-from models.database import columns, cursor, written
+from models.database import all_written, columns, copy_texts, cursor, in_utc
 from models.values import large, moment
 
 
@@ -75,14 +76,6 @@ class Event(msgspec.Struct, frozen=True, gc=False):
         return _AS_SENT.encode(self.data).decode()
 
     @property
-    def content(self) -> int:
-        """A digest of all but its name. Another order of fields is no other content, other digits are."""
-        at = self.occurred_at if self.occurred_at.tzinfo is UTC else self.occurred_at.astimezone(UTC)
-        said = _SORTED.encode((self.subject, self.type, at, self.data))
-        content = int.from_bytes(hashlib.sha256(said).digest()[:8], signed=True)
-        return content if content != ANY_CONTENT else 1
-
-    @property
     def as_sent(self) -> str:
         """The whole event as JSON, its numbers digit by digit."""
         return _AS_SENT.encode(
@@ -101,29 +94,40 @@ _AS_SENT = msgspec.json.Encoder(decimal_format="number")
 _SORTED = msgspec.json.Encoder(decimal_format="number", order="sorted")
 
 
-class Named(NamedTuple):
-    """An event with what it is known by."""
+class Named(msgspec.Struct, frozen=True, gc=False):
+    """An event with what it is known by. Made as often as events are, and so a structure likewise."""
 
     event: Event
     key: str
     """16 bytes of a digest of its name, as hexadecimal digits."""
     content: int
+    """A digest of all but its name. Another order of fields is no other content, other digits are."""
     at: str
     """Its time in UTC."""
 
     @staticmethod
     def key_of(source: str, id: str) -> str:
         name = source.encode()
-        return hashlib.sha256(b"%d:%b%b" % (len(name), name, id.encode())).hexdigest()[:32]
+        return sha256(b"%d:%b%b" % (len(name), name, id.encode())).hexdigest()[:32]
 
     @classmethod
     def of(cls, event: Event) -> Named:
-        return cls(event, cls.key_of(event.source, event.id), event.content, written(event.occurred_at))
+        return cls.all_of([event])[0]
+
+    @classmethod
+    def all_of(cls, events: Sequence[Event]) -> list[Named]:
+        """Of many at once the JSON costs a third less: it is written as lines, of which none holds an end of line."""
+        moments = [in_utc(e.occurred_at) for e in events]
+        said = _SORTED.encode_lines([(e.subject, e.type, at, e.data) for e, at in zip(events, moments, strict=True)])
+        keys = [cls.key_of(e.source, e.id) for e in events]
+        # One that is 0 would be ANY_CONTENT.
+        contents = [int.from_bytes(sha256(line).digest()[:8], signed=True) or 1 for line in said.splitlines()]
+        return list(map(cls, events, keys, contents, all_written(moments)))
 
 
 def digest_of(key: str, content: int) -> int:
     """What an event adds to the digest of a set of events: 128 bits, the same as `usage_digest` in SQL."""
-    return int.from_bytes(hashlib.sha256(f"{key}{content}".encode()).digest()[:16])
+    return int.from_bytes(sha256(f"{key}{content}".encode()).digest()[:16])
 
 
 ANY_CONTENT = 0
@@ -144,16 +148,16 @@ def take_keys(session: Session, named: Sequence[Named]) -> dict[str, int]:
     for each other. One that is forgotten at that moment (models/event_month.py) is entered anew.
     """
     cur = cursor(session)
-    entered = sorted((e.key, e.content, e.at) for e in named)
+    entered = [(e.key, e.content, e.at) for e in sorted(named, key=attrgetter("key"))]
     fresh = cur.execute(
         "insert into usage_key (key, content, occurred_at)"
         " select * from unnest(%s::uuid[], %s::bigint[], %s::timestamptz[])"
-        " on conflict do nothing returning key",
+        " on conflict do nothing returning key::text",
         columns(entered, 3),
     ).fetchall()
     if len(fresh) == len(entered):
         return {}
-    there = {key for key, *_ in entered} - {key.hex for (key,) in fresh}
+    there = {key for key, *_ in entered} - {key.replace("-", "") for (key,) in fresh}
     known = contents_of(session, there)
     forgotten = [e for e in named if e.key in there and e.key not in known]
     return known | take_keys(session, forgotten) if forgotten else known
@@ -168,12 +172,28 @@ def contents_of(session: Session, keys: Collection[str]) -> dict[str, int]:
 
 
 def store(session: Session, rows: Sequence[tuple[Named, str, date, Sequence[str]]]) -> None:
-    """Keep events, each with its customer, its local day and the meters that counted it."""
-    into = "source, id, customer_id, type, occurred_at, day, data, meters"
-    with cursor(session) as cur, cur.copy(f"copy usage_event ({into}) from stdin") as copy:
-        for named, customer_id, day, meters in rows:
-            e, counted = named.event, f"{{{','.join(meters)}}}"  # Ids of meters need no quotes.
-            copy.write_row((e.source, e.id, customer_id, e.type, named.at, day, e.data_as_sent, counted))
+    """Keep events, each with its customer, its local day and the meters that counted it.
+
+    Those of a customer together, and so side by side in its index: COPY costs a sixth less.
+    """
+    if not rows:
+        return
+    named, customer_ids, days, meters = zip(*sorted(rows, key=itemgetter(1)), strict=True)
+    events = [one.event for one in named]
+    copy_texts(
+        session,
+        "usage_event",
+        {
+            "source": [e.source for e in events],
+            "id": [e.id for e in events],
+            "customer_id": customer_ids,
+            "type": [e.type for e in events],
+            "occurred_at": [one.at for one in named],
+            "day": list(map({day: str(day) for day in set(days)}.__getitem__, days)),
+            "data": _AS_SENT.encode_lines([e.data for e in events]).decode().split("\n")[:-1],
+            "meters": [f"{{{','.join(counted)}}}" for counted in meters],  # Ids of meters need no quotes.
+        },
+    )
 
 
 def store_conflicts(session: Session, found: Sequence[tuple[Named, str | None]]) -> None:

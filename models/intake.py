@@ -198,7 +198,7 @@ def _take_in(
     """Enter the events that are new, store and fold them. Totals and numbers come last, so that a slot is taken for
     little more than the commit.
     """
-    named = [Named.of(e) for e in events]
+    named = Named.all_of(events)
     outcomes = _known_or_new(session, named)
     folding = Folding(meters.meters, books.clocks, meters.days)
     fresh: list[tuple[Named, str, date, Sequence[str]]] = []
@@ -275,6 +275,8 @@ def _known_or_new(session: Session, named: Sequence[Named]) -> list[Outcome]:
     for e in named:
         first.setdefault(e.key, e)
     known = event.take_keys(session, list(first.values()))
+    if not known and len(first) == len(named):
+        return [ACCEPTED] * len(named)
     contents = {key: one.content for key, one in first.items()} | known
     return [ACCEPTED if first[e.key] is e and e.key not in known else _again(e, contents) for e in named]
 

@@ -227,12 +227,12 @@ def _content(told: Event, subjects: Sequence[str], kept: int | None) -> int:
     """
     if kept == ANY_CONTENT:
         return ANY_CONTENT
-    made = told.content
+    made = Named.of(told).content
     for subject in subjects[1:]:
         if made == kept:
             break
         other = Event(told.source, told.id, subject, told.type, told.occurred_at, told.data)
-        made = other.content if other.content == kept else made
+        made = kept if Named.of(other).content == kept else made
     return made
 
 

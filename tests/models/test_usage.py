@@ -79,6 +79,16 @@ def test_the_first_content_under_an_id_stands(engine: Engine, sql: Sql) -> None:
     assert total(engine) == 8
 
 
+NASTY = ("\t", "\n", "\r\n", "\\", "\\N", "\\.\n", "\\t", '"', "{,}", " ", "\u2028", "\x01", "\x7f", "ü\U0001f600")
+
+
+def test_texts_are_kept_as_they_came(engine: Engine, sql: Sql) -> None:
+    some = [Event(f"s{text}", text, "berlin", f"k{text}", NOON, {text: text, "n": 1}) for text in NASTY]
+    assert send(engine, *some) == Received(len(NASTY), 0, 0)
+    kept = sql("select source, id, type, data from usage_event")
+    assert sorted(kept, key=str) == sorted(((e.source, e.id, e.type, e.data) for e in some), key=str)
+
+
 def test_many_senders_of_the_same_events_count_each_once(engine: Engine, sql: Sql, threads: ThreadPoolExecutor) -> None:
     """Overlapping batches in any order, over customers and days: nothing is lost or doubled, nobody waits for ever."""
     everything = [
