@@ -20,7 +20,7 @@ MOST_PARTS = 50
 STEP = Decimal("1E-15")
 """What does not end before is rounded to so many decimals, ties away from zero."""
 BOUND = 10**30
-"""What an event adds is smaller than this, whichever way it is arrived at."""
+"""Fields that are counted, and what an event adds, are smaller than this."""
 
 
 class Unfit(ValueError):
@@ -32,7 +32,7 @@ Formula = Callable[[Mapping[str, object]], "Decimal | None"]
 
 @lru_cache(maxsize=1000)
 def formula(expression: str) -> Formula:
-    """What the formula gives for the fields of an event; None if one of them is missing or no number.
+    """What the formula gives for the fields of an event; None if one of them is missing, no number or too large.
 
     It raises Unfit if it divides by zero, or gives too large a number.
     """
@@ -43,10 +43,10 @@ def formula(expression: str) -> Formula:
         values: dict[str, Number] = {}
         for name in names:
             value = data.get(name)
-            if isinstance(value, Decimal):
-                values[name] = Fraction(value)
-            elif isinstance(value, int) and value.__class__ is not bool:
+            if value.__class__ is int and -BOUND < value < BOUND:
                 values[name] = value
+            elif isinstance(value, Decimal) and -BOUND < value < BOUND:
+                values[name] = Fraction(value)
             else:
                 return None
         try:

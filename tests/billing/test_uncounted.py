@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from billing.catalog import Filter, Meter
@@ -41,6 +41,7 @@ REASONS: dict[str, tuple[str, dict[str, object], str]] = {
     "operation": ("seats", {"user": "ann"}, "data.what is missing"),
     "both fields of a formula": ("formula", {}, "data.n is missing; data.rest is missing"),
     "formula": ("formula", {"n": 5, "rest": 0}, "n / rest divides by zero"),
+    "too large a field of a formula": ("formula", {"n": 0, "rest": 10**30}, "data.rest must be below 10^30"),
     "would be counted by now": ("sum", {"n": 5}, BEFORE),
     "a dimension is not needed": ("sum", {"n": 5, "region": ["eu"]}, BEFORE),
 }
@@ -60,5 +61,6 @@ VALUES = st.one_of(
 @given(
     st.sampled_from([*METERS.values()]), st.dictionaries(st.sampled_from("n rest model test user what".split()), VALUES)
 )
+@example(METERS["formula"], {"n": 0, "rest": 10**30})
 def test_there_is_a_reason_exactly_where_nothing_is_taken(meter: Meter, data: dict[str, object]) -> None:
     assert (why_uncounted(meter)(data) == BEFORE) == (taker(meter)(data) is not None)

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from models.database import columns, written
+from models.database import all_written, columns, in_utc
 from tests.models.conftest import Sql
 
 MOMENTS = [
@@ -23,7 +23,8 @@ MOMENTS = [
 
 @pytest.mark.parametrize("moment", MOMENTS, ids=str)
 def test_a_moment_is_written_to_the_microsecond(sql: Sql, moment: datetime) -> None:
-    assert datetime.fromisoformat(written(moment)) == moment.astimezone(UTC)
+    [written] = all_written([in_utc(moment)])
+    assert datetime.fromisoformat(written) == moment.astimezone(UTC)
     for column in ([moment], [moment, "-infinity"]):  # One kind of value, and several.
         (found,) = columns([(one,) for one in column], 1)
         assert sql("select (%s::timestamptz[])[1] = %s::timestamptz", [found, moment.astimezone(UTC).isoformat()]) == [
