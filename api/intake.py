@@ -26,11 +26,11 @@ from models.intake import Outcome
 
 MOST_AT_ONCE = 10_000
 """A transaction takes what waits, up to so many events; a single request may have as many."""
-GATHERING_SHARE = 1 / 4
+GATHERING_SHARE = 1 / 2
 """If the last transaction was shared, the next waits for more requests, until it has as many events too, or this share
 of the time that the last one took has passed since. Events that share a transaction share its commit and the rows of
-its totals. Measured: with one event a request half as many transactions, with a thousand a request a fifth to a quarter
-less CPU an event."""
+its totals. Measured with one event a request: a quarter of the time halved the number of transactions, and half of it
+leaves out a fifth of those, for 18% more events a second. With a thousand a request it makes no difference."""
 MOST_SECONDS_OF_GATHERING = 0.1
 SECONDS_BETWEEN_LOOKS = 0.002
 MOST_WAITING = 50_000

@@ -105,7 +105,7 @@ async def test_who_comes_in_a_crowd_is_waited_for_and_who_is_alone_is_not(
         slow.wait.set()
         assert [each.result(10) for each in (first, *crowd)] == [[ACCEPTED]] * 4
 
-    took[0] = 0.02  # A quarter of it is five thousandths: it is looked three times.
+    took[0] = 0.01  # Half of it is five thousandths: it is looked three times.
     a_crowd_of_three()
     assert (together, clock.slept) == ([1, 3], [])
     late: list[Future[list[Outcome]]] = []
