@@ -24,6 +24,7 @@ import psycopg
 
 from benchmarks import load
 from benchmarks.measuring import cpu_of_tree
+from benchmarks.waits import watched
 from models.api_key import create_key
 from models.database import open_engine, transaction
 from models.event import Event, Named
@@ -154,6 +155,10 @@ def _measured(subject: Subject, events: int) -> Iterator[str]:
     yield _line("... 100 a request", hundred, "12,000/s; goal 25,000/s")
     one = subject.send(subject.bodies(max(500, events // 10), 1), 1)
     yield _line("... 1 a request", one, "1,500/s; goal 4,000/s")
+    for at_once, many in ((1000, events), (100, events), (1, max(500, events // 20))):
+        with watched(subject.url) as waits:
+            subject.send(subject.bodies(many, at_once, hot=0.9), at_once)
+        yield f"| waits for locks meanwhile, 90% of one customer, {at_once:,} a request | {waits} | a few ms |"
     for name, key in (("bare", ""), ("with a primary key", "source, id")):
         copied = _raw_copy(subject, events, key)
         share = f"ours is {even.rate / copied:.0%}"
