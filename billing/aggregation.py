@@ -36,6 +36,12 @@ KEPT: dict[Aggregation, Kept] = {
 }
 """How a further event changes what is kept."""
 
+
+def kept_by(aggregation: Aggregation, *, operations: bool) -> Kept:
+    """How a further event changes what is kept of a day; of what is added and removed, the latest counts."""
+    return "latest" if operations else KEPT[aggregation]
+
+
 APART = frozenset({"unique", "percentile", "peak_rate"})
 """Those that keep several totals of a day: by value, by bucket, by minute or hour."""
 

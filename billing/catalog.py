@@ -11,7 +11,7 @@ from datetime import date
 from decimal import Decimal
 from typing import Literal
 
-from billing.aggregation import KEPT, Kept, RateWindow
+from billing.aggregation import Kept, RateWindow, kept_by
 from billing.errors import Fault, Refused
 from billing.late import NEXT_INVOICE, Late
 from billing.modifiers import Coupon, Discount, Redeemed
@@ -94,8 +94,8 @@ class Meter:
 
     @property
     def kept(self) -> Kept:
-        """How a further event changes what is kept of a day; of what is added and removed, the latest counts."""
-        return "latest" if self.operation_field else KEPT[self.aggregation]
+        """How a further event changes what is kept of a day."""
+        return kept_by(self.aggregation, operations=bool(self.operation_field))
 
     @property
     def carries(self) -> bool:

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 
 from sqlmodel import Session
 
-from billing.aggregation import APART, KEPT
+from billing.aggregation import APART, kept_by
 from billing.folding import Total, added
 from billing.portion import Aggregation, TimeUnit
 from billing.usage import BEFORE
@@ -95,7 +95,7 @@ def _together(one: UsageRow, other: UsageRow) -> UsageRow:
 
 
 def _total(row: UsageRow) -> Total:
-    kept = "latest" if row.operations else KEPT[row.aggregation]
+    kept = kept_by(row.aggregation, operations=row.operations)
     return Total(row.quantity, row.events, kept, row.at, row.weighted, int(row.digest))
 
 
