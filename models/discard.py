@@ -11,7 +11,9 @@ from sqlmodel import Session
 from billing.errors import Fault, Refused
 from models.database import columns, cursor
 from models.event import ANY_CONTENT, Named, contents_of, take_keys
+from models.intake import customers_of
 from models.quarantine import HeldBy, Name, Waiting, hold_named, hold_of_subject
+from models.same_event import Unlike, the_same
 
 MOST = 10_000
 """So many events of a subject are discarded at once."""
@@ -63,9 +65,20 @@ def discard_subject(session: Session, subject: str, field: HeldBy | None, reason
 
 def _counting(session: Session, held: Sequence[Waiting]) -> set[Name]:
     """Take their names, so that nothing under them counts from now on; those of which the same counts already."""
-    named = {one.name: Named.of(one.event) for one in held}
-    known = take_keys(session, list(named.values()))
-    return {name for name, one in named.items() if known.get(one.key) in (one.content, ANY_CONTENT)}
+    named = [Named.of(one.event) for one in held]
+    known = take_keys(session, named)
+    customers = customers_of(session, {one.event.subject for one in named}) if known else {}
+    unlike = {
+        n: Unlike(one, known[one.key], customers[one.event.subject].id)
+        for n, one in enumerate(named)
+        if known.get(one.key, ANY_CONTENT) not in (one.content, ANY_CONTENT) and one.event.subject in customers
+    }
+    same = the_same(session, unlike)
+    return {
+        waiting.name
+        for n, (waiting, one) in enumerate(zip(held, named, strict=True))
+        if n in same or known.get(one.key) in (one.content, ANY_CONTENT)
+    }
 
 
 def _ended(session: Session, names: Sequence[Name]) -> dict[Name, str]:

@@ -25,6 +25,7 @@ from models.event import Event, Named, digest_of, hold_months
 from models.event_time import outside
 from models.meter_version import counting
 from models.quarantine import Held
+from models.same_event import Unlike, the_same
 from models.slot import take_slot
 
 OutcomeKind = Literal["accepted", "duplicate", "conflict", "quarantined", "invalid"]
@@ -199,7 +200,7 @@ def _take_in(
     little more than the commit.
     """
     named = Named.all_of(events)
-    outcomes = _known_or_new(session, named)
+    outcomes = _known_or_new(session, named, customers)
     folding = Folding(meters.meters, books.clocks, meters.days)
     fresh: list[tuple[Named, str, date, Sequence[str]]] = []
     for one, outcome in zip(named, outcomes, strict=True):
@@ -269,7 +270,7 @@ def customers_of(session: Session, subjects: set[str]) -> dict[str, Customer]:
     return {subject: Customer(customer_id, zone(name)) for subject, customer_id, name in rows}
 
 
-def _known_or_new(session: Session, named: Sequence[Named]) -> list[Outcome]:
+def _known_or_new(session: Session, named: Sequence[Named], customers: Mapping[str, Customer]) -> list[Outcome]:
     """The first under each key is accepted, if the key is new; the content that counts decides what the others are."""
     first: dict[str, Named] = {}
     for e in named:
@@ -278,7 +279,14 @@ def _known_or_new(session: Session, named: Sequence[Named]) -> list[Outcome]:
     if not known and len(first) == len(named):
         return [ACCEPTED] * len(named)
     contents = {key: one.content for key, one in first.items()} | known
-    return [ACCEPTED if first[e.key] is e and e.key not in known else _again(e, contents) for e in named]
+    found = [ACCEPTED if first[e.key] is e and e.key not in known else _again(e, contents) for e in named]
+    unlike = {
+        n: Unlike(e, contents[e.key], customers[e.event.subject].id)
+        for n, (e, outcome) in enumerate(zip(named, found, strict=True))
+        if outcome is CONFLICT
+    }
+    same = the_same(session, unlike)
+    return [DUPLICATE if n in same else outcome for n, outcome in enumerate(found)]
 
 
 def _again(e: Named, known: Mapping[str, int]) -> Outcome:

@@ -18,6 +18,7 @@ from sqlmodel import Field, Session, SQLModel
 from billing.time_bounds import TimeBounds
 from models.database import columns, cursor
 from models.event import ANY_CONTENT, Event, Named
+from models.same_event import Unlike, the_same
 from models.values import large, moment
 
 UNKNOWN = "unknown customer"
@@ -98,6 +99,13 @@ def keep(session: Session, held: Sequence[Held]) -> list[Literal["quarantined", 
             told.append("quarantined")
         else:
             told.append("duplicate" if contents[one.name] in (one.named.content, ANY_CONTENT) else "conflict")
+    unlike = {
+        n: Unlike(one.named, contents[one.name], one.customer_id)
+        for n, (one, kind) in enumerate(zip(held, told, strict=True))
+        if kind == "conflict" and one.customer_id is not None
+    }
+    for n in the_same(session, unlike):
+        told[n] = "duplicate"
     again = Counter((one.name, kind) for one, kind in zip(held, told, strict=True) if one.customer_id is None)
     _count_again(session, {name: (again[name, "duplicate"], again[name, "conflict"]) for name in first})
     return told

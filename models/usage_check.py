@@ -20,6 +20,7 @@ from billing.period import instant, zone
 from billing.usage_proof import EventSet
 from models.database import connection, cursor
 from models.event import ANY_CONTENT, Event, Named, digest_of
+from models.same_event import is_called
 
 MOST_EVENTS = 500_000
 """Of one answer; some ten seconds."""
@@ -228,12 +229,7 @@ def _content(told: Event, subjects: Sequence[str], kept: int | None) -> int:
     if kept == ANY_CONTENT:
         return ANY_CONTENT
     made = Named.of(told).content
-    for subject in subjects[1:]:
-        if made == kept:
-            break
-        other = Event(told.source, told.id, subject, told.type, told.occurred_at, told.data)
-        made = kept if Named.of(other).content == kept else made
-    return made
+    return kept if kept is not None and made != kept and is_called(told, subjects[1:], kept) else made
 
 
 class _Sets:

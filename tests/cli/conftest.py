@@ -121,6 +121,12 @@ class Sender:
         question = f"events/export?since=2026-01-01&until=2026-02-01&format={form}"
         return httpx.get(f"{self.api.url}/v1/customers/{self.customer}/{question}", headers=self._headers).content
 
+    def has_alias(self) -> str:
+        alias = f"alias-of-{self.customer}"
+        address = f"{self.api.url}/v1/customers/{self.customer}/aliases"
+        httpx.post(address, json={"alias": alias}, headers=self._headers).raise_for_status()
+        return alias
+
     def voids(self, event_id: str) -> None:
         body = {"corrections": [{"source": self.source, "id": event_id, "reason": "a test"}]}
         httpx.post(f"{self.api.url}/v1/events/corrections", json=body, headers=self._headers).raise_for_status()

@@ -121,6 +121,21 @@ def test_what_was_exported_goes_in_as_it_is(send: Sender, tmp_path: Path, form: 
     assert "void: was made void, and would count again where it is not known" in said
 
 
+def test_what_came_by_an_alias_and_was_exported_is_known(send: Sender, tmp_path: Path) -> None:
+    """It is exported by the customer's id. With other data it is in conflict, as ever."""
+    file, exported = send.csv(tmp_path / "usage.csv", 3), tmp_path / "exported.csv"
+    alias = send.has_alias()
+    file.write_text(file.read_text().replace(send.customer, alias))
+    assert send(file) == (0, "3 rows: 3 accepted.\n")
+    exported.write_bytes(send.exported("csv"))
+    assert alias not in exported.read_text()
+    assert send.perennial("events", "import", exported) == (0, "3 rows: 0 accepted, 3 known already.\n")
+    file.write_text(file.read_text().replace("Z,2", "Z,3"))
+    code, said = send(file, "--restart")
+    assert (code, "0 accepted, 2 known already, 1 in conflict" in said) == (1, True)
+    assert send.total() == 0 + 1 + 2
+
+
 def test_rows_without_a_source_are_refused_together(send: Sender, tmp_path: Path) -> None:
     file, lines = send.csv(tmp_path / "usage.csv", 2), tmp_path / "usage.ndjson"
     lines.write_text(json.dumps({"id": "1", "subject": send.customer, "type": "llm", "time": "2026-01-05", "n": 1}))
