@@ -12,18 +12,18 @@ from sqlmodel import Session
 
 from api.access import Database, Reader
 from api.bodies import ExactRoute
-from api.fields import Day, Id, KnownCurrency, Percent, Seats
+from api.fields import Day, Id, KnownCurrency, Moment, Percent, Seats
 from api.items import WithItems
 from api.plans import PlanContent
 from billing import preview
 from billing.errors import Fault, Refused
-from billing.folding import fold
 from billing.line import Because
 from billing.period import Period
 from billing.plan import Plan, PlanItem
 from billing.portion import Portion
-from billing.preview import ALONE, Trial
+from billing.preview import ALONE, Trial, TriedEvent
 from billing.pricing import Price
+from billing.usage import Totals
 from models import catalog
 
 router = APIRouter(prefix="/v1/prices", tags=["Catalog"], route_class=ExactRoute)
@@ -47,11 +47,16 @@ class UsageIn(BaseModel):
 
 
 class EventIn(BaseModel):
-    """An event as the product would send it: its `type`, and in `data` what meters add up and tell apart."""
+    """An event as the product would send it: its `type`, and in `data` what meters add up and tell apart.
+
+    Of its `time` only a `weighted_sum` asks: the period begins with the level of before, and what lies behind it does
+    not count. All others count it whenever it happened.
+    """
 
     model_config = ConfigDict(extra="forbid")
     type: str
     data: dict[str, Any]
+    time: Moment | None = None
 
 
 class PreviewIn(WithItems):
@@ -105,8 +110,8 @@ class Priced(BaseModel):
 def preview_price(body: PreviewIn, session: Database, key: Reader) -> Priced:
     """Price a whole period: fees, usage, discounts, bounds and commitments, each line explained. Nothing is stored."""
     plan = _plan(session, body)
-    usage = _usage(session, body, plan)
-    trial = Trial(plan, usage, body.seats, body.discount_percent, number=body.period_number)
+    usage, dated = _usage(session, body, plan)
+    trial = Trial(plan, usage, body.seats, body.discount_percent, number=body.period_number, dated=dated)
     try:
         preview.check_trial(trial)
         found = preview.quote(trial, body.starts_on or datetime.now(UTC).date())
@@ -167,8 +172,8 @@ def _as_sent(field: str, body: PreviewIn) -> str:
     return field.replace("items.0.price", "price") if body.price is not None else field.replace("items.0", "item")
 
 
-def _usage(session: Session, body: PreviewIn, plan: Plan) -> dict[str, tuple[Portion, ...]]:
-    """By meter; quantity, usage and events add up."""
+def _usage(session: Session, body: PreviewIn, plan: Plan) -> tuple[dict[str, tuple[Portion, ...]], Totals]:
+    """By meter; quantity, usage and events add up. And by day, where a meter asks for events' times."""
     found: dict[str, list[Portion]] = {}
     if body.quantity is not None:
         found[_only_meter(plan)] = [Portion(body.quantity)]
@@ -176,11 +181,11 @@ def _usage(session: Session, body: PreviewIn, plan: Plan) -> dict[str, tuple[Por
         properties = tuple(sorted(used.properties.items()))
         found.setdefault(used.meter, []).append(Portion(used.quantity, used.events, properties, used.each))
     meters = catalog.live_meters(session) if body.events else ()
-    preview.check_events(plan, meters, {event.type for event in body.events})
-    for meter, portions in fold(meters, ((event.type, event.data) for event in body.events)).items():
-        if any(meter in item.meters for item in plan.items):
-            found.setdefault(meter, []).extend(portions)
-    return {meter: tuple(portions) for meter, portions in found.items()}
+    events = [TriedEvent(event.type, event.data, event.time) for event in body.events]
+    counted, dated = preview.count(plan, meters, events)
+    for meter, portions in counted.items():
+        found.setdefault(meter, []).extend(portions)
+    return {meter: tuple(portions) for meter, portions in found.items()}, dated
 
 
 def _only_meter(plan: Plan) -> str:

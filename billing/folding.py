@@ -31,7 +31,7 @@ def fold(meters: Iterable[Meter], events: Iterable[tuple[str, Mapping[str, objec
     """By meter, the portions of events given as type and data, in order of time. What has no quantity is left out.
 
     They have no time by which a rate could be told: all of them count as of one window. For want of a time, too, those
-    of a weighted_sum are left out.
+    of a weighted_sum are left out: whoever knows their times counts them by a `Folding`.
     """
     found: dict[str, dict[tuple[Properties, Decimal | None], list[Decimal]]] = {}
     meters = tuple(meter for meter in meters if not needs_times(meter))

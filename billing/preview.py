@@ -5,21 +5,22 @@ The lines are those of the biller for one whole period; only subscriptions, tax 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import date
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime
 from decimal import Decimal
+from typing import NamedTuple
 
 from billing.biller import whole_period
 from billing.catalog import Meter
 from billing.catalog_check import offer_faults
 from billing.errors import Fault, Refused
 from billing.explain import explain
-from billing.folding import needs_times
+from billing.folding import Clocks, Folding, fold, needs_times, portion_of
 from billing.line import Line
 from billing.modifiers import Redeemed
 from billing.money import Money, total
-from billing.period import Period
+from billing.period import Period, zone
 from billing.plan import Entitlement, Plan, PlanItem
 from billing.plan_check import Known, MeterShape
 from billing.portion import Portion
@@ -28,7 +29,7 @@ from billing.quantity import product
 from billing.standing import Standing
 from billing.taxes import Parties
 from billing.terms import Terms
-from billing.usage import Totals
+from billing.usage import BEFORE, Totals
 
 MOST_PERIODS = 10_000
 MOST_STEPS = 50_000
@@ -36,7 +37,9 @@ MOST_STEPS = 50_000
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """What is tried: a plan with seats and coupons, usage by meter, and which period it is (0 is the first)."""
+    """What is tried: a plan with seats and coupons, usage by meter, and which period it is (0 is the first). `dated` is
+    usage of which the period has what lies on its days, in UTC.
+    """
 
     plan: Plan
     usage: Mapping[str, tuple[Portion, ...]]
@@ -44,6 +47,21 @@ class Trial:
     discount_percent: Decimal = Decimal(0)
     coupons: tuple[Redeemed, ...] = ()
     number: int = 0
+    dated: Totals = field(default_factory=dict)
+
+    def portions(self, meter: str | None) -> int:
+        """How many portions of usage of a meter there are, however they are given."""
+        return len(self.usage.get(meter or "", ())) + sum(
+            len(some) for (of, _), some in self.dated.items() if of == meter
+        )
+
+
+class TriedEvent(NamedTuple):
+    """An event that is tried: type, data, and when it happened, which not every meter asks for."""
+
+    type: str
+    data: Mapping[str, object]
+    at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +121,7 @@ def check_trial(trial: Trial) -> None:
             faults=faults,
             remedy="Give usage of the meters that items are priced by, each as the reason says.",
         )
-    steps = sum(item.price.most_steps(len(trial.usage.get(item.meter or "", ()))) for item in trial.plan.items)
+    steps = sum(item.price.most_steps(trial.portions(item.meter)) for item in trial.plan.items)
     steps += len(trial.plan.items) * len(trial.plan.discounts)
     if steps > MOST_STEPS:
         said = f"would take up to {steps:,} steps over all items, tiers and discounts; at most {MOST_STEPS:,} are tried"
@@ -113,16 +131,38 @@ def check_trial(trial: Trial) -> None:
         )
 
 
-def check_events(plan: Plan, meters: Iterable[Meter], types: Collection[str]) -> None:
-    """Refuse to count events of these types by a meter of the plan that needs to know when they happened."""
+def count(plan: Plan, meters: Iterable[Meter], events: Sequence[TriedEvent]) -> tuple[dict[str, list[Portion]], Totals]:
+    """What the plan's meters make of events: usage of the period, whenever they happened; and, of meters of which they
+    say nothing without their times, usage by day in UTC. Refused if one has no time that needs one.
+    """
     asked = {meter for item in plan.items for meter in item.meters}
+    mine = [meter for meter in meters if meter.meter_id in asked]
+    timed = [meter for meter in mine if needs_times(meter)]
+    timeless = {event.type for event in events if event.at is None}
     faults = [
         Fault("events", f"have no times, without which {meter.meter_id!r} cannot count: give its quantity in `usage`")
-        for meter in meters
-        if needs_times(meter) and meter.meter_id in asked and meter.event_type in types
+        for meter in timed
+        if meter.event_type in timeless
     ]
     if faults:
-        raise Refused("The events cannot be counted.", code="invalid_usage", faults=faults, remedy="Give quantities.")
+        remedy = "Give each event of that type its `time`, or the quantity."
+        raise Refused("The events cannot be counted.", code="invalid_usage", faults=faults, remedy=remedy)
+    found = fold(mine, ((event.type, event.data) for event in events))
+    return {meter: list(portions) for meter, portions in found.items()}, _by_day(timed, events)
+
+
+def _by_day(meters: Sequence[Meter], events: Iterable[TriedEvent]) -> Totals:
+    """As they are kept of a customer in UTC, who had no level before the first of them."""
+    by_id = {meter.meter_id: meter for meter in meters}
+    folding, utc = Folding(meters, Clocks()), zone("UTC")
+    for event in events:
+        if event.at is not None:
+            folding.add("trial", utc, event.type, event.at, event.data)
+    found: dict[tuple[str, date], list[Portion]] = {}
+    for (_, meter, day, kept, each), total_ in folding.days().items():
+        found.setdefault((meter, BEFORE), [])
+        found.setdefault((meter, day), []).append(portion_of(by_id[meter], "UTC", kept, each, total_))
+    return {place: tuple(portions) for place, portions in found.items()}
 
 
 def _usage_faults(trial: Trial, meters: set[str]) -> Iterator[Fault]:
@@ -132,6 +172,8 @@ def _usage_faults(trial: Trial, meters: set[str]) -> Iterator[Fault]:
         if meter not in meters:
             known = ", ".join(sorted(meters)) or "no meters"
             yield Fault(f"usage.{meter}", f"no item is priced by it; there are {known}")
+        elif (meter, BEFORE) in trial.dated:
+            yield Fault(f"usage.{meter}", "is counted by events too, of which it has the level: give one of both")
         elif meter in single and any(p.each is None and p.events != 1 for p in portions):
             yield Fault(f"usage.{meter}", "is priced event by event: say the quantity of `each`")
         elif any(p.each is not None and product(p.each, Decimal(p.events)) != p.quantity for p in portions):
@@ -156,7 +198,7 @@ def quote(trial: Trial, start: date) -> Quote:
         said = f"leads out of all calendars: {trial.number} periods before {start}, or two after it"
         fault = Fault("number", said)
         raise Refused("The trial cannot be priced.", faults=[fault], remedy="Try an earlier period.") from error
-    lines = whole_period(_on_trial(trial, anchor), _on_first_day(trial.usage, period), period)
+    lines = whole_period(_on_trial(trial, anchor), {**_on_first_day(trial.usage, period), **trial.dated}, period)
     tried = tuple(Tried(line, tuple(explain(line.because, line.gross, line.discount))) for line in lines)
     return Quote(period, tried, total([line.net for line in lines], trial.plan.currency))
 

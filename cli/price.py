@@ -17,16 +17,16 @@ from rich.table import Table
 from billing import preview
 from billing.catalog import Meter
 from billing.errors import Fault, Refused
-from billing.folding import fold
 from billing.plan import Plan
 from billing.portion import Portion
-from billing.preview import ALONE, Quote, Trial
+from billing.preview import ALONE, Quote, Trial, TriedEvent
 from billing.quantity import product
+from billing.usage import Totals
 from cli.catalog_files import read, tree_of
 from cli.catalog_shape import catalog_of, faults_of
 from cli.terminal import console, one_transaction
 from cli.yaml_tree import read_yaml
-from models import catalog
+from models import catalog, reasons
 
 _USE = re.compile(r"(?P<meter>[^=\[\]]+)(\[(?P<properties>[^\]]*)\])?=(?P<quantity>[^x]+)(x(?P<events>\d+))?")
 _IN_PLAN = ("offers.0.plan.items.0.price.", "offers.0.plan.items.0.", "offers.0.plan.")
@@ -37,16 +37,20 @@ Used = Annotated[
     typer.Option("--use", help="METER=QUANTITY, METER[region=eu]=QUANTITY, or METER=EACHx50 for 50 events."),
 ]
 
+_EVENTS = "Events with type, data and, where a meter weighs by time, time; one JSON object a line."
+_STARTS_ON = "The first day of the period; today if left out."
+
 
 def price(
     what: What,
     quantity: Annotated[str | None, typer.Option(help="Of the only meter there is.")] = None,
     use: Used = None,
-    events: Annotated[Path | None, typer.Option(help="Events with type and data, one JSON object a line.")] = None,
+    events: Annotated[Path | None, typer.Option(help=_EVENTS)] = None,
     currency: Annotated[str | None, typer.Option(help="One of the plan's; EUR for a price alone.")] = None,
     seats: Annotated[int, typer.Option(min=0)] = 1,
     discount: Annotated[str, typer.Option(help="Percent on every line, as terms would have it.")] = "0",
     period: Annotated[int, typer.Option(min=0, help="Which period of the subscription, from 0.")] = 0,
+    starts_on: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help=_STARTS_ON)] = None,
     version: Annotated[int | None, typer.Option(help="Of a plan of the live catalog; else its newest.")] = None,
 ) -> None:
     """Price one whole period of a price, an item or a plan. Nothing is stored.
@@ -61,16 +65,15 @@ def price(
     for said in use or ():
         meter, portion = _used(said)
         found.setdefault(meter, []).append(portion)
+    dated: Totals = {}
     if events is not None:
-        meters, told = _meters(what), list(_events(events))
-        preview.check_events(plan, meters, {kind for kind, _ in told})
-        for meter, portions in fold(meters, told).items():
-            if any(meter in item.meters for item in plan.items):
-                found.setdefault(meter, []).extend(portions)
+        counted, dated = preview.count(plan, _meters(what), list(_events(events)))
+        for meter, portions in counted.items():
+            found.setdefault(meter, []).extend(portions)
     usage = {meter: tuple(portions) for meter, portions in found.items()}
-    trial = Trial(plan, usage, Decimal(seats), _number("discount", discount), number=period)
+    trial = Trial(plan, usage, Decimal(seats), _number("discount", discount), number=period, dated=dated)
     preview.check_trial(trial)
-    _show(preview.quote(trial, datetime.now(UTC).date()))
+    _show(preview.quote(trial, starts_on.date() if starts_on else datetime.now(UTC).date()))
 
 
 def _plan(what: str, currency: str | None, version: int | None) -> Plan:
@@ -172,8 +175,8 @@ def _meters(what: str) -> tuple[Meter, ...]:
         return catalog.live_meters(session)
 
 
-def _events(path: Path) -> Iterator[tuple[str, Mapping[str, object]]]:
-    """Type and data of each line of a file."""
+def _events(path: Path) -> Iterator[TriedEvent]:
+    """Type, data and, if it has one, time of each line of a file."""
     if not path.is_file():
         raise Refused(f"There is no file {path}.", remedy="One JSON object a line, with type and data.")
     with path.open(encoding="utf-8") as lines:
@@ -182,14 +185,26 @@ def _events(path: Path) -> Iterator[tuple[str, Mapping[str, object]]]:
                 yield _event(line, f"{path}:{no}")
 
 
-def _event(line: str, where: str) -> tuple[str, Mapping[str, object]]:
+def _event(line: str, where: str) -> TriedEvent:
     try:
         event = json.loads(line, parse_float=Decimal)
     except ValueError as error:
         raise _unreadable(where, f"is no JSON: {error}") from error
     if not isinstance(event, dict) or not isinstance(event.get("type"), str) or not isinstance(event.get("data"), dict):
         raise _unreadable(where, "must have a type, and data as an object")
-    return event["type"], event["data"]
+    return TriedEvent(event["type"], event["data"], _time(event.get("time"), where))
+
+
+def _time(said: object, where: str) -> datetime | None:
+    if said is None:
+        return None
+    try:
+        at = datetime.fromisoformat(str(said))
+    except ValueError:
+        at = None
+    if at is None or at.tzinfo is None or at.year not in range(1970, 2200):
+        raise _unreadable(where, f"time {reasons.MOMENT}")
+    return at
 
 
 def _unreadable(where: str, why: str) -> Refused:

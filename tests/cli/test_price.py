@@ -67,6 +67,45 @@ def test_a_plan_of_a_folder_with_events(perennial: Perennial, tmp_path: Path) ->
     assert "37.00 USD, before tax" in in_dollars
 
 
+GIGABYTE_HOURS = """
+storage:
+  name: Storage
+  event_type: disk
+  quantity_field: gigabytes
+  unit: GB-hours
+  aggregation: weighted_sum
+  time_unit: hour
+"""
+STORAGE = """
+name: Storage
+currency: EUR
+items:
+  - {key: storage, name: Storage, basis: meter, meter: storage, price: {kind: per_unit, rate: 0.01}}
+"""
+
+
+def test_a_level_is_weighted_by_the_times_of_events(perennial: Perennial, tmp_path: Path) -> None:
+    """Ten gigabytes from 16 January on. Without a time in each of them it is refused, and said which meter asks."""
+    (tmp_path / "plans").mkdir()
+    (tmp_path / "meters.yaml").write_text(GIGABYTE_HOURS)
+    plan, events = tmp_path / "plans/storage.yaml", tmp_path / "events.ndjson"
+    plan.write_text(STORAGE)
+    came = {"type": "disk", "data": {"gigabytes": 10}, "time": "2026-01-16T01:00:00+01:00"}
+    events.write_text(json.dumps(came) + "\n")
+    code, said = perennial("price", plan, "--events", events, "--starts-on", "2026-01-01")
+    assert code == 0, said
+    assert "changed by 10 in 1 event, 10 at the end; times the hours that it stood" in said
+    assert "2026-01-01" in said and "38.40 EUR, before tax" in said, "16 days of 24 hours"
+    assert "74.40 EUR, before tax" in perennial("price", plan, "--events", events, "--starts-on", "2027-01-01")[1]
+    events.write_text(json.dumps(came) + "\n" + json.dumps({"type": "disk", "data": {"gigabytes": 1}}) + "\n")
+    code, said = perennial("price", plan, "--events", events, "--starts-on", "2026-01-01")
+    assert (code, "events: have no times, without which 'storage' cannot count" in said) == (2, True)
+    for time in ("2026-01-16T01:00:00", "yesterday", "2300-01-01T00:00:00Z"):
+        events.write_text(json.dumps(came | {"time": time}) + "\n")
+        code, said = perennial("price", plan, "--events", events)
+        assert (code, "events.ndjson:1: time must be" in said) == (2, True), said
+
+
 def test_single_events_and_properties(perennial: Perennial) -> None:
     percentage = '{"kind": "percentage", "percent": 1, "minimum_per_transaction": 0.50}'
     _, said = perennial("price", percentage, "--use", "quantity=1x10", "--use", "quantity=900x1")
