@@ -37,6 +37,7 @@ _STATUS = {
     "not_waiting": HTTPStatus.CONFLICT,
     "not_scheduled": HTTPStatus.CONFLICT,
     "never_billed": HTTPStatus.CONFLICT,
+    "asked_before": HTTPStatus.CONFLICT,
     "answered_already": HTTPStatus.CONFLICT,
     "approved_already": HTTPStatus.CONFLICT,
     "too_large": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,

@@ -76,20 +76,41 @@ def is_in_doubt(line: Line) -> bool:
     return line.kind == "late_usage" and line.key.endswith(_IN_DOUBT)
 
 
-def refuse_what_was_never_billed(standing: Standing, line: Line, asked: Iterable[Line]) -> None:
-    """Refused if a held line, let go, would give back more than is billed for its window or on its way to a document:
-    what was waived was never billed. `asked` are the other lines about which no person has decided yet.
+def refuse_to_bill(standing: Standing, line: Line, asked: Iterable[Line]) -> None:
+    """Refused if a held line, let go, would give back what was never billed, or charge what may be billed already.
+    `asked` are the other lines about which no person has decided yet.
+    """
+    others = [other for other in asked if (other.item, other.period) == (line.item, line.period)]
+    if line.net.minor < 0:
+        _refuse_what_was_never_billed(standing, line, others)
+    elif is_in_doubt(line):
+        _refuse_what_may_be_billed(line, others)
+
+
+def _refuse_what_may_be_billed(line: Line, others: Sequence[Line]) -> None:
+    """What is in doubt may be usage that was taken back and is paid for still. Whether that is given back comes first:
+    while nobody has decided, more would be billed than all usage comes to and people have said is kept.
+    """
+    if back := total([other.net for other in others if other.net.minor < 0], line.net.currency):
+        raise Refused(
+            f"{-back} of what is billed for this usage may be to be given back, about which a question is open;"
+            f" {line.net} more would be billed beside it.",
+            code="asked_before",
+            remedy="Answer first what else is asked about the same usage; or `waive`.",
+        )
+
+
+def _refuse_what_was_never_billed(standing: Standing, line: Line, others: Sequence[Line]) -> None:
+    """Refused if more would be given back than is billed for the window or on its way to a document: what was waived
+    was never billed.
 
     What is surely to be given back comes first: what is in doubt may not use up what is billed while a question about
     that is open. Usage that comes to less than nothing, such as a price below zero, may be paid out down to what it
     came to when the line was made.
     """
-    if line.net.minor >= 0:
-        return
     mine, nothing = (line.item, line.period), Money.zero(standing.currency)
     billed = [one.net for one in standing.usage if (one.item, one.period) == mine]
     waiting = [other.net for other in _waiting(standing) if (other.item, other.period) == mine]
-    others = [other for other in asked if (other.item, other.period) == mine]
     sure = [other.net for other in others if is_in_doubt(line) and not is_in_doubt(other) and other.net < nothing]
     is_billed, first = total([*billed, *waiting], standing.currency), total(sure, standing.currency)
     gross = line.gross + Money(line.because.billed_before, standing.currency)
@@ -222,9 +243,17 @@ def _difference(
     if not line.gross and used.quantity == before.quantity:
         return None
     if held := total([other.net for other in aside], line.gross.currency):
-        note = f"of what counts as billed, {held} was held for a person: asked about, or waived, and never billed"
-        line = replace(line, because=replace(line.because, note=note))
+        line = replace(line, because=replace(line.because, note=_was_held(held)))
     return line
+
+
+def _was_held(net: Money) -> str:
+    if net.minor > 0:
+        return f"of what counts as billed, {net} was held for a person: asked about, or waived, and never billed"
+    return (
+        f"of what is billed, {-net} was to be given back and was held for a person: asked about, or waived, and never"
+        " given back"
+    )
 
 
 def _credit_and_rebill(line: Line, billed: BilledUsage) -> tuple[Line, Line]:

@@ -14,7 +14,7 @@ from sqlmodel import Field, Session, SQLModel, col, select
 from billing.errors import Broken
 from billing.ids import derive
 from billing.late import to_be_billed
-from billing.late_usage import late_usage, refuse_what_was_never_billed
+from billing.late_usage import late_usage, refuse_to_bill
 from billing.line import Line
 from billing.money import Money
 from billing.period import Period
@@ -105,7 +105,7 @@ def _refuse_others(session: Session, lines: Mapping[str, Line]) -> None:
 
 def decide(session: Session, answered: Task) -> None:
     """Do what the task's answer says: a line that waits for the next invoice, or nothing. Once. Under the lock of
-    `lock_for`. Refused if it would give back what was never billed.
+    `lock_for`. Refused if it would give back what was never billed, or charge what may be billed already.
     """
     held = _held(session, answered)
     if held.decision is not None or answered.answer is None or answered.answered_at is None:
@@ -113,7 +113,7 @@ def decide(session: Session, answered: Task) -> None:
     if not to_be_billed(answered.answer):
         held.decision, held.decided_at = "waive", answered.answered_at
         return
-    refuse_what_was_never_billed(_standing(session, held), held.line, _also_asked(session, held))
+    refuse_to_bill(_standing(session, held), held.line, _also_asked(session, held))
     pending_id = derive("pnd", held.subscription_id, held.id)
     session.add(
         PendingItem(

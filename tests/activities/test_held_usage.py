@@ -17,7 +17,7 @@ from models.database import transaction
 from models.event import Event
 from models.standing import standing
 from tests.activities.company import Company
-from tests.activities.test_late_usage import answer, came, questions, void, waived
+from tests.activities.test_late_usage import answer, billed, came, questions, void, waived
 from tests.activities.test_spend import lines, replayed
 
 
@@ -67,6 +67,26 @@ def test_what_is_in_doubt_cannot_be_let_go_before_what_is_sure(company: Company)
     answer(company, doubtful, "waive")
     company.live("2026-05-02")
     assert (questions(company), late_lines(company, sub)) == ([], [("late_usage", "tokens", -1000)])
+    replayed(company, sub)
+
+
+def test_what_may_be_billed_already_comes_after_what_is_to_be_given_back(company: Company) -> None:
+    """300 of 1,000 are taken back and come again: billed beside the 1,000, they would have been billed twice."""
+    sub = billed(company, Hold())
+    for day, quantity, month in (("2026-01-11", -300, "03"), ("2026-01-12", 300, "04")):
+        company.use("anna", day, quantity, f"of {month}")
+        company.live(f"2026-{month}-02")
+    (back, _), (again, reason) = questions(company)
+    assert "net 3.00 EUR (of what is billed, 3.00 EUR was to be given back" in reason
+    with pytest.raises(Refused, match=r"about which a question is open; 3\.00 EUR more would be billed") as refused:
+        answer(company, again, "bill")
+    assert refused.value.code == "asked_before"
+    assert [key for key, _ in questions(company)] == [back, again], "both are open still"
+    answer(company, back, "bill: it was wrong")
+    answer(company, again, "bill")
+    company.live("2026-05-02")
+    assert sum(quantity for *_, quantity in late_lines(company, sub)) == 0
+    assert questions(company) == []
     replayed(company, sub)
 
 

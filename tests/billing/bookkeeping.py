@@ -21,7 +21,7 @@ from billing.folding import Clocks, Folding, portion_of
 from billing.ids import derive
 from billing.invoice import Invoice
 from billing.journal import Capture, Entry, credits_drawn, invoice_issued, payment_captured, revenue_recognised
-from billing.late_usage import refuse_what_was_never_billed
+from billing.late_usage import refuse_to_bill
 from billing.line import Because, Line
 from billing.modifiers import Redeemed
 from billing.money import Money, total
@@ -204,7 +204,7 @@ class Books:
         """Decide about the oldest question that is open: a waived line stays set aside."""
         line = self.asked[0]
         if billed:
-            refuse_what_was_never_billed(self.standing, line, self.asked[1:])
+            refuse_to_bill(self.standing, line, self.asked[1:])
             aside = tuple(other for other in self.standing.set_aside if other is not line)
             pending = (*self.standing.pending, PendingLine(derive("pnd", line.key), line))
             self.standing = replace(self.standing, set_aside=aside, pending=pending)

@@ -206,6 +206,8 @@ STEPS = st.lists(st.tuples(st.integers(-1500, 1500), st.lists(st.booleans(), min
 EQUAL = st.sampled_from([-900, -600, -400, -300, -200, 200, 300, 400, 600])
 """So that quantities of different lines are the same."""
 SOME = st.lists(st.tuples(EQUAL, st.lists(st.integers(0, 7), min_size=4, max_size=4)), max_size=7)
+FEW = st.lists(st.tuples(EQUAL, st.lists(st.integers(0, 7), max_size=2)), max_size=7)
+"""So that questions stay open."""
 LATE = st.sampled_from([NextInvoice(), CreditAndRebill(), BELOW_5, Hold()])
 
 
@@ -266,3 +268,75 @@ def answer(life: Life, number: int) -> None:
         except Refused:
             assert not surely_back, "what is sure may be given back at any time"
             life.books.answer(False)
+
+
+def given_back_is_asked_about() -> Life:
+    """1,000 calls of January are billed; 300 are taken back, about which a question is open, and 300 come."""
+    life = Life(PLANS["plain"], Hold())
+    life.use(-300)
+    life.use(300)
+    assert (life.billed, life.asked) == (1000, [-300, 300])
+    return life
+
+
+def test_what_may_be_billed_already_is_not_billed_before_what_is_to_be_given_back() -> None:
+    life = given_back_is_asked_about()
+    life.books.asked.reverse()
+    with pytest.raises(Refused, match=r"3\.00 EUR of what is billed for this usage may be to be given back") as refused:
+        life.books.answer(True)
+    assert (refused.value.code, refused.value.remedy) == (
+        "asked_before",
+        "Answer first what else is asked about the same usage; or `waive`.",
+    )
+    life.books.asked.reverse()
+    life.answers(True, True)
+    assert (life.billed, life.asked) == (1000, [])
+
+
+def test_what_was_kept_is_kept_and_what_came_is_billed_if_a_person_says_so() -> None:
+    """The question says that it may be what is paid for already; only a person knows."""
+    life = given_back_is_asked_about()
+    assert life.books.asked[1].because.note == (
+        "of what is billed, 3.00 EUR was to be given back and was held for a person: asked about, or waived, and never"
+        " given back"
+    )
+    life.answers(False, True)
+    assert (life.billed, life.asked) == (1300, [])
+    other = given_back_is_asked_about()
+    other.answers(False, False)
+    assert (other.billed, other.asked) == (1000, [])
+
+
+@pytest.mark.parametrize("name", ["plain", "tiers", "no line without usage"])
+@settings(derandomize=True, deadline=None, max_examples=60)
+@given(first=LATE, then=LATE, steps=FEW)
+def test_no_more_is_billed_than_usage_ever_came_to_and_people_kept(
+    name: str, first: Late, then: Late, steps: list[tuple[int, list[int]]]
+) -> None:
+    """At any time, whatever is open still."""
+    life = Life(PLANS[name], first)
+    most, kept = life.billed, 0
+    for n, (calls, answers) in enumerate(steps):
+        if n == 2:
+            life.policy(then)
+        life.use(max(calls, -life.used))
+        most = max(most, Life(PLANS[name], NextInvoice(), life.used).billed)
+        for number in answers:
+            kept += keeps(life, number)
+        life.bill()
+        assert life.billed <= most + kept
+
+
+def keeps(life: Life, number: int) -> int:
+    """How much is not given back by the answer to one of the open questions, which is by the number."""
+    asked = life.books.asked
+    if not asked:
+        return 0
+    asked.insert(0, asked.pop(number // 2 % len(asked)))
+    line, said = asked[0], number % 2 == 1
+    try:
+        life.books.answer(said)
+    except Refused:
+        life.books.answer(False)
+        said = False
+    return 0 if said else max(0, -line.net.minor)
