@@ -13,16 +13,20 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
 from functools import lru_cache
+from hashlib import sha256
+from itertools import pairwise
 
 from billing.errors import Refused
 from billing.quantity import in_steps
 
 MOST_CHARACTERS, MOST_DEPTH = 500, 30
+POINTS = 3
+"""At so many a divisor is worked out to see whether it is always zero."""
 
 _TOKEN = re.compile(r"\s*(?:(\d+(?:\.\d+)?(?![\w.]))|([A-Za-z_]\w*)|(<=|>=|==|!=|[-+*/(),<>]))")
 Number = int | Fraction
@@ -67,8 +71,8 @@ Values = Mapping[str, Number]
 
 @dataclass(frozen=True)
 class Expression:
-    """A read expression: the names it asks for, how to work it out, of how many parts it is, and by which parts without
-    a name it divides though they are zero.
+    """A read expression: the names it asks for, how to work it out, of how many parts it is, and by which parts it
+    divides though they are zero whatever the names stand for.
     """
 
     names: frozenset[str]
@@ -148,13 +152,18 @@ class _Reader:
         return chained
 
     def _look_at_divisor(self, divisor: Callable[[Values], Number], start: int) -> None:
-        """What has no names is the same for all values."""
+        """What has no names is the same for all values. What is nothing but + - * / and is not always zero has, in each
+        name, fewer zeros than the text has characters; so none of several points drawn from 2^64 is among them, and to
+        be zero at all of these is to be zero everywhere (Schwartz and Zippel).
+        """
+        told = self.tokens[start : self.at]
+        points = [_point(self.names, no) for no in range(POINTS)] if _is_arithmetic(told) else [{}]
         try:
-            zero = divisor({}) == 0
+            zero = all(divisor(point) == 0 for point in points)
         except (KeyError, ZeroDivisionError):
             return
         if zero:
-            self.zero_divisors.append(" ".join(self.tokens[start : self.at]))
+            self.zero_divisors.append(" ".join(told))
 
     def factor(self, depth: int) -> Callable[[Values], Number]:
         if depth > MOST_DEPTH:
@@ -171,7 +180,7 @@ class _Reader:
             number = Fraction(token)
             figure = number.numerator if number.denominator == 1 else number
             return lambda values: figure
-        if token[:1].isalpha() or token[:1] == "_":
+        if _is_word(token):
             return self._call(token, depth) if self.next == "(" else self._name(token)
         raise Unreadable(f"has {token or 'its end'!r} where a number, a name or a bracket was expected")
 
@@ -216,6 +225,21 @@ class _Reader:
     def expect_end(self) -> None:
         if self.next:
             raise Unreadable(f"goes on with {self.next!r} after {' '.join(self.tokens[: self.at])!r}")
+
+
+def _is_arithmetic(tokens: Sequence[str]) -> bool:
+    """Without functions and comparisons, by which a part may be zero in one place and not in another."""
+    calls = any(_is_word(one) and following == "(" for one, following in pairwise(tokens))
+    return not calls and _COMPARE.keys().isdisjoint(tokens)
+
+
+def _is_word(token: str) -> bool:
+    return token[:1].isalpha() or token[:1] == "_"
+
+
+def _point(names: Iterable[str], no: int) -> dict[str, Number]:
+    """Whole numbers that have nothing to do with one another, the same each time."""
+    return {name: int.from_bytes(sha256(f"{no} {name}".encode()).digest()[:8]) for name in names}
 
 
 def _tokens(text: str) -> Iterator[str]:
