@@ -11,7 +11,7 @@ from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from billing.aggregation import RATE_MINUTES, Kept
-from billing.catalog import Meter, Resolution
+from billing.catalog import Meter
 from billing.counting import within
 from billing.period import instant, local_day, local_window
 from billing.portion import Portion, Properties
@@ -188,6 +188,55 @@ class _Gathered:
             self.last(other.latest)
 
 
+class _Timed(NamedTuple):
+    """What a meter asks of the time of its events beyond their day and hour."""
+
+    by_minute: bool
+    rate_minutes: int | None
+    keeps_latest: bool
+    weighs: bool
+
+    @classmethod
+    def of(cls, meter: Meter) -> _Timed | None:
+        rate = RATE_MINUTES[meter.rate_window] if meter.rate_window else None
+        asked = cls(meter.resolution == "minute", rate, meter.kept == "latest", needs_times(meter))
+        return asked if any(asked) else None
+
+    def spot(
+        self, where: ZoneInfo, moment: datetime, window: datetime | None, each: Decimal | None
+    ) -> tuple[datetime | None, Decimal | None]:
+        """In which window an event is counted, and what it is kept apart by."""
+        if self.by_minute:
+            window = local_window(moment, where, 1)
+        if self.rate_minutes:
+            each = Decimal(_minutes(local_window(moment, where, self.rate_minutes)))
+        return window, each
+
+    def gather(
+        self, into: _Gathered, quantity: int | Decimal, moment: datetime, day: datetime, window: datetime | None
+    ) -> None:
+        """With the starts of its day and window."""
+        if self.keeps_latest:
+            into.last((moment, quantity))
+        if self.weighs:
+            into.in_day = added_up((into.in_day, _weight(quantity, day, moment)))
+            if window is not None:
+                into.in_window = added_up((into.in_window, _weight(quantity, window, moment)))
+
+
+class _Way(NamedTuple):
+    """How events come to a meter."""
+
+    meter_id: str
+    take: Take
+    hourly: bool
+    timed: _Timed | None
+
+    @classmethod
+    def to(cls, meter: Meter) -> _Way:
+        return cls(meter.meter_id, taker(meter), meter.resolution == "hour", _Timed.of(meter))
+
+
 class Folding:
     """Counts the events of many customers, by the days and windows of their own clocks; in whatever order they come.
 
@@ -199,11 +248,8 @@ class Folding:
     ) -> None:
         some, self._clocks, self._days_of = tuple(meters), clocks, days or {}
         self._kept: dict[str, Kept] = {meter.meter_id: meter.kept for meter in some}
-        self._meters = {kind: [(m.meter_id, m.resolution, taker(m)) for m in of] for kind, of in by_type(some).items()}
-        self._on_day: dict[tuple[str, date], list[tuple[str, Resolution, Take]]] = {}
-        self._lasting = {meter.meter_id for meter in some if meter.kept == "latest"}
-        self._rates = {m.meter_id: RATE_MINUTES[m.rate_window] for m in some if m.rate_window}
-        self._weighing = {m.meter_id for m in some if needs_times(m)}
+        self._ways = {kind: [_Way.to(meter) for meter in of] for kind, of in by_type(some).items()}
+        self._on_day: dict[tuple[str, date], list[_Way]] = {}
         self._found: defaultdict[_Spot, _Gathered] = defaultdict(_Gathered)
 
     def add(
@@ -222,31 +268,27 @@ class Folding:
         """
         day, hour = self._clocks.day_and_hour(where, moment)
         counted: list[str] = []
-        mine = self._on(event_type, day) if self._days_of else self._meters.get(event_type, ())
-        for meter_id, resolution, take in mine:
+        ways = self._on(event_type, day) if self._days_of else self._ways.get(event_type, ())
+        for meter_id, take, hourly, timed in ways:
             if (by is None or meter_id in by) and (taken := take(data)):
                 quantity, kept, each = taken
-                minute = resolution == "minute"
-                window = hour if resolution == "hour" else local_window(moment, where, 1) if minute else None
-                if meter_id in self._rates:
-                    each = Decimal(_minutes(local_window(moment, where, self._rates[meter_id])))
+                window = hour if hourly else None
+                if timed:
+                    window, each = timed.spot(where, moment, window, each)
                 gathered = self._found[customer_id, meter_id, day, window, kept, each]
                 gathered.quantities.append(quantity)
                 gathered.digest += digest
-                if meter_id in self._lasting:
-                    gathered.last((moment, quantity))
-                if meter_id in self._weighing:
-                    gathered.in_day = added_up((gathered.in_day, _weight(quantity, _start(day, where), moment)))
-                    if window is not None:
-                        gathered.in_window = added_up((gathered.in_window, _weight(quantity, window, moment)))
+                if timed:
+                    timed.gather(gathered, quantity, moment, _start(day, where), window)
                 counted.append(meter_id)
         return day, counted
 
-    def _on(self, kind: str, day: date) -> list[tuple[str, Resolution, Take]]:
-        """Which meters count that day; looked up once for each day, as most events are of few."""
+    def _on(self, kind: str, day: date) -> list[_Way]:
+        """To which meters an event of that day comes; looked up once for each day, as most events are of few."""
         if (kind, day) not in self._on_day:
-            mine = self._meters.get(kind, ())
-            self._on_day[kind, day] = [one for one in mine if within(day, self._days_of.get(one[0]))]
+            self._on_day[kind, day] = [
+                way for way in self._ways.get(kind, ()) if within(day, self._days_of.get(way.meter_id))
+            ]
         return self._on_day[kind, day]
 
     def days(self) -> Totals:
