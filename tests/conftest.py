@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from functools import cache
 from types import FunctionType
 from typing import Any
 
@@ -222,6 +223,14 @@ class House:
                 await anyio.sleep(0.05)
 
 
+@cache
+def application() -> FastAPI:
+    """One for all tests of a process: its routes, and the document of them, are worked out once. It holds nothing but
+    what a house hangs into its `state`.
+    """
+    return create()
+
+
 @asynccontextmanager
 async def opened(engine: Engine, temporal: Temporal) -> AsyncIterator[House]:
     """The house on a database and a server; a directory's conftest may keep one for a whole module."""
@@ -229,7 +238,7 @@ async def opened(engine: Engine, temporal: Temporal) -> AsyncIterator[House]:
     await register_attributes(client)
     gateway, crm, erp = PretendGateway(), PretendCrm(), PretendErp()
     hands = Hands(engine, client, ("pretend", gateway), ("pretend", crm), ("pretend", erp))
-    app = create()
+    app = application()
     app.state.doors = Doors.open(engine, client, ANY_TIME)
     app.state.gateways = {"pretend": gateway}
     app.state.figures = prometheus_client.REGISTRY

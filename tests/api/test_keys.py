@@ -10,8 +10,8 @@ import pytest
 import structlog
 from fastapi import FastAPI
 
-from api.app import create
 from tests.api.conftest import Front, problem
+from tests.conftest import application
 
 pytestmark = pytest.mark.anyio
 
@@ -46,7 +46,7 @@ def routes(app: FastAPI) -> list[tuple[str, str]]:
     return sorted(found)
 
 
-ALL = routes(create())
+ALL = routes(application())
 GUARDED = [(method, path) for method, path in ALL if path not in OPEN]
 
 
@@ -55,7 +55,7 @@ def filled(path: str) -> str:
 
 
 def test_all_routes_are_found_by_both_ways_of_looking() -> None:
-    app = create()
+    app = application()
     documented = {(m.upper(), path) for path, by in app.openapi()["paths"].items() for m in by}
     assert documented <= set(ALL)
     assert len(GUARDED) > 40

@@ -8,12 +8,12 @@ from typing import Any
 import httpx
 import pytest
 
-from api.app import create
 from api.document import read_words
+from tests.conftest import application
 
 pytestmark = pytest.mark.anyio
 
-DOCUMENT = create().openapi()
+DOCUMENT = application().openapi()
 SCHEMAS = DOCUMENT["components"]["schemas"]
 OPERATIONS = [(m, p, o) for p, by in DOCUMENT["paths"].items() for m, o in by.items()]
 
@@ -96,7 +96,7 @@ def test_money_says_its_unit() -> None:
 
 
 async def test_the_reference_shows_everything_and_loads_nothing() -> None:
-    transport = httpx.ASGITransport(create())
+    transport = httpx.ASGITransport(application())
     async with httpx.AsyncClient(transport=transport, base_url="http://api.test") as client:
         page = (await client.get("/docs")).text
         document = (await client.get("/openapi.json")).json()

@@ -23,8 +23,8 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from api.app import create
 from tests.api.conftest import Front, problem
+from tests.conftest import application
 
 pytestmark = pytest.mark.anyio
 
@@ -40,7 +40,7 @@ CHECKS: list[Any] = [
 
 def keyless() -> dict[str, Any]:
     """The document without its keys: the house's client always sends one, so a request must be wrong in another way."""
-    found = json.loads(json.dumps(create().openapi()))
+    found = json.loads(json.dumps(application().openapi()))
     del found["components"]["securitySchemes"]
     for operations in found["paths"].values():
         for operation in operations.values():

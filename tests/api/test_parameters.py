@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 from fastapi.routing import APIRoute
 
-from api.app import create
 from api.parameters import MOST_NAMED, STRICT, declared
 from tests.api.conftest import Front
 from tests.api.test_events import event
+from tests.conftest import application
 
 pytestmark = pytest.mark.anyio
 
-APP = create()
+APP = application()
 OPERATIONS = [(m.upper(), path, said) for path, by in APP.openapi()["paths"].items() for m, said in by.items()]
 ASKED = [(method, path) for method, path, _ in OPERATIONS if path.startswith(STRICT)]
 

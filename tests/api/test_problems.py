@@ -10,13 +10,13 @@ from urllib.parse import quote
 
 import pytest
 
-from api.app import create
 from billing.errors import NotFound
 from tests.api.conftest import Front, problem
+from tests.conftest import application
 
 pytestmark = pytest.mark.anyio
 
-DOCUMENT = create().openapi()
+DOCUMENT = application().openapi()
 SCHEMAS = DOCUMENT["components"]["schemas"]
 CHANGES = [(m, path) for path, by in DOCUMENT["paths"].items() for m in by if m in ("post", "put")]
 OF_METER = "/v1/meters/{meter_id}"

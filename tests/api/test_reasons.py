@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from api.app import create
 from models.reasons import CALLERS_ID, PATTERNS
 from tests.api.conftest import Front, problem
 from tests.api.test_problems import AGREED, CUSTOMER, ENTITY, METER
+from tests.conftest import application
 
 pytestmark = pytest.mark.anyio
 
@@ -133,5 +133,5 @@ def patterns(of: object) -> Iterator[str]:
 
 
 def test_every_pattern_has_its_words() -> None:
-    shown = set(patterns(create().openapi()))
+    shown = set(patterns(application().openapi()))
     assert shown - {r"^application/([\w.-]+\+)?json\b"} == set(PATTERNS)

@@ -14,12 +14,12 @@ import anyio
 import pyarrow.parquet
 import pytest
 
-from api.app import create
 from tests.api.conftest import Front
 from tests.api.test_catalog import sold
 from tests.api.test_events import event, send
 from tests.api.test_meters import meter
 from tests.api.test_plans import item
+from tests.conftest import application
 
 pytestmark = pytest.mark.anyio
 
@@ -319,7 +319,7 @@ def test_these_are_all_filters_that_name_somebody() -> None:
     """`subject` of the quarantine is whatever was sent: nobody may be known by it."""
     lists = {
         f"{path.removeprefix('/v1/')}?{p['name']}="
-        for path, by in create().openapi()["paths"].items()
+        for path, by in application().openapi()["paths"].items()
         for p in by.get("get", {}).get("parameters", ())
         if p["in"] == "query" and p["name"] in ("customer", "subscription", "plan", "entity", "product", "feature")
     }
