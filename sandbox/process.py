@@ -30,7 +30,8 @@ SERVER_PORTS = range(20000, 32768)
 """Where servers listen; `PERENNIAL_PORTS=20000-23999` gives a part of them, so that several houses on one host never
 choose the same.
 """
-_DICE = random.SystemRandom()
+_DICE = random.Random()
+"""Seeded by the system: asking it for each of ten thousand ports takes longer than the rest of a start."""
 
 
 class StartFailed(Exception):
