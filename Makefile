@@ -5,6 +5,9 @@ RUN := .venv/bin
 PIP := $(RUN)/python -m pip --disable-pip-version-check -qq
 FOLDER := .perennial
 
+# Modules stay compiled, whatever the caller's environment says: the tests start hundreds of processes and sandboxes.
+export PYTHONDONTWRITEBYTECODE :=
+
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help demo test check bench up down storm clean lock
