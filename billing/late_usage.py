@@ -83,15 +83,16 @@ def refuse_to_bill(standing: Standing, line: Line, asked: Iterable[Line]) -> Non
     others = [other for other in asked if (other.item, other.period) == (line.item, line.period)]
     if line.net.minor < 0:
         _refuse_what_was_never_billed(standing, line, others)
-    elif is_in_doubt(line):
-        _refuse_what_may_be_billed(line, others)
+    else:
+        _refuse_what_may_be_billed(standing, line, others)
 
 
-def _refuse_what_may_be_billed(line: Line, others: Sequence[Line]) -> None:
-    """What is in doubt may be usage that was taken back and is paid for still. Whether that is given back comes first:
-    while nobody has decided, more would be billed than all usage comes to and people have said is kept.
+def _refuse_what_may_be_billed(standing: Standing, line: Line, others: Sequence[Line]) -> None:
+    """What would be billed beyond what all usage came to when the line was made may be usage that was taken back and is
+    paid for still. Whether that is given back comes first: nobody has said yet that it is kept.
     """
-    if back := total([other.net for other in others if other.net.minor < 0], line.net.currency):
+    back = total([other.net for other in others if other.net.minor < 0], line.net.currency)
+    if back and _is_billed(standing, line) + line.net > _came_to(line):
         raise Refused(
             f"{-back} of what is billed for this usage may be to be given back, about which a question is open;"
             f" {line.net} more would be billed beside it.",
@@ -108,20 +109,30 @@ def _refuse_what_was_never_billed(standing: Standing, line: Line, others: Sequen
     that is open. Usage that comes to less than nothing, such as a price below zero, may be paid out down to what it
     came to when the line was made.
     """
-    mine, nothing = (line.item, line.period), Money.zero(standing.currency)
-    billed = [one.net for one in standing.usage if (one.item, one.period) == mine]
-    waiting = [other.net for other in _waiting(standing) if (other.item, other.period) == mine]
+    nothing = Money.zero(standing.currency)
     sure = [other.net for other in others if is_in_doubt(line) and not is_in_doubt(other) and other.net < nothing]
-    is_billed, first = total([*billed, *waiting], standing.currency), total(sure, standing.currency)
-    gross = line.gross + Money(line.because.billed_before, standing.currency)
-    came_to = gross - share_off(gross, line.because.discount_percent, line.because.ties)
-    if is_billed + first + line.net < min(nothing, came_to):
+    is_billed, first = _is_billed(standing, line), total(sure, standing.currency)
+    if is_billed + first + line.net < min(nothing, _came_to(line)):
         asked_about = f", of which {-first} is surely to be given back, about which a question is open" if first else ""
         raise Refused(
             f"It would give back {-line.net}, and {is_billed} is billed for this usage{asked_about}.",
             code="never_billed",
             remedy=f"Answer `waive`{'; or first what else is asked about the same usage' if others else ''}.",
         )
+
+
+def _is_billed(standing: Standing, line: Line) -> Money:
+    """For the line's window, on documents or on the way to one."""
+    mine = (line.item, line.period)
+    billed = [one.net for one in standing.usage if (one.item, one.period) == mine]
+    waiting = [other.net for other in _waiting(standing) if (other.item, other.period) == mine]
+    return total([*billed, *waiting], standing.currency)
+
+
+def _came_to(line: Line) -> Money:
+    """All usage of the line's window, when the line was made."""
+    gross = line.gross + Money(line.because.billed_before, line.gross.currency)
+    return gross - share_off(gross, line.because.discount_percent, line.because.ties)
 
 
 def _billed(standing: Standing) -> Iterator[tuple[ItemWindow, BilledUsage]]:
