@@ -120,9 +120,23 @@ class Named(msgspec.Struct, frozen=True, gc=False):
         moments = [in_utc(e.occurred_at) for e in events]
         said = _SORTED.encode_lines([(e.subject, e.type, at, e.data) for e, at in zip(events, moments, strict=True)])
         keys = [cls.key_of(e.source, e.id) for e in events]
-        # One that is 0 would be ANY_CONTENT.
-        contents = [int.from_bytes(sha256(line).digest()[:8], signed=True) or 1 for line in said.splitlines()]
+        contents = [_content_of(line) for line in said.splitlines()]
         return list(map(cls, events, keys, contents, all_written(moments)))
+
+
+def written_without_subject(event: Event) -> bytes:
+    """All but its name and its customer's, as its content is written; for `content_under`."""
+    return _SORTED.encode(("", event.type, in_utc(event.occurred_at), event.data)).removeprefix(b'[""')
+
+
+def content_under(subject: str, written: bytes) -> int:
+    """The content of an event that is written without its subject, had it come with this one."""
+    return _content_of(b"[%b%b" % (_SORTED.encode(subject), written))
+
+
+def _content_of(line: bytes) -> int:
+    """One that is 0 would be ANY_CONTENT."""
+    return int.from_bytes(sha256(line).digest()[:8], signed=True) or 1
 
 
 def digest_of(key: str, content: int) -> int:

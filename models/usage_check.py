@@ -7,7 +7,7 @@ event that was altered or taken away behind the back of this system is found.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from decimal import Decimal
@@ -20,7 +20,7 @@ from billing.period import instant, zone
 from billing.usage_proof import EventSet
 from models.database import connection, cursor
 from models.event import ANY_CONTENT, Event, Named, digest_of
-from models.same_event import is_called
+from models.same_event import Names
 
 MOST_EVENTS = 500_000
 """Of one answer; some ten seconds."""
@@ -216,20 +216,21 @@ def _events(session: Session, signed: Signed, limit: int) -> Iterator[_Row]:
                 "limit": limit,
             },
         )
+        names = Names(subjects[1:])
         for source, key, kind, at, data, content, *rest in cur:
             told = Event(source, key, signed.customer_id, kind, at, _DECODER.decode(data))
-            made = _content(told, subjects, content)
+            made = _content(told, names, content)
             yield _Row(told, made == content, digest_of(Named.key_of(source, key), made), *rest)
 
 
-def _content(told: Event, subjects: Sequence[str], kept: int | None) -> int:
+def _content(told: Event, aliases: Names, kept: int | None) -> int:
     """The digest of the event's content as it is stored. By which of its names it called its customer is not stored:
     the one that makes the digest that was kept, if any does.
     """
     if kept == ANY_CONTENT:
         return ANY_CONTENT
     made = Named.of(told).content
-    return kept if kept is not None and made != kept and is_called(told, subjects[1:], kept) else made
+    return kept if kept is not None and made != kept and aliases.call(told, kept)[1] else made
 
 
 class _Sets:
