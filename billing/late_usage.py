@@ -77,25 +77,30 @@ def is_in_doubt(line: Line) -> bool:
 
 
 def refuse_to_bill(standing: Standing, line: Line, asked: Iterable[Line]) -> None:
-    """Refused if a held line, let go, would give back what was never billed, or charge what may be billed already.
-    `asked` are the other lines about which no person has decided yet.
+    """Refused if a held line, let go, would give back what was never billed, or would be beyond what all usage came to
+    while a contrary question is open. `asked` are the other lines about which no person has decided yet.
     """
     others = [other for other in asked if (other.item, other.period) == (line.item, line.period)]
     if line.net.minor < 0:
         _refuse_what_was_never_billed(standing, line, others)
-    else:
-        _refuse_what_may_be_billed(standing, line, others)
+    _refuse_before_the_contrary(standing, line, others)
 
 
-def _refuse_what_may_be_billed(standing: Standing, line: Line, others: Sequence[Line]) -> None:
-    """What would be billed beyond what all usage came to when the line was made may be usage that was taken back and is
-    paid for still. Whether that is given back comes first: nobody has said yet that it is kept.
+def _refuse_before_the_contrary(standing: Standing, line: Line, others: Sequence[Line]) -> None:
+    """What would be charged beyond what all usage came to when the line was made may be usage that was taken back, and
+    is paid for still; what would be given back beyond it, usage that came and was never paid for. Whether that is given
+    back, or billed, comes first, as nobody has said yet that it is not. The oldest question is never beyond.
     """
-    back = total([other.net for other in others if other.net.minor < 0], line.net.currency)
-    if back and _is_billed(standing, line) + line.net > _came_to(line):
+    charges = line.net.minor > 0
+    contrary = total([other.net for other in others if (other.net.minor > 0) != charges], line.net.currency)
+    after, came_to = _is_billed(standing, line) + line.net, _came_to(line)
+    if contrary and (after > came_to if charges else after < came_to):
         raise Refused(
-            f"{-back} of what is billed for this usage may be to be given back, about which a question is open;"
-            f" {line.net} more would be billed beside it.",
+            f"{-contrary} of what is billed for this usage may be to be given back, about which a question is open;"
+            f" {line.net} more would be billed beside it."
+            if charges
+            else f"{contrary} of this usage may not be billed yet, about which a question is open; {-line.net} of what"
+            " is billed would be given back beside it.",
             code="asked_before",
             remedy="Answer first what else is asked about the same usage; or `waive`.",
         )

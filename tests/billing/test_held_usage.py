@@ -325,25 +325,28 @@ def test_what_was_kept_is_kept_and_what_came_is_billed_if_a_person_says_so() -> 
 @pytest.mark.parametrize("name", ["plain", "tiers", "no line without usage"])
 @settings(derandomize=True, deadline=None, max_examples=80)
 @given(then=LATE, steps=FEW)
-def test_no_more_is_billed_than_usage_ever_came_to_and_people_kept(
+def test_between_what_usage_ever_came_to_and_what_people_kept_or_waived(
     name: str, then: Late, steps: list[tuple[int, list[int]]]
 ) -> None:
-    """At any time, whatever is open still."""
+    """No more is billed, nor less, at any time, whatever is open still."""
     life = Life(PLANS[name], Hold())
-    most, kept = life.billed, 0
+    least = most = life.billed
+    kept = lost = 0
     for n, (calls, answers) in enumerate(steps):
         if n == 4:
             life.policy(then)
         life.use(max(calls, -life.used))
-        most = max(most, Life(PLANS[name], NextInvoice(), life.used).billed)
+        came_to = Life(PLANS[name], NextInvoice(), life.used).billed
+        least, most = min(least, came_to), max(most, came_to)
         for number in answers:
-            kept += keeps(life, number)
+            not_done = left_undone(life, number)
+            kept, lost = kept - min(0, not_done), lost + max(0, not_done)
         life.bill()
-        assert life.billed <= most + kept
+        assert least - lost <= life.billed <= most + kept
 
 
-def keeps(life: Life, number: int) -> int:
-    """How much is not given back by the answer to one of the open questions, which is by the number."""
+def left_undone(life: Life, number: int) -> int:
+    """How much is not billed, or below zero not given back, by the answer to an open question; both by the number."""
     asked = life.books.asked
     if not asked:
         return 0
@@ -354,4 +357,32 @@ def keeps(life: Life, number: int) -> int:
     except Refused:
         life.books.answer(False)
         said = False
-    return 0 if said else max(0, -line.net.minor)
+    return 0 if said else line.net.minor
+
+
+def usage_that_came_is_asked_about() -> Life:
+    """1,000 calls of January are billed; 300 come, about which a question is open, and 300 are taken back."""
+    life = Life(PLANS["plain"], Hold())
+    life.use(300)
+    life.use(-300)
+    assert (life.billed, life.asked) == (1000, [300, -300])
+    return life
+
+
+def test_what_may_never_have_been_billed_is_not_given_back_before_what_came_is_billed() -> None:
+    """Given back, and the 300 that came waived, 700 would be billed of usage that never came to less than 1,000."""
+    life = usage_that_came_is_asked_about()
+    life.books.asked.reverse()
+    with pytest.raises(Refused, match=r"3\.00 EUR of this usage may not be billed yet, about which a") as refused:
+        life.books.answer(True)
+    assert refused.value.code == "asked_before"
+    life.books.asked.reverse()
+    life.answers(True, True)
+    assert (life.billed, life.asked) == (1000, [])
+
+
+@pytest.mark.parametrize(("came", "back", "billed"), [(True, False, 1300), (False, True, 700), (False, False, 1000)])
+def test_what_came_was_taken_back_or_not_if_a_person_says_so(came: bool, back: bool, billed: int) -> None:
+    life = usage_that_came_is_asked_about()
+    life.answers(came, back)
+    assert (life.billed, life.asked) == (billed, [])
