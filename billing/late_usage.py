@@ -88,22 +88,31 @@ def refuse_to_bill(standing: Standing, line: Line, asked: Iterable[Line]) -> Non
 
 def _refuse_before_the_contrary(standing: Standing, line: Line, others: Sequence[Line]) -> None:
     """What would be charged beyond what all usage came to when the line was made may be usage that was taken back, and
-    is paid for still; what would be given back beyond it, usage that came and was never paid for. Whether that is given
-    back, or billed, comes first, as nobody has said yet that it is not. The oldest question is never beyond.
+    is paid for still; and what is in doubt and would be given back beyond it, usage that came and was never paid for.
+    Whether that is given back, or billed, comes first, as nobody has said yet that it is not.
     """
-    charges = line.net.minor > 0
-    contrary = total([other.net for other in others if (other.net.minor > 0) != charges], line.net.currency)
-    after, came_to = _is_billed(standing, line) + line.net, _came_to(line)
-    if contrary and (after > came_to if charges else after < came_to):
+    if first := total([other.net for other in others if _waits_for(standing, line, other, others)], line.net.currency):
         raise Refused(
-            f"{-contrary} of what is billed for this usage may be to be given back, about which a question is open;"
+            f"{-first} of what is billed for this usage may be to be given back, about which a question is open;"
             f" {line.net} more would be billed beside it."
-            if charges
-            else f"{contrary} of this usage may not be billed yet, about which a question is open; {-line.net} of what"
+            if line.net.minor > 0
+            else f"{first} of this usage may not be billed yet, about which a question is open; {-line.net} of what"
             " is billed would be given back beside it.",
             code="asked_before",
             remedy="Answer first what else is asked about the same usage; or `waive`.",
         )
+
+
+def _waits_for(standing: Standing, line: Line, other: Line, others: Sequence[Line]) -> bool:
+    """Whether a line is not let go before the other. Neither waits for one that cannot go, nor for one that waits for
+    it.
+    """
+    after, came_to = _is_billed(standing, line) + line.net, _came_to(line)
+    if line.net.minor < 0:
+        return other.net.minor > 0 and is_in_doubt(line) and not is_in_doubt(other) and after < came_to
+    if other.net.minor > 0 or after <= came_to:
+        return False
+    return not _is_too_much(standing, other, others) and not _waits_for(standing, other, line, others)
 
 
 def _refuse_what_was_never_billed(standing: Standing, line: Line, others: Sequence[Line]) -> None:
@@ -114,16 +123,26 @@ def _refuse_what_was_never_billed(standing: Standing, line: Line, others: Sequen
     that is open. Usage that comes to less than nothing, such as a price below zero, may be paid out down to what it
     came to when the line was made.
     """
-    nothing = Money.zero(standing.currency)
-    sure = [other.net for other in others if is_in_doubt(line) and not is_in_doubt(other) and other.net < nothing]
-    is_billed, first = _is_billed(standing, line), total(sure, standing.currency)
-    if is_billed + first + line.net < min(nothing, _came_to(line)):
+    if _is_too_much(standing, line, others):
+        first, is_billed = _surely_first(line, others), _is_billed(standing, line)
         asked_about = f", of which {-first} is surely to be given back, about which a question is open" if first else ""
         raise Refused(
             f"It would give back {-line.net}, and {is_billed} is billed for this usage{asked_about}.",
             code="never_billed",
             remedy=f"Answer `waive`{'; or first what else is asked about the same usage' if others else ''}.",
         )
+
+
+def _is_too_much(standing: Standing, line: Line, others: Sequence[Line]) -> bool:
+    """Whether a line gives back more than is billed, less what others surely give back."""
+    left = _is_billed(standing, line) + _surely_first(line, others) + line.net
+    return left < min(Money.zero(standing.currency), _came_to(line))
+
+
+def _surely_first(line: Line, others: Sequence[Line]) -> Money:
+    """What others surely give back, where the line is in doubt."""
+    sure = [one.net for one in others if is_in_doubt(line) and not is_in_doubt(one) and one.net.minor < 0]
+    return total(sure, line.net.currency)
 
 
 def _is_billed(standing: Standing, line: Line) -> Money:
