@@ -11,12 +11,11 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from api.bodies import holds_nul
-from api.fields import YEARS
 from billing.errors import Fault, Refused
 from billing.event_check import DIGITS
 from models.event import Event
 from models.intake import Outcome
-from models.reasons import of_msgspec
+from models.reasons import OUT_OF_YEARS, YEARS, of_msgspec
 
 MOST_EVENTS = 10_000
 
@@ -168,7 +167,7 @@ def _extensions(attributes: dict[str, Any], data: dict[str, Any]) -> dict[str, A
 
 def _checked(e: EventIn | CloudEventIn, data: dict[str, Any]) -> Read:
     if e.time.year not in YEARS:
-        return Outcome("invalid", f"must lie in the years {YEARS.start} to {YEARS.stop - 1}", "time")
+        return Outcome("invalid", OUT_OF_YEARS, "time")
     return Event(e.source, e.id, e.subject, e.type, e.time, data)
 
 

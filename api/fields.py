@@ -25,7 +25,6 @@ from billing.money import exponent
 from billing.period import Period, days_between, zone
 from models import reasons
 
-YEARS = range(1970, 2200)
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _NUMBER = re.compile(r"[+-]?[0-9.]+")
 
@@ -49,8 +48,8 @@ def _moment(value: object, read: ValidatorFunctionWrapHandler) -> object:
 
 
 def _in_range(value: date) -> date:
-    if value.year not in YEARS:
-        raise ValueError(f"must lie in the years {YEARS.start} to {YEARS.stop - 1}")
+    if value.year not in reasons.YEARS:
+        raise ValueError(reasons.OUT_OF_YEARS)
     return value
 
 

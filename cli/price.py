@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Annotated, Any
@@ -73,7 +73,15 @@ def price(
     usage = {meter: tuple(portions) for meter, portions in found.items()}
     trial = Trial(plan, usage, Decimal(seats), _number("discount", discount), number=period, dated=dated)
     preview.check_trial(trial)
-    _show(preview.quote(trial, starts_on.date() if starts_on else datetime.now(UTC).date()))
+    _show(preview.quote(trial, _first_day(starts_on)))
+
+
+def _first_day(said: datetime | None) -> date:
+    day = (said or datetime.now(UTC)).date()
+    if day.year not in reasons.YEARS:
+        fault = Fault("--starts-on", reasons.OUT_OF_YEARS)
+        raise Refused("The period cannot be priced.", faults=[fault], remedy="Say another day.")
+    return day
 
 
 def _plan(what: str, currency: str | None, version: int | None) -> Plan:
@@ -202,8 +210,10 @@ def _time(said: object, where: str) -> datetime | None:
         at = datetime.fromisoformat(str(said))
     except ValueError:
         at = None
-    if at is None or at.tzinfo is None or at.year not in range(1970, 2200):
+    if at is None or at.tzinfo is None:
         raise _unreadable(where, f"time {reasons.MOMENT}")
+    if at.year not in reasons.YEARS:
+        raise _unreadable(where, f"time {reasons.OUT_OF_YEARS}")
     return at
 
 

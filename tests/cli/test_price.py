@@ -100,10 +100,16 @@ def test_a_level_is_weighted_by_the_times_of_events(perennial: Perennial, tmp_pa
     events.write_text(json.dumps(came) + "\n" + json.dumps({"type": "disk", "data": {"gigabytes": 1}}) + "\n")
     code, said = perennial("price", plan, "--events", events, "--starts-on", "2026-01-01")
     assert (code, "events: have no times, without which 'storage' cannot count" in said) == (2, True)
-    for time in ("2026-01-16T01:00:00", "yesterday", "2300-01-01T00:00:00Z"):
+    for time, why in (
+        ("2026-01-16T01:00:00", "time must be a moment with its zone"),
+        ("yesterday", "time must be a moment with its zone"),
+        ("2300-01-01T00:00:00Z", "time must lie in the years 1970 to 2199"),
+    ):
         events.write_text(json.dumps(came | {"time": time}) + "\n")
         code, said = perennial("price", plan, "--events", events)
-        assert (code, "events.ndjson:1: time must be" in said) == (2, True), said
+        assert (code, f"events.ndjson:1: {why}" in said) == (2, True), said
+    code, said = perennial("price", plan, "--starts-on", "0001-01-01")
+    assert (code, "--starts-on: must lie in the years 1970 to 2199" in said) == (2, True), said
 
 
 def test_single_events_and_properties(perennial: Perennial) -> None:
