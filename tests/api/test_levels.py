@@ -153,16 +153,16 @@ async def test_a_formula_counts_what_has_all_its_fields(front: Front) -> None:
     assert (audit["counted"], audit["uncounted"]) == (2, 1)
 
 
+def gigabytes(meter_id: str) -> dict[str, object]:
+    """An item of 2 a unit."""
+    price = {"kind": "per_unit", "rate": "2"}
+    return {"key": "gb", "name": "GB", "basis": "meter", "meter": meter_id, "price": price}
+
+
 async def test_a_price_is_not_tried_with_events_of_which_the_time_is_missing(front: Front) -> None:
     made = await front.post("/v1/meters", meter(aggregation="weighted_sum", time_unit="hour"))
-    item = {
-        "key": "gb",
-        "name": "GB",
-        "basis": "meter",
-        "meter": made["id"],
-        "price": {"kind": "per_unit", "rate": "2"},
-    }
-    body = {"item": item, "currency": "EUR", "events": [{"type": made["event_type"], "data": {"n": 1}}]}
+    events = [{"type": made["event_type"], "data": {"n": 1}}]
+    body = {"item": gigabytes(made["id"]), "currency": "EUR", "events": events}
     refusal = await front.refused("POST", "/v1/prices/preview", body, status=422, code="invalid_usage")
     assert set(refusal["fields"]) == {"events"}
     priced = await front.post(
@@ -174,16 +174,9 @@ async def test_a_price_is_not_tried_with_events_of_which_the_time_is_missing(fro
 async def test_a_price_is_tried_with_events_that_say_when_they_happened(front: Front) -> None:
     """One gigabyte of before for all of January and two more for its last day; of February nothing counts."""
     made = await front.post("/v1/meters", meter(aggregation="weighted_sum", time_unit="hour"))
-    item = {
-        "key": "gb",
-        "name": "GB",
-        "basis": "meter",
-        "meter": made["id"],
-        "price": {"kind": "per_unit", "rate": "2"},
-    }
     moments = (("2025-06-01T00:00:00Z", 1), ("2026-01-31T00:00:00Z", 2), ("2026-02-01T00:00:00Z", 99))
     events = [{"type": made["event_type"], "data": {"n": n}, "time": at} for at, n in moments]
-    body = {"item": item, "currency": "EUR", "starts_on": "2026-01-01", "events": events}
+    body = {"item": gigabytes(made["id"]), "currency": "EUR", "starts_on": "2026-01-01", "events": events}
     priced = await front.post("/v1/prices/preview", body)
     [line] = priced["lines"]
     assert (line["quantity"], priced["net"]) == (str(31 * 24 + 2 * 24), "1584.00")

@@ -16,17 +16,17 @@ FEW = st.lists(st.tuples(EQUAL, st.lists(st.integers(0, 7), max_size=2)), min_si
 """So that questions stay open."""
 
 
-def given_back_is_asked_about() -> Life:
-    """1,000 calls of January are billed; 300 are taken back, about which a question is open, and 300 come."""
+def asked_about(*calls: int) -> Life:
+    """1,000 calls of January are billed; then so many come, or are taken back, and about each a question is open."""
     life = Life(PLANS["plain"], Hold())
-    life.use(-300)
-    life.use(300)
-    assert (life.billed, life.asked) == (1000, [-300, 300])
+    for some in calls:
+        life.use(some)
+    assert (life.billed, life.asked) == (1000, list(calls))
     return life
 
 
 def test_what_may_be_billed_already_is_not_billed_before_what_is_to_be_given_back() -> None:
-    life = given_back_is_asked_about()
+    life = asked_about(-300, 300)
     life.books.asked.reverse()
     with pytest.raises(Refused, match=r"3\.00 EUR of what is billed for this usage may be to be given back") as refused:
         life.books.answer(True)
@@ -41,10 +41,7 @@ def test_what_may_be_billed_already_is_not_billed_before_what_is_to_be_given_bac
 
 def test_nor_what_came_when_more_was_held_than_was_taken_back() -> None:
     """600 came and 300 were taken back; the next 200 are in no doubt, until the 600 are billed."""
-    life = Life(PLANS["plain"], Hold())
-    for calls in (600, -300, 200):
-        life.use(calls)
-    assert life.asked == [600, -300, 200]
+    life = asked_about(600, -300, 200)
     life.books.answer(True)
     life.books.asked.reverse()
     with pytest.raises(Refused, match=r"3\.00 EUR of what is billed for this usage may be to be given back"):
@@ -56,14 +53,14 @@ def test_nor_what_came_when_more_was_held_than_was_taken_back() -> None:
 
 def test_what_was_kept_is_kept_and_what_came_is_billed_if_a_person_says_so() -> None:
     """The question says that it may be what is paid for already; only a person knows."""
-    life = given_back_is_asked_about()
+    life = asked_about(-300, 300)
     assert life.books.asked[1].because.note == (
         "of what is billed, 3.00 EUR was to be given back and was held for a person: asked about, or waived, and never"
         " given back"
     )
     life.answers(False, True)
     assert (life.billed, life.asked) == (1300, [])
-    other = given_back_is_asked_about()
+    other = asked_about(-300, 300)
     other.answers(False, False)
     assert (other.billed, other.asked) == (1000, [])
 
@@ -125,18 +122,9 @@ def left_undone(life: Life, number: int) -> int:
     return 0 if said else line.net.minor
 
 
-def usage_that_came_is_asked_about() -> Life:
-    """1,000 calls of January are billed; 300 come, about which a question is open, and 300 are taken back."""
-    life = Life(PLANS["plain"], Hold())
-    life.use(300)
-    life.use(-300)
-    assert (life.billed, life.asked) == (1000, [300, -300])
-    return life
-
-
 def test_what_may_never_have_been_billed_is_not_given_back_before_what_came_is_billed() -> None:
     """Given back, and the 300 that came waived, 700 would be billed of usage that never came to less than 1,000."""
-    life = usage_that_came_is_asked_about()
+    life = asked_about(300, -300)
     life.books.asked.reverse()
     with pytest.raises(Refused, match=r"3\.00 EUR of this usage may not be billed yet, about which a") as refused:
         life.books.answer(True)
@@ -148,7 +136,7 @@ def test_what_may_never_have_been_billed_is_not_given_back_before_what_came_is_b
 
 @pytest.mark.parametrize(("came", "back", "billed"), [(True, False, 1300), (False, True, 700), (False, False, 1000)])
 def test_what_came_was_taken_back_or_not_if_a_person_says_so(came: bool, back: bool, billed: int) -> None:
-    life = usage_that_came_is_asked_about()
+    life = asked_about(300, -300)
     life.answers(came, back)
     assert (life.billed, life.asked) == (billed, [])
 
