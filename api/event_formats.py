@@ -22,7 +22,7 @@ MOST_EVENTS = 10_000
 Word = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
 
 
-class EventIn(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+class EventIn(Event, forbid_unknown_fields=True, frozen=True, gc=False, rename={"occurred_at": "time"}):
     """One usage event; (`source`, `id`) makes it one, whatever its time says. `time` carries a zone.
 
     `subject` is the customer, by its id or one of its aliases. `data` carries what meters count.
@@ -32,7 +32,7 @@ class EventIn(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     id: Word
     subject: Word
     type: Word
-    time: Annotated[datetime, msgspec.Meta(tz=True)]
+    occurred_at: Annotated[datetime, msgspec.Meta(tz=True)]
     data: dict[str, Any] = {}
 
 
@@ -90,7 +90,7 @@ def read_batch(body: bytes) -> list[Read]:
     """The events of a JSON document: `{"events": [...]}`, a list, or a single event. Refused if it is none of these."""
     try:
         if not holds_nul(body):
-            return [_checked(e, e.data) for e in _PLAIN_ALL.decode(body).events]
+            return [_in_years(e) for e in _PLAIN_ALL.decode(body).events]
     except _TROUBLE:
         pass  # One event or another is wrong, or it is another kind of document; which, is found one by one.
     return [_read_one(raw) for raw in _raws(body)]
@@ -140,10 +140,10 @@ def _read_one(raw: bytes | msgspec.Raw) -> Read:
         if holds_nul(bytes(raw)):
             return Outcome("invalid", "holds the character U+0000, which cannot be stored")
         if b'"specversion"' not in bytes(raw) or "specversion" not in _NAMES.decode(raw):
-            plain = _PLAIN.decode(raw)
-            return _checked(plain, plain.data)
+            return _in_years(_PLAIN.decode(raw))
         cloud = _CLOUD.decode(raw)
-        return _checked(cloud, (cloud.data or {}) | _extensions(_ATTRIBUTES.decode(raw), cloud.data or {}))
+        data = (cloud.data or {}) | _extensions(_ATTRIBUTES.decode(raw), cloud.data or {})
+        return _in_years(Event(cloud.source, cloud.id, cloud.subject, cloud.type, cloud.time, data))
     except msgspec.ValidationError as error:
         fault = _fault(error, "")
         return Outcome("invalid", fault.reason, fault.field)
@@ -165,10 +165,8 @@ def _extensions(attributes: dict[str, Any], data: dict[str, Any]) -> dict[str, A
     return found
 
 
-def _checked(e: EventIn | CloudEventIn, data: dict[str, Any]) -> Read:
-    if e.time.year not in YEARS:
-        return Outcome("invalid", OUT_OF_YEARS, "time")
-    return Event(e.source, e.id, e.subject, e.type, e.time, data)
+def _in_years(e: Event) -> Read:
+    return e if e.occurred_at.year in YEARS else Outcome("invalid", OUT_OF_YEARS, "time")
 
 
 def time_as_read(written: object) -> object:

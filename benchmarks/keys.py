@@ -21,7 +21,8 @@ import psycopg
 
 from benchmarks.measuring import cpu_of_tree
 from models.database import open_engine, transaction
-from models.event import Event, Named, take_keys
+from models.event import Event, Named
+from models.event_key import take_keys
 from models.migrations import migrate
 from sandbox.postgres import Postgres
 

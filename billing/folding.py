@@ -129,7 +129,7 @@ Latest = tuple[datetime, int | Decimal]
 """Time and quantity of the latest event; of two at one moment the larger, so that it does not matter who came when."""
 
 _NOTHING = Decimal(0)
-_EPOCH, _QUARTER = datetime(1970, 1, 1, tzinfo=UTC), timedelta(minutes=15)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def _minutes(moment: datetime) -> int:
@@ -147,21 +147,25 @@ def _weight(quantity: int | Decimal, since: datetime, moment: datetime) -> Decim
     return product(Decimal(quantity), Decimal((moment - since) // timedelta(microseconds=1)).scaleb(-6))
 
 
-_Spot = tuple[str, str, date, datetime | None, Properties, Decimal | None]
-"""Customer, meter, local day, start of the window, properties, each."""
+_MeterDay = tuple[str, str, date]
+"""Customer, meter, local day."""
+_Spot = tuple[datetime | None, Properties, Decimal | None]
+"""Within a meter's day: start of the window, properties, each."""
 
 
 class Clocks:
     """Day and hour on customers' clocks, looked up once for each quarter of an hour: clocks are set by no less."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[ZoneInfo, int], tuple[date, datetime]] = {}
+        self._known: dict[tuple[ZoneInfo, int, int], tuple[date, datetime]] = {}
 
     def day_and_hour(self, where: ZoneInfo, moment: datetime) -> tuple[date, datetime]:
-        quarter = (where, (moment - _EPOCH) // _QUARTER)
-        if quarter not in self._known:
-            self._known[quarter] = local_day(moment, where), local_window(moment, where, 60)
-        return self._known[quarter]
+        since = moment - _EPOCH
+        quarter = (where, since.days, since.seconds // 900)
+        known = self._known.get(quarter)
+        if known is None:
+            known = self._known[quarter] = local_day(moment, where), local_window(moment, where, 60)
+        return known
 
 
 class _Gathered:
@@ -186,6 +190,9 @@ class _Gathered:
             self.in_day = added_up((self.in_day, other.in_day))
         if other.latest:
             self.last(other.latest)
+
+
+_Spots = defaultdict[_Spot, _Gathered]
 
 
 class _Timed(NamedTuple):
@@ -249,8 +256,8 @@ class Folding:
         some, self._clocks, self._days_of = tuple(meters), clocks, days or {}
         self._kept: dict[str, Kept] = {meter.meter_id: meter.kept for meter in some}
         self._ways = {kind: [_Way.to(meter) for meter in of] for kind, of in by_type(some).items()}
-        self._on_day: dict[tuple[str, date], list[_Way]] = {}
-        self._found: defaultdict[_Spot, _Gathered] = defaultdict(_Gathered)
+        self._found: defaultdict[_MeterDay, _Spots] = defaultdict(lambda: defaultdict(_Gathered))
+        self._to_add: dict[tuple[str, str, date], list[tuple[_Way, _Spots]]] = {}
 
     def add(
         self,
@@ -268,14 +275,16 @@ class Folding:
         """
         day, hour = self._clocks.day_and_hour(where, moment)
         counted: list[str] = []
-        ways = self._on(event_type, day) if self._days_of else self._ways.get(event_type, ())
-        for meter_id, take, hourly, timed in ways:
+        ways = self._to_add.get((customer_id, event_type, day))
+        if ways is None:
+            ways = self._ways_of(customer_id, event_type, day)
+        for (meter_id, take, hourly, timed), spots in ways:
             if (by is None or meter_id in by) and (taken := take(data)):
                 quantity, kept, each = taken
                 window = hour if hourly else None
                 if timed:
                     window, each = timed.spot(where, moment, window, each)
-                gathered = self._found[customer_id, meter_id, day, window, kept, each]
+                gathered = spots[window, kept, each]
                 gathered.quantities.append(quantity)
                 gathered.digest += digest
                 if timed:
@@ -283,26 +292,35 @@ class Folding:
                 counted.append(meter_id)
         return day, counted
 
-    def _on(self, kind: str, day: date) -> list[_Way]:
-        """To which meters an event of that day comes; looked up once for each day, as most events are of few."""
-        if (kind, day) not in self._on_day:
-            self._on_day[kind, day] = [
-                way for way in self._ways.get(kind, ()) if within(day, self._days_of.get(way.meter_id))
-            ]
-        return self._on_day[kind, day]
+    def _ways_of(self, customer_id: str, kind: str, day: date) -> list[tuple[_Way, _Spots]]:
+        """The meters to which events of that customer, type and day come, each with what it has of the day so far.
+        Looked up once: most events are of few days.
+        """
+        ways = [
+            (way, self._found[customer_id, way.meter_id, day])
+            for way in self._ways.get(kind, ())
+            if within(day, self._days_of.get(way.meter_id))
+        ]
+        self._to_add[customer_id, kind, day] = ways
+        return ways
 
     def days(self) -> Totals:
         """What was counted, by local day."""
-        found: defaultdict[Place, _Gathered] = defaultdict(_Gathered)
-        for (customer_id, meter_id, day, _, kept, each), gathered in self._found.items():
-            found[customer_id, meter_id, day, kept, each].take(gathered)
-        return {place: self._total(place[1], gathered, gathered.in_day) for place, gathered in found.items()}
+        found: Totals = {}
+        for (customer_id, meter_id, day), spots in self._found.items():
+            whole: defaultdict[tuple[Properties, Decimal | None], _Gathered] = defaultdict(_Gathered)
+            for (_, kept, each), gathered in spots.items():
+                whole[kept, each].take(gathered)
+            for (kept, each), gathered in whole.items():
+                found[customer_id, meter_id, day, kept, each] = self._total(meter_id, gathered, gathered.in_day)
+        return found
 
     def windows(self) -> Totals:
         """What was counted, by hour or minute, of meters that are kept by it."""
         return {
             (customer_id, meter_id, window, kept, each): self._total(meter_id, gathered, gathered.in_window)
-            for (customer_id, meter_id, _, window, kept, each), gathered in self._found.items()
+            for (customer_id, meter_id, _), spots in self._found.items()
+            for (window, kept, each), gathered in spots.items()
             if window is not None
         }
 

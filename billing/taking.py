@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
-from functools import lru_cache
+from functools import lru_cache, partial
 from hashlib import sha256
 
 from billing.aggregation import bucket
@@ -27,7 +27,7 @@ _LEAST = -BOUND
 def taker(meter: Meter) -> Take:
     """How a meter takes its share of an event's data; None if it does not pass, or has no sane quantity for it."""
     names, filters, per_event = sorted(meter.dimensions), meter.filters, meter.per_event
-    plain = _WAYS.get(meter.aggregation, _number)(meter)
+    plain, kept_of = _WAYS.get(meter.aggregation, _number)(meter), _dimensions(names)
     if not names and not per_event and not filters:
         return plain
 
@@ -38,7 +38,7 @@ def taker(meter: Meter) -> Take:
         if (taken := plain(data)) is None:
             return None
         quantity, _, each = taken
-        return quantity, properties(names, data), Decimal(quantity) if per_event else each
+        return quantity, kept_of(data), Decimal(quantity) if per_event else each
 
     return full
 
@@ -115,6 +115,19 @@ def _bucket(meter: Meter) -> Take:
 
 
 _WAYS: dict[str, Callable[[Meter], Take]] = {"count": _event, "unique": _value, "percentile": _bucket}
+
+
+def _dimensions(names: Sequence[str]) -> Callable[[Mapping[str, object]], Properties]:
+    """`properties` of these names; a single one, which is usual, in half the time."""
+    if len(names) != 1:
+        return partial(properties, names)
+    name = names[0]
+
+    def one(data: Mapping[str, object]) -> Properties:
+        text = as_text(data.get(name))
+        return NO_PROPERTIES if text is None else ((name, text),)
+
+    return one
 
 
 def properties(names: Iterable[str], data: Mapping[str, object]) -> Properties:

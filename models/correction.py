@@ -14,7 +14,8 @@ from billing.period import zone
 from models import afresh, intake, usage
 from models.afresh import Counted
 from models.database import columns, cursor
-from models.event import ANY_CONTENT, Event, Named, contents_of, hold_months
+from models.event import ANY_CONTENT, Event, Named, hold_months
+from models.event_key import contents_of
 from models.event_month import refuse_taken
 from models.meter_version import counting
 from models.slot import Slot, take_slot

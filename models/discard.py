@@ -10,7 +10,8 @@ from sqlmodel import Session
 
 from billing.errors import Fault, Refused
 from models.database import columns, cursor
-from models.event import ANY_CONTENT, Named, contents_of, take_keys
+from models.event import ANY_CONTENT, Named
+from models.event_key import contents_of, take_keys
 from models.intake import customers_of
 from models.quarantine import HeldBy, Name, Waiting, hold_named, hold_of_subject
 from models.same_event import Unlike, the_same

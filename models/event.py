@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
+from functools import lru_cache
 from hashlib import sha256
-from operator import attrgetter, itemgetter
+from operator import itemgetter
+from struct import unpack
 from typing import Any, NamedTuple
 
 import msgspec
@@ -15,15 +17,6 @@ from sqlmodel import Field, Session, SQLModel
 
 from models.database import all_written, columns, copy_texts, cursor, in_utc
 from models.values import large, moment
-
-
-class UsageKey(SQLModel, table=True):
-    """An event was taken in; `content` is a digest of all but its name, `occurred_at` tells in which month it lies."""
-
-    __tablename__ = "usage_key"
-    key: str = Field(primary_key=True)
-    content: int = large()
-    occurred_at: datetime = moment()
 
 
 class UsageEvent(SQLModel, table=True):
@@ -107,8 +100,7 @@ class Named(msgspec.Struct, frozen=True, gc=False):
 
     @staticmethod
     def key_of(source: str, id: str) -> str:
-        name = source.encode()
-        return sha256(b"%d:%b%b" % (len(name), name, id.encode())).hexdigest()[:32]
+        return sha256(_with_length(source) + id.encode()).hexdigest()[:32]
 
     @classmethod
     def of(cls, event: Event) -> Named:
@@ -120,8 +112,14 @@ class Named(msgspec.Struct, frozen=True, gc=False):
         moments = [in_utc(e.occurred_at) for e in events]
         said = _SORTED.encode_lines([(e.subject, e.type, at, e.data) for e, at in zip(events, moments, strict=True)])
         keys = [cls.key_of(e.source, e.id) for e in events]
-        contents = [_content_of(line) for line in said.splitlines()]
-        return list(map(cls, events, keys, contents, all_written(moments)))
+        return list(map(cls, events, keys, _contents_of(said.splitlines()), all_written(moments)))
+
+
+@lru_cache(maxsize=4096)
+def _with_length(source: str) -> bytes:
+    """As the name of an event begins: no two names are written alike."""
+    written = source.encode()
+    return b"%d:%b" % (len(written), written)
 
 
 def written_without_subject(event: Event) -> bytes:
@@ -131,12 +129,13 @@ def written_without_subject(event: Event) -> bytes:
 
 def content_under(subject: str, written: bytes) -> int:
     """The content of an event that is written without its subject, had it come with this one."""
-    return _content_of(b"[%b%b" % (_SORTED.encode(subject), written))
+    return _contents_of([b"[%b%b" % (_SORTED.encode(subject), written)])[0]
 
 
-def _content_of(line: bytes) -> int:
-    """One that is 0 would be ANY_CONTENT."""
-    return int.from_bytes(sha256(line).digest()[:8], signed=True) or 1
+def _contents_of(lines: Sequence[bytes]) -> list[int]:
+    """The first 8 bytes of a digest of each. One that is 0 would be ANY_CONTENT."""
+    digests = b"".join([sha256(line).digest()[:8] for line in lines])
+    return [content or 1 for content in unpack(f">{len(lines)}q", digests)]
 
 
 def digest_of(key: str, content: int) -> int:
@@ -153,37 +152,6 @@ def hold_months(session: Session) -> None:
     before it reads any event: who makes a month has it alone, and waits for those who read.
     """
     cursor(session).execute("select pg_advisory_xact_lock_shared(hashtext('usage months'))")
-
-
-def take_keys(session: Session, named: Sequence[Named]) -> dict[str, int]:
-    """Enter keys, each once in `named`; those that were there before, with the digest of what then came.
-
-    Whoever enters the same key at the same time waits for this transaction. In order of keys, so that two never wait
-    for each other. One that is forgotten at that moment (models/event_month.py) is entered anew.
-    """
-    entered = [(e.key, e.content, e.at) for e in sorted(named, key=attrgetter("key"))]
-    asked = cursor(session).execute(
-        "with fresh as (insert into usage_key (key, content, occurred_at)"
-        " select * from unnest(%s::uuid[], %s::bigint[], %s::timestamptz[]) on conflict do nothing returning key)"
-        # Nearly always all are, and to read which takes as long as to enter them.
-        " select count(*), case when count(*) < %s then array_agg(key)::text[] end from fresh",
-        [*columns(entered, 3), len(entered)],
-    )
-    many, fresh = asked.fetchall()[0]
-    if many == len(entered):
-        return {}
-    there = {e.key for e in named} - {key.replace("-", "") for key in fresh or ()}
-    known = contents_of(session, there)
-    forgotten = [e for e in named if e.key in there and e.key not in known]
-    return known | take_keys(session, forgotten) if forgotten else known
-
-
-def contents_of(session: Session, keys: Collection[str]) -> dict[str, int]:
-    """Those keys that were entered before, with the digest of what then came."""
-    rows = cursor(session).execute(
-        "select key, content from usage_key where key = any(%s::uuid[])", columns([(key,) for key in keys], 1)
-    )
-    return {key.hex: content for key, content in rows}
 
 
 def store(session: Session, rows: Sequence[tuple[Named, str, date, Sequence[str]]]) -> None:

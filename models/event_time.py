@@ -9,7 +9,8 @@ from sqlmodel import Session
 
 from billing.time_bounds import TimeBounds
 from models.database import cursor
-from models.event import Event, Named, contents_of
+from models.event import Event, Named
+from models.event_key import contents_of
 
 
 def outside(

@@ -22,6 +22,7 @@ from models import audit, event, quarantine, usage
 from models.customer import lock_roots
 from models.database import columns, cursor
 from models.event import Event, Named, digest_of, hold_months
+from models.event_key import contents_of, take_keys
 from models.event_time import outside
 from models.meter_version import counting
 from models.quarantine import Held
@@ -144,7 +145,7 @@ def _known(session: Session, strangers: Mapping[int, Event], books: _Books) -> d
     Without those of events that were discarded: what comes again is counted there, as while they waited.
     """
     named = {n: Named.of(e) for n, e in strangers.items()}
-    known = event.contents_of(session, {one.key for one in named.values()}) if named else {}
+    known = contents_of(session, {one.key for one in named.values()}) if named else {}
     discarded = quarantine.discarded_among(
         session, [(one.event.source, one.event.id, known[one.key]) for one in named.values() if one.key in known]
     )
@@ -275,7 +276,7 @@ def _known_or_new(session: Session, named: Sequence[Named], customers: Mapping[s
     first: dict[str, Named] = {}
     for e in named:
         first.setdefault(e.key, e)
-    known = event.take_keys(session, list(first.values()))
+    known = take_keys(session, list(first.values()))
     if not known and len(first) == len(named):
         return [ACCEPTED] * len(named)
     contents = {key: one.content for key, one in first.items()} | known

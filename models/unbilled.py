@@ -21,7 +21,8 @@ from billing.usage import quantity_of
 from models import quarantine
 from models.catalog import live_meters
 from models.database import cursor
-from models.event import Event, Named, contents_of
+from models.event import Event, Named
+from models.event_key import contents_of
 from models.quarantine import WAITS, HeldBy
 from models.standing import histories
 from models.usage import totals_of
