@@ -105,16 +105,31 @@ async def test_who_comes_in_a_crowd_is_waited_for_and_who_is_alone_is_not(
         slow.wait.set()
         assert [each.result(10) for each in (first, *crowd)] == [[ACCEPTED]] * 4
 
-    took[0] = 0.01  # Half of it is five thousandths: it is looked three times.
+    took[0] = 0.01  # In so long it is looked five times.
     a_crowd_of_three()
     assert (together, clock.slept) == ([1, 3], [])
     late: list[Future[list[Outcome]]] = []
     clock.coming = [lambda: late.append(mine.take(one))]
     assert mine.take(one).result(10) == late.pop().result(10) == [ACCEPTED]
-    assert (together[2:], clock.slept) == ([2], [0.002] * 3)
+    assert (together[2:], clock.slept) == ([2], [0.002] * 5)
     assert mine.take(one * 2).result(10) == [ACCEPTED] * 2  # As many as the last ones: nobody else is waited for.
     assert mine.take(one).result(10) == [ACCEPTED]  # The last one was alone.
-    assert (together[3:], clock.slept) == ([2, 1], [0.002] * 3)
+    assert (together[3:], clock.slept) == ([2, 1], [0.002] * 5)
+
+    a_crowd_of_three()
+    clock.slept.clear()
+    slow.going.clear()
+    slow.wait.clear()
+    with mine._changed:  # All three at once.
+        three = [mine.take(one) for _ in range(3)]
+    assert slow.going.wait(10)
+    meanwhile = [mine.take(one) for _ in range(2)]
+    clock.coming = [
+        lambda: late.append(mine.take(one))
+    ]  # With it there are 3 again, but when the three ended it was 5.
+    slow.wait.set()
+    assert [each.result(10) for each in (*three, *meanwhile)] == [[ACCEPTED]] * 5
+    assert (together[-2:], late.pop().result(10), clock.slept) == ([3, 3], [ACCEPTED], [0.002] * 5)
 
     took[0] = 20.0  # An outage, say; a tenth of a second is the most.
     a_crowd_of_three()
