@@ -267,14 +267,17 @@ def _difference(
 ) -> Line | None:
     """The line if the quantity differs; or, where more than the sum counts or `money_too` is said, the amount does.
 
-    Of usage taken back comes back what was paid: an amount off reduces no more than there is left.
+    Of usage taken back comes back what was paid: an amount off reduces no more than there is left, and again what comes
+    after that, up to what was given when the window was first billed.
     """
     only_the_sum = not window.item.apart and not window.item.price.counts_events()
     if used.quantity == before.quantity and only_the_sum and not money_too:
         return None
     line = rate_late_usage(window, used, before.quantity, before.gross, before.net_of_percent)
-    if lost := max(0, before.amounts_off - max(0, (before.net_of_percent + line.net).minor)):
-        line = with_off(line, Money(-lost, line.gross.currency), "amount off that has nothing left to reduce")
+    left = max(0, (before.net_of_percent + line.net).minor)
+    if more := min(before.given_off, left) - before.amounts_off:
+        why = "reduces what came again" if more > 0 else "has nothing left to reduce"
+        line = with_off(line, Money(more, line.gross.currency), f"amount off that {why}")
     if not line.gross and used.quantity == before.quantity:
         return None
     if held := total([other.net for other in aside], line.gross.currency):

@@ -35,8 +35,8 @@ class Lane:
 class BilledUsage:
     """What has been invoiced for one window of a metered item so far, over all its `lines`.
 
-    `amounts_off` is the part of gross - net that was no percentage. `invoices` are the numbers of the documents, where
-    lines are to name them.
+    `amounts_off` is the part of gross - net that was no percentage, `given_off` what it was when the window was first
+    billed. `invoices` are the numbers of the documents, where lines are to name them.
     """
 
     item: str
@@ -46,6 +46,7 @@ class BilledUsage:
     net: Money
     lines: int = 1
     amounts_off: int = 0
+    given_off: int = 0
     invoices: tuple[str, ...] = ()
 
     @property

@@ -193,6 +193,7 @@ def _billed(session: Session, standings: dict[str, Standing]) -> tuple[dict[str,
             continue
         billed = true_ups[key] if kind == "true_up" else usage[key]
         before = billed.get((item, period)) or _nothing(item, period, currency)
+        off = sum(taken["minor"] for taken in why.get("taken", ()))
         billed[item, period] = BilledUsage(
             item,
             period,
@@ -200,7 +201,8 @@ def _billed(session: Session, standings: dict[str, Standing]) -> tuple[dict[str,
             gross + before.gross,
             gross - discount + before.net,
             before.lines + 1,
-            sum(taken["minor"] for taken in why.get("taken", ())) + before.amounts_off,
+            off + before.amounts_off,
+            (off if kind == "usage" else 0) + before.given_off,
             before.invoices if number in (None, *before.invoices) else (*before.invoices, number),
         )
     return fees, usage, true_ups

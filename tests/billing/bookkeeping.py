@@ -367,7 +367,8 @@ class Books:
 def _with(line: Line, before: BilledUsage | None, quantity: Decimal) -> BilledUsage:
     """What a window's lines come to with one more line."""
     if before is None:
-        return BilledUsage(line.item, line.period, quantity, line.gross, line.net, 1, line.amounts_off.minor)
+        off = line.amounts_off.minor
+        return BilledUsage(line.item, line.period, quantity, line.gross, line.net, 1, off, off)
     return BilledUsage(
         line.item,
         line.period,
@@ -376,6 +377,7 @@ def _with(line: Line, before: BilledUsage | None, quantity: Decimal) -> BilledUs
         line.net + before.net,
         before.lines + 1,
         line.amounts_off.minor + before.amounts_off,
+        before.given_off,
     )
 
 

@@ -7,7 +7,7 @@ from datetime import date, timedelta
 from decimal import Decimal
 
 import pytest
-from hypothesis import given, reject, settings
+from hypothesis import example, given, reject, settings
 from hypothesis import strategies as st
 
 from billing.accrual import delivered_usage, promises_of
@@ -225,3 +225,24 @@ def test_a_window_credited_and_billed_again_is_promised_once() -> None:
     assert document is not None
     january = [p.total.minor for p in promises_of(before, document.lines) if p.period.start == FIRST]
     assert january == [65_00]
+
+
+@pytest.mark.parametrize("late", [NextInvoice(), CreditAndRebill()], ids=str)
+@given(steps=st.lists(st.integers(-1000, 1000), min_size=1, max_size=5))
+@example(steps=[-900, 200])
+@settings(max_examples=60)
+def test_an_amount_off_reduces_what_is_left_whatever_came_and_went(late: Late, steps: list[int]) -> None:
+    """1,000 calls at 0.50 less 3 EUR, of which some are taken back and some come again."""
+    plan = replace(plan_of("EUR", CALLS), discounts=(Discount("amount", D(3), name="Welcome"),))
+    books = Books({"sub_1": replace(signed(Agreement(FIRST, plan)), late=(("calls", late),))}, rates=RATES)
+    used = 1000
+    books.use("calls", FIRST, D(used))
+    books.bill(instant(date(2026, 2, 1), BERLIN))
+    for month, step in enumerate(steps, 3):
+        step = max(step, -used)
+        used += step
+        if step:
+            books.use("calls", FIRST, D(step))
+        books.bill(instant(date(2026, month, 1), BERLIN))
+        mine = [line.net for d in books.documents for line in d.lines if line.item == "calls"]
+        assert total(mine, "EUR").minor == max(0, used * 50 - 300)
