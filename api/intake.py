@@ -133,7 +133,7 @@ class Intake:
         self._engine = engine
         self._bounds = bounds
         self._waiting: deque[Waiting] = deque()
-        self._events = 0
+        self._events = self._there = 0
         self._changed = threading.Condition()
         self._closed = False
         self._last = _Last(0, 0, 0, 0)
@@ -175,8 +175,7 @@ class Intake:
                 for one in some:  # One of them cannot be stored; the others shall not suffer for it.
                     self._store([one])
             ended = time.monotonic()
-            there = sum(len(one.events) for one in some) + self._events
-            self._last = _Last(len(some), min(there, MOST_AT_ONCE), ended, ended - begun)
+            self._last = _Last(len(some), min(self._there, MOST_AT_ONCE), ended, ended - begun)
 
     def _next(self) -> list[Waiting]:
         """As many requests as fit into a transaction; none when it is over."""
@@ -225,6 +224,7 @@ class Intake:
             for one in some:
                 one.answer.set_exception(error)
             return True
+        self._there = len(outcomes) + self._events  # Who is answered may come again at once, and is there once.
         start = 0
         for one in some:
             one.answer.set_result(outcomes[start : start + len(one.events)])

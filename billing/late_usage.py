@@ -107,7 +107,7 @@ def _waits_for(standing: Standing, line: Line, other: Line, others: Sequence[Lin
     """Whether a line is not let go before the other. Neither waits for one that cannot go, nor for one that waits for
     it.
     """
-    after, came_to = _is_billed(standing, line) + line.net, _came_to(line)
+    after, came_to = _is_billed(standing, line) + line.net, _came_to(standing, line)
     if line.net.minor < 0:
         return other.net.minor > 0 and is_in_doubt(line) and not is_in_doubt(other) and after < came_to
     if other.net.minor > 0 or after <= came_to:
@@ -136,7 +136,7 @@ def _refuse_what_was_never_billed(standing: Standing, line: Line, others: Sequen
 def _is_too_much(standing: Standing, line: Line, others: Sequence[Line]) -> bool:
     """Whether a line gives back more than is billed, less what others surely give back."""
     left = _is_billed(standing, line) + _surely_first(line, others) + line.net
-    return left < min(Money.zero(standing.currency), _came_to(line))
+    return left < min(Money.zero(standing.currency), _came_to(standing, line))
 
 
 def _surely_first(line: Line, others: Sequence[Line]) -> Money:
@@ -148,15 +148,25 @@ def _surely_first(line: Line, others: Sequence[Line]) -> Money:
 def _is_billed(standing: Standing, line: Line) -> Money:
     """For the line's window, on documents or on the way to one."""
     mine = (line.item, line.period)
-    billed = [one.net for one in standing.usage if (one.item, one.period) == mine]
     waiting = [other.net for other in _waiting(standing) if (other.item, other.period) == mine]
-    return total([*billed, *waiting], standing.currency)
+    return total([*(one.net for one in _documented(standing, line)), *waiting], standing.currency)
 
 
-def _came_to(line: Line) -> Money:
+def _came_to(standing: Standing, line: Line) -> Money:
     """All usage of the line's window, when the line was made."""
     gross = line.gross + Money(line.because.billed_before, line.gross.currency)
-    return gross - share_off(gross, line.because.discount_percent, line.because.ties)
+    net = gross - share_off(gross, line.because.discount_percent, line.because.ties)
+    return net - Money(_off(sum(one.given_off for one in _documented(standing, line)), net), net.currency)
+
+
+def _documented(standing: Standing, line: Line) -> list[BilledUsage]:
+    """What is on documents of the line's window."""
+    return [one for one in standing.usage if (one.item, one.period) == (line.item, line.period)]
+
+
+def _off(given: int, net: Money) -> int:
+    """What amounts off that were given take off: no more than there is."""
+    return min(given, max(0, net.minor))
 
 
 def _billed(standing: Standing) -> Iterator[tuple[ItemWindow, BilledUsage]]:
@@ -268,14 +278,14 @@ def _difference(
     """The line if the quantity differs; or, where more than the sum counts or `money_too` is said, the amount does.
 
     Of usage taken back comes back what was paid: an amount off reduces no more than there is left, and again what comes
-    after that, up to what was given when the window was first billed.
+    after that, up to what was given when the window was first billed. What came is never given back by it.
     """
     only_the_sum = not window.item.apart and not window.item.price.counts_events()
     if used.quantity == before.quantity and only_the_sum and not money_too:
         return None
     line = rate_late_usage(window, used, before.quantity, before.gross, before.net_of_percent)
-    left = max(0, (before.net_of_percent + line.net).minor)
-    if more := min(before.given_off, left) - before.amounts_off:
+    off = _off(before.given_off, before.net_of_percent + line.net) - before.amounts_off
+    if more := min(off, max(0, line.net.minor)):
         why = "reduces what came again" if more > 0 else "has nothing left to reduce"
         line = with_off(line, Money(more, line.gross.currency), f"amount off that {why}")
     if not line.gross and used.quantity == before.quantity:

@@ -18,6 +18,7 @@ from models.event import ANY_CONTENT, Event, Named, hold_months
 from models.event_key import contents_of
 from models.event_month import refuse_taken
 from models.meter_version import counting
+from models.same_event import Unlike, the_same
 from models.slot import Slot, take_slot
 from models.subscription import forget_seen
 from models.values import large, moment
@@ -159,13 +160,21 @@ def _faults(
 
 
 def _other_contents(session: Session, corrections: Sequence[Correction], known: Collection[Name]) -> list[Fault]:
-    """Of those that were made before, the ones whose `instead` is not what then came under its name."""
+    """Of those that were made before, the ones whose `instead` is not what then came under its name. By which
+    of its customer's names it is sent does not matter.
+    """
     again = {n: Named.of(c.instead) for n, c in enumerate(corrections) if c.instead and c.name in known}
     came = contents_of(session, [one.key for one in again.values()])
+    others = {n: one for n, one in again.items() if came.get(one.key) not in (one.content, ANY_CONTENT)}
+    customers = intake.customers_of(session, {one.event.subject for one in others.values()}) if others else {}
+    unlike = {
+        n: Unlike(one, came[one.key], customers[one.event.subject].id)
+        for n, one in others.items()
+        if one.key in came and one.event.subject in customers
+    }
     return [
         Fault(f"corrections.{n}.instead", "was corrected by an event of this name already, which had another content")
-        for n, one in again.items()
-        if came.get(one.key) not in (one.content, ANY_CONTENT)
+        for n in sorted(others.keys() - the_same(session, unlike))
     ]
 
 

@@ -1,4 +1,4 @@
-"""Usage events as they are kept: what makes each one unique, the event itself in its month, what came in conflict."""
+"""Usage events as they are kept, each in its month; what each is known by, and what came in conflict."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ import asyncio
 import json
 import secrets
 import threading
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import Future
 
 import anyio
@@ -80,79 +80,96 @@ class Clock:
             self.coming.pop()()
 
 
-async def test_who_comes_in_a_crowd_is_waited_for_and_who_is_alone_is_not(
-    front: Front, slow: Slow, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    mine, clock = Intake(front.house.engine, ANY_TIME), Clock()
-    one = [Event("s", "1", "cus", "llm", NOON, {})]
-    took, together = [0.0], list[int]()
+ONE = [Event("s", "1", "cus", "llm", NOON, {})]
 
-    def receive(session: Session, events: Sequence[Event], *bounds: object) -> list[Outcome]:
-        clock.now += took[0]
-        together.append(len(events))
-        return slow.receive(session, events, *bounds)
 
-    monkeypatch.setattr(intake, "receive", receive)
-    monkeypatch.setattr("api.intake.time", clock)
+class Door:
+    """An intake by that clock. Each transaction takes so long, and `together` says how many events it had."""
 
-    def a_crowd_of_three() -> None:
-        """One alone, and three that come meanwhile."""
-        slow.going.clear()
-        slow.wait.clear()
-        first = mine.take(one)
-        assert slow.going.wait(10)
-        crowd = [mine.take(one) for _ in range(3)]
-        slow.wait.set()
-        assert [each.result(10) for each in (first, *crowd)] == [[ACCEPTED]] * 4
+    def __init__(self, intake_: Intake, slow: Slow) -> None:
+        self.intake, self.clock, self.took, self.together = intake_, Clock(), 0.0, list[int]()
+        self.late: list[Future[list[Outcome]]] = []
+        self._slow = slow
 
-    took[0] = 0.01  # In so long it is looked five times.
-    a_crowd_of_three()
-    assert (together, clock.slept) == ([1, 3], [])
-    late: list[Future[list[Outcome]]] = []
-    clock.coming = [lambda: late.append(mine.take(one))]
-    assert mine.take(one).result(10) == late.pop().result(10) == [ACCEPTED]
-    assert (together[2:], clock.slept) == ([2], [0.002] * 5)
-    assert mine.take(one * 2).result(10) == [ACCEPTED] * 2  # As many as the last ones: nobody else is waited for.
-    assert mine.take(one).result(10) == [ACCEPTED]  # The last one was alone.
-    assert (together[3:], clock.slept) == ([2, 1], [0.002] * 5)
+    def receive(self, session: Session, events: Sequence[Event], *bounds: object) -> list[Outcome]:
+        self.clock.now += self.took
+        self.together.append(len(events))
+        return self._slow.receive(session, events, *bounds)
 
-    a_crowd_of_three()
-    clock.slept.clear()
-    slow.going.clear()
-    slow.wait.clear()
-    with mine._changed:  # All three at once.
-        three = [mine.take(one) for _ in range(3)]
-    assert slow.going.wait(10)
-    meanwhile = [mine.take(one) for _ in range(2)]
-    clock.coming = [
-        lambda: late.append(mine.take(one))
-    ]  # With it there are 3 again, but when the three ended it was 5.
-    slow.wait.set()
-    assert [each.result(10) for each in (*three, *meanwhile)] == [[ACCEPTED]] * 5
-    assert (together[-2:], late.pop().result(10), clock.slept) == ([3, 3], [ACCEPTED], [0.002] * 5)
+    def take(self, many: int = 1) -> list[Outcome]:
+        return self.intake.take(ONE * many).result(10)
 
-    took[0] = 20.0  # An outage, say; a tenth of a second is the most.
-    a_crowd_of_three()
-    clock.slept.clear()
-    assert mine.take(one).result(10) == [ACCEPTED]
-    assert sum(clock.slept) == pytest.approx(0.1, abs=0.002)
+    def one_comes_late(self) -> None:
+        """As soon as somebody waits."""
+        self.clock.coming = [lambda: self.late.append(self.intake.take(ONE))]
 
-    a_crowd_of_three()
-    clock.slept.clear()
-    clock.now += 0.1  # The crowd has gone.
-    assert mine.take(one).result(10) == [ACCEPTED]
-    assert clock.slept == []
+    def meet(self, first: int, meanwhile: int) -> None:
+        """So many at once, and so many that come while those are stored."""
+        self._slow.going.clear()
+        self._slow.wait.clear()
+        with self.intake._changed:
+            some = [self.intake.take(ONE) for _ in range(first)]
+        assert self._slow.going.wait(10)
+        some += [self.intake.take(ONE) for _ in range(meanwhile)]
+        self._slow.wait.set()
+        assert [each.result(10) for each in some] == [[ACCEPTED]] * len(some)
 
+
+@pytest.fixture
+def door(front: Front, slow: Slow, monkeypatch: pytest.MonkeyPatch) -> Iterator[Door]:
+    made = Door(Intake(front.house.engine, ANY_TIME), slow)
+    monkeypatch.setattr(intake, "receive", made.receive)
+    monkeypatch.setattr("api.intake.time", made.clock)
+    yield made
+    made.intake.close()
+
+
+async def test_who_comes_in_a_crowd_is_waited_for_and_who_is_alone_is_not(door: Door) -> None:
+    door.took = 0.01  # In so long it is looked five times.
+    door.meet(1, 3)
+    assert (door.together, door.clock.slept) == ([1, 3], [])
+    door.one_comes_late()
+    assert door.take() == door.late.pop().result(10) == [ACCEPTED]
+    assert (door.together[2:], door.clock.slept) == ([2], [0.002] * 5)
+    assert door.take(2) == [ACCEPTED] * 2  # As many as the last ones: nobody else is waited for.
+    assert door.take() == [ACCEPTED]  # The last one was alone.
+    assert (door.together[3:], door.clock.slept) == ([2, 1], [0.002] * 5)
+
+    door.took = 20.0  # An outage, say; a tenth of a second is the most.
+    door.meet(1, 3)
+    door.clock.slept.clear()
+    assert door.take() == [ACCEPTED]
+    assert sum(door.clock.slept) == pytest.approx(0.1, abs=0.002)
+
+    door.meet(1, 3)
+    door.clock.slept.clear()
+    door.clock.now += 0.1  # The crowd has gone.
+    assert door.take() == [ACCEPTED]
+    assert door.clock.slept == []
+
+
+async def test_who_waited_while_others_were_stored_is_there_as_they_are(door: Door) -> None:
+    door.took = 0.01
+    door.meet(1, 3)
+    door.one_comes_late()
+    door.meet(3, 2)
+    assert door.late.pop().result(10) == [ACCEPTED]
+    assert door.together == [1, 3, 3, 3], "with the late one there are three again"
+    assert door.clock.slept == [0.002] * 5, "when the three ended there were five"
+
+
+async def test_at_the_end_nobody_is_waited_for(door: Door) -> None:
     def close() -> None:
         closing.start()
-        while not mine._closed:
+        while not door.intake._closed:
             pass
 
-    closing = threading.Thread(target=mine.close)
-    a_crowd_of_three()
-    clock.coming = [close]
-    assert mine.take(one).result(10) == [ACCEPTED]
-    assert clock.slept == [0.002]  # Nobody can come any more.
+    closing = threading.Thread(target=door.intake.close)
+    door.took = 0.01
+    door.meet(1, 3)
+    door.clock.coming = [close]
+    assert door.take() == [ACCEPTED]
+    assert door.clock.slept == [0.002]
     closing.join(10)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -10,7 +11,8 @@ from hypothesis import strategies as st
 
 from billing.errors import Refused
 from billing.late import Hold, Late, NextInvoice
-from tests.billing.held_life import EQUAL, LATE, PLANS, Life
+from billing.pricing import PerUnit
+from tests.billing.held_life import EQUAL, LATE, OFF, PLANS, D, Life
 
 FEW = st.lists(st.tuples(EQUAL, st.lists(st.integers(0, 7), max_size=2)), min_size=3, max_size=7)
 """So that questions stay open."""
@@ -65,7 +67,7 @@ def test_what_was_kept_is_kept_and_what_came_is_billed_if_a_person_says_so() -> 
     assert (other.billed, other.asked) == (1000, [])
 
 
-@pytest.mark.parametrize("name", ["plain", "tiers", "no line without usage"])
+@pytest.mark.parametrize("name", [*PLANS])
 @settings(derandomize=True, deadline=None, max_examples=80)
 @given(then=LATE, steps=FEW)
 def test_between_what_usage_ever_came_to_and_what_people_kept_or_waived(
@@ -120,6 +122,16 @@ def left_undone(life: Life, number: int) -> int:
         life.books.answer(False)
         said = False
     return 0 if said else line.net.minor
+
+
+def test_nor_what_an_amount_off_takes_off_of_it() -> None:
+    """3 EUR off: 10 calls at 0.50, of which 8 are taken back and come again."""
+    fifty = replace(PLANS["discounts"].items[0], price=PerUnit(D("0.5")))
+    life = Life(replace(PLANS["discounts"], items=(fifty,), discounts=OFF[1:]), Hold(), 10)
+    life.use(-8)
+    life.use(8)
+    assert (life.billed, life.asked) == (200, [-200, 200])
+    assert [_code_of_billing(deepcopy(life), n) for n in (0, 1)] == ["", "asked_before"]
 
 
 def test_what_may_never_have_been_billed_is_not_given_back_before_what_came_is_billed() -> None:

@@ -109,15 +109,18 @@ def test_corrections_are_made_all_or_none(engine: Engine, sql: Sql) -> None:
 
 
 def test_the_same_again_changes_nothing_and_another_content_instead_is_refused(engine: Engine, sql: Sql) -> None:
+    sql("insert into customer_alias values ('crm-7', 'berlin')")
     events = [Event("s", str(no), "berlin", "llm", START, {"n": no}) for no in (1, 2)]
     other = replace(events[0], id="8", data={"n": 16})
     send(engine, *events)
     assert void(engine, events[0], instead=[other]) == 1
     assert void(engine, events[0], instead=[replace(other, data={"n": 16})]) == 0
+    assert void(engine, events[0], instead=[replace(other, subject="crm-7")]) == 0
     for changed in (
         replace(other, data={"n": 17}),
         replace(other, type="mail"),
         replace(other, subject="york"),
+        replace(other, subject="nobody"),
         replace(other, occurred_at=START + timedelta(seconds=1)),
     ):
         with pytest.raises(Refused) as caught:

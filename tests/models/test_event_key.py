@@ -9,7 +9,9 @@ from datetime import UTC, datetime
 from threading import Barrier
 from typing import Any
 
+import psycopg
 import pytest
+from psycopg.errors import LockNotAvailable
 from sqlalchemy import Engine
 
 from models import event_key
@@ -69,6 +71,8 @@ def test_names_are_taken_for_new_again_after_a_while(engine: Engine, sql: Sql, t
     assert tried == [True, False, True]
     assert enter(range(10)) == 10
     assert len(tried) == 3, "few are never taken for new"
+    assert enter(range(60 * MANY, 61 * MANY)) == 0
+    assert tried[3:] == [True], "nor do they say anything of many"
 
 
 def test_two_who_enter_the_same_names_at_once_share_them(engine: Engine, sql: Sql, tried: list[bool]) -> None:
@@ -80,6 +84,7 @@ def test_two_who_enter_the_same_names_at_once_share_them(engine: Engine, sql: Sq
         ids = [*both, *own]
         random.Random(seed).shuffle(ids)
         with transaction(engine) as session:
+            session.connection().exec_driver_sql("select 1")
             together.wait()
             return len(ids) - len(take_keys(session, names(ids)))
 
@@ -88,3 +93,27 @@ def test_two_who_enter_the_same_names_at_once_share_them(engine: Engine, sql: Sq
     assert sorted(new) == [MANY, 2 * MANY]
     assert sorted(tried) == [False, True]
     assert sql("select count(*) from usage_key") == [(3 * MANY,)]
+
+
+@pytest.mark.parametrize("first", ["", "select 1"])
+def test_names_of_a_transaction_that_fails_are_not_known(
+    engine: Engine, sql: Sql, tried: list[bool], first: str
+) -> None:
+    """Be they the first that it does or not."""
+    with pytest.raises(ZeroDivisionError), transaction(engine) as session:
+        if first:
+            session.connection().exec_driver_sql(first)
+        assert take_keys(session, names(range(MANY))) == {}
+        1 / 0  # noqa: B018
+    assert (tried, sql("select count(*) from usage_key")) == ([True], [(0,)])
+
+
+def test_an_error_that_is_not_about_known_names_is_the_callers(
+    engine: Engine, sql: Sql, database_url: str, tried: list[bool]
+) -> None:
+    with psycopg.connect(database_url) as other:
+        other.execute("lock table usage_key in exclusive mode")
+        with pytest.raises(LockNotAvailable), transaction(engine) as session:
+            session.connection().exec_driver_sql("set local lock_timeout = '50ms'")
+            take_keys(session, names(range(MANY)))
+    assert (tried, sql("select count(*) from usage_key")) == ([], [(0,)])
