@@ -28,6 +28,7 @@ class EventIn(Event, forbid_unknown_fields=True, frozen=True, gc=False, rename={
     `subject` is the customer, by its id or one of its aliases. `data` carries what meters count.
     """
 
+    # It is read as the event that is stored, not copied into one: events are many. So it has all of its fields.
     source: Word
     id: Word
     subject: Word

@@ -129,22 +129,24 @@ async def test_a_held_difference_is_shown_answered_and_billed(front: Front) -> N
     await front.refused("GET", "/v1/subscriptions/nobody/late-usage", status=404)
 
 
-async def test_an_amount_off_comes_back_with_the_usage_that_it_reduced(front: Front) -> None:
-    made = await front.post("/v1/meters", meter())
+@pytest.mark.parametrize(("late", "year"), [("next_invoice", 2026), ("credit_and_rebill", 2027)])
+async def test_an_amount_off_comes_back_with_the_usage_that_it_reduced(front: Front, late: str, year: int) -> None:
+    """10 calls at 0.50 less 3 EUR; then 8 of them are taken back, and 6 come."""
+    made = await front.post("/v1/meters", meter(late={"kind": late}))
     item = {"key": "calls", "name": "Calls", "basis": "meter", "meter": made["id"]}
     plan = {"name": "Calls", "currency": "EUR", "items": [item | {"price": {"kind": "per_unit", "rate": "0.5"}}]}
     off = {"kind": "amount", "value": "3", "name": "Welcome"}
     await front.put(f"/v1/plans/{made['id']}", plan | {"discounts": [off]})
     customer = await front.customer()
-    await front.advance("clk", datetime(2026, 5, 2, tzinfo=UTC))
-    sub = await front.subscription(customer, plan=made["id"], starts_on="2026-05-02")
-    for month, n in ((6, 10), (7, -8), (8, 6)):
-        sent = event(subject=customer, type=made["event_type"], time="2026-05-05T00:00:00Z", data={"n": n})
+    await front.advance("clk", datetime(year, 7, 2, tzinfo=UTC))
+    sub = await front.subscription(customer, plan=made["id"], starts_on=f"{year}-07-02")
+    nets = []
+    for month, n in ((8, 10), (9, -8), (10, 6)):
+        sent = event(subject=customer, type=made["event_type"], time=f"{year}-07-05T00:00:00Z", data={"n": n})
         assert await send(front, [sent]) == {"accepted": 1}
-        await front.advance("clk", datetime(2026, month, 3, tzinfo=UTC))
-    nets = front.rows(
-        "select gross_minor - discount_minor from invoice_line"
-        " where subscription_id = %s and item = 'calls' and period_start = '2026-05-02' order by kind, quantity",
-        sub,
-    )
-    assert nets == [(-200,), (100,), (200,)]
+        await front.advance("clk", datetime(year, month, 3, tzinfo=UTC))
+        [(net,)] = front.rows(
+            "select sum(gross_minor - discount_minor)::int from invoice_line where subscription_id = %s", sub
+        )
+        nets.append(net)
+    assert nets == [200, 0, 100]

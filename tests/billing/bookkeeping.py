@@ -368,7 +368,8 @@ def _with(line: Line, before: BilledUsage | None, quantity: Decimal) -> BilledUs
     """What a window's lines come to with one more line."""
     if before is None:
         off = line.amounts_off.minor
-        return BilledUsage(line.item, line.period, quantity, line.gross, line.net, 1, off, off)
+        given = off if line.kind == "usage" else 0
+        return BilledUsage(line.item, line.period, quantity, line.gross, line.net, 1, off, given)
     return BilledUsage(
         line.item,
         line.period,

@@ -58,6 +58,13 @@ FAULTS: dict[str, tuple[dict[str, object], str, str]] = {
 }
 
 
+@pytest.mark.parametrize("value", [None, "eu", "m" * 100, "m" * 101, True, 3, Decimal("1.50"), [], {}])
+def test_one_dimension_is_taken_like_any_number_of_them(value: object) -> None:
+    data = {"n": 3} if value is None else {"n": 3, "model": value}
+    two = taker(replace(TOKENS, dimensions=("model", "zone")))
+    assert taker(TOKENS)(data) == two(data)
+
+
 @pytest.mark.parametrize("data", FITS.values(), ids=FITS)
 def test_what_fits_has_no_fault(data: dict[str, object]) -> None:
     assert event_check(ALL)(data) is None

@@ -18,6 +18,7 @@ from models.backlog import backlog
 from models.database import transaction
 from models.discard import discard_named, discard_subject
 from models.event import Event
+from models.event_key import MANY
 from models.intake import receive, replay
 from models.quarantine import count_waiting, quarantined
 from models.unbilled import of_nobody
@@ -134,6 +135,16 @@ def test_of_a_subject_those_stay_of_which_the_same_counts(engine: Engine, sql: S
     assert of_subject(engine, "berlin") == 0
     assert again(engine) == {"duplicate": 1}
     assert (total(engine), numbers(engine)) == (5, (1, 1, 0, 0, 1))
+
+
+def test_of_many_that_are_discarded_those_stay_of_which_the_same_counts(engine: Engine, sql: Sql) -> None:
+    """Many names at once are first taken for new (models/event_key.py)."""
+    old = [event(no, 5, at=ago(days=500)) for no in range(MANY + 1)]
+    kinds(engine, *old)
+    kinds(engine, old[7], free=(0,))
+    assert of_subject(engine, "berlin") == MANY
+    assert sql("select count(*) from usage_key") == [(MANY + 1,)]
+    assert again(engine) == {"duplicate": 1}
 
 
 @pytest.mark.parametrize(
