@@ -134,11 +134,11 @@ def test_the_same_again_changes_nothing_and_another_content_instead_is_refused(e
 def test_what_comes_while_events_are_corrected_is_not_lost(met: Engine, threads: ThreadPoolExecutor) -> None:
     """Senders of the same days beside those who count them afresh: totals are the sum of what counts."""
     dice = random.Random(5)
-    events = [drawn(dice, no) for no in range(1200)]
+    events = [drawn(dice, no) for no in range(800)]
     with transaction(met) as session:
-        receive(session, events[:600])
-    batches = [events[start : start + 20] for start in range(600, 1200, 20)]
-    wrong = [events[start : start + 10] for start in range(0, 300, 10)]
+        receive(session, events[:400])
+    batches = [events[start : start + 20] for start in range(400, 800, 20)]
+    wrong = [events[start : start + 10] for start in range(0, 200, 10)]
 
     def sent(some: Sequence[Event]) -> None:
         with transaction(met) as session:
@@ -150,7 +150,7 @@ def test_what_comes_while_events_are_corrected_is_not_lost(met: Engine, threads:
     for one in waiting:
         one.result(60)
     with transaction(met) as session:
-        compare(session, events[300:])
+        compare(session, events[200:])
 
 
 def test_days_of_a_month_that_was_taken_away_are_not_counted_anew(engine: Engine, sql: Sql) -> None:
