@@ -9,7 +9,7 @@ import pytest
 from psycopg.errors import LockNotAvailable
 from temporalio.testing import ActivityEnvironment
 
-import models.event
+import models.event_key
 from activities.metering import ForgetNames, Forgotten, MakeMonths, Metering
 from billing.period import month_of
 from models.database import transaction
@@ -162,13 +162,13 @@ def test_a_name_that_is_forgotten_while_it_is_looked_up_is_entered_again(
     company: Company, forgetful: Metering, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It was there when it was to be entered, and is not when its content is asked for."""
-    gone, look_up = months_apart(company)["gone"], models.event.contents_of
+    gone, look_up = months_apart(company)["gone"], models.event_key.contents_of
 
     def forgotten_before(*asked: Any) -> dict[str, int]:
         ActivityEnvironment().run(forgetful.forget_names, ForgetNames())
         return look_up(*asked)
 
-    monkeypatch.setattr(models.event, "contents_of", forgotten_before)
+    monkeypatch.setattr(models.event_key, "contents_of", forgotten_before)
     assert again(company, gone) == "accepted"
     assert again(company, gone) == "duplicate"
 
