@@ -52,8 +52,8 @@ def discard_subject(session: Session, subject: str, field: HeldBy | None, reason
     Those stay of which the same came meanwhile and counts: replayed, they are duplicates. Refused if nothing waits of
     the subject and nothing was discarded.
     """
+    found: list[Waiting] = []
     held = hold_of_subject(session, subject, field, MOST)
-    counting = _counting(session, held)
     if not held and not _is_in_quarantine(session, subject, field):
         raise Refused(
             f"Nothing waits of the subject {subject!r}.",
@@ -61,7 +61,11 @@ def discard_subject(session: Session, subject: str, field: HeldBy | None, reason
             faults=[Fault("subject", "nothing waits of it" + (f" for its {field}" if field else ""))],
             remedy="GET /v1/quarantine lists what waits.",
         )
-    return _store(session, [one for one in held if one.name not in counting], reason, by_key)
+    while held and len(found) < MOST:
+        counting = _counting(session, held)
+        found += [one for one in held if one.name not in counting]
+        held = hold_of_subject(session, subject, field, MOST - len(found), after=held[-1].name)
+    return _store(session, found, reason, by_key)
 
 
 def _counting(session: Session, held: Sequence[Waiting]) -> set[Name]:

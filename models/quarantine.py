@@ -183,15 +183,17 @@ def waiting(
     return [_waiting(*row) for row in rows]
 
 
-def hold_of_subject(session: Session, subject: str, by: HeldBy | None, limit: int) -> list[Waiting]:
-    """Events of a subject that wait, for one of the fields if it is given; until the commit nobody else sends them
-    again. Without those of which the same came meanwhile, and counts.
+def hold_of_subject(
+    session: Session, subject: str, by: HeldBy | None, limit: int, after: Name = ("", "")
+) -> list[Waiting]:
+    """Events of a subject that wait, for one of the fields if it is given, in order of their names, behind `after`;
+    until the commit nobody else sends them again. Without those of which the same came meanwhile, and counts.
     """
     rows = cursor(session).execute(
         f"select {_WHOLE} from usage_quarantine q where {WAITS} and subject = %s and (%s::text is null or field = %s)"
         " and not exists (select from usage_key k where k.key = usage_key_of(q.source, q.id)"
-        " and k.content in (q.content, 0)) order by source, id limit %s for no key update",
-        (subject, by, by, limit),
+        " and k.content in (q.content, 0)) and (source, id) > (%s, %s) order by source, id limit %s for no key update",
+        (subject, by, by, *after, limit),
     )
     return [_waiting(*row) for row in rows]
 

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from sqlalchemy import Engine
 
 from billing.errors import Refused
+from models import discard
 from models.database import transaction
 from models.discard import discard_named, discard_subject
 from models.event import Event, Named, conflicts, events_of
@@ -93,6 +94,21 @@ def test_what_counts_under_another_name_is_not_discarded(engine: Engine, sql: Sq
     with transaction(engine) as session, pytest.raises(Refused) as refused:
         discard_named(session, [(stranger.source, stranger.id)], "junk", "key-1")
     assert "the same came again" in refused.value.faults[0].reason
+    assert again(engine) == {"duplicate": 1}
+
+
+def test_others_of_the_subject_are_discarded_though_the_first_counts(
+    engine: Engine, sql: Sql, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many count: whoever discards until nothing waits comes to an end."""
+    monkeypatch.setattr(discard, "MOST", 1)
+    first, id_ = called(event(1, 5, at=ago()), "crm-7", "berlin")
+    later = [replace(first, id=f"later-{n}") for n in range(2)]
+    assert kinds(engine, first, *later, id_) == ["quarantined"] * 3 + ["accepted"]
+    sql("insert into customer_alias values ('crm-7', 'berlin')")
+    for discarded in (1, 1, 0):
+        with transaction(engine) as session:
+            assert discard_subject(session, "crm-7", None, "junk", "key-1") == discarded
     assert again(engine) == {"duplicate": 1}
 
 
