@@ -180,7 +180,7 @@ async def run(settings: Settings) -> None:
         start_tracing(settings, "worker"),
         worker_runtime(settings),
     )
-    engine = open_engine(settings.database_url.get_secret_value(), settings.database_pool)
+    engine = open_engine(settings.database_url.get_secret_value(), settings.database_pool, name="perennial worker")
     hands = Hands(
         engine,
         client,

@@ -112,7 +112,7 @@ def create(settings: Settings | None = None) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         start_logging(chosen, "api")
-        engine = open_engine(chosen.database_url.get_secret_value(), chosen.database_pool)
+        engine = open_engine(chosen.database_url.get_secret_value(), chosen.database_pool, name="perennial api")
         api_key = chosen.temporal_api_key.get_secret_value() if chosen.temporal_api_key else None
         tracing = start_tracing(chosen, "api")
         client = await connect(chosen.temporal_address, chosen.temporal_namespace, api_key, tracing)

@@ -22,11 +22,20 @@ _STEADY = {
 }
 
 
-def open_engine(url: str, pool: int = 18) -> Engine:
-    """A pool of connections to `postgresql://...`; statements see READ COMMITTED, as the locks expect."""
+def open_engine(url: str, pool: int = 18, *, name: str = "perennial") -> Engine:
+    """A pool of connections to `postgresql://...`; statements see READ COMMITTED, as the locks expect.
+
+    PostgreSQL shows its `name` beside what it runs (`application_name`), unless the URL or PGAPPNAME gives another.
+    """
     plain = url.replace("postgres://", "postgresql://", 1)
     url = plain.replace("postgresql://", "postgresql+psycopg://", 1)
-    return create_engine(url, pool_size=pool, max_overflow=4, pool_pre_ping=True, connect_args=_STEADY)
+    return create_engine(
+        url,
+        pool_size=pool,
+        max_overflow=4,
+        pool_pre_ping=True,
+        connect_args=_STEADY | {"fallback_application_name": name},
+    )
 
 
 @contextmanager
