@@ -56,10 +56,18 @@ class Answer:
     currency: str = ""
     faults: tuple[tuple[str, str], ...] = ()
 
+    @property
+    def words(self) -> str:
+        """The reason with its faults, for a person."""
+        return " ".join([self.reason, *(f"{field}: {reason}" for field, reason in self.faults)])
+
 
 @dataclass(frozen=True, slots=True)
 class ParkedStep:
-    """A refused step of a workflow, for the list of people's tasks."""
+    """A refused step of a workflow, for the list of people's tasks.
+
+    Without a legal entity it is the one for which something was last planned for the subject, if there is one.
+    """
 
     subject: str
     entity_id: str | None
@@ -181,15 +189,13 @@ class Lifecycle:
     def ask(self, question: ParkedStep) -> None:
         """A request was refused after its sender had gone: a person gets to know."""
         with transaction(self.engine) as session:
-            refusal = Refused(question.reason, remedy=question.remedy)
-            task.open_task(session, "request", question.subject, question.entity_id, refusal, _now(session, question))
+            _open_task(session, "request", question)
 
     @activity.defn
     def park(self, question: ParkedStep) -> None:
         """A step was refused: ask a person, and take the subject off the clock until they answer."""
         with transaction(self.engine) as session:
-            refusal = Refused(question.reason, remedy=question.remedy)
-            task.open_task(session, "step", question.subject, question.entity_id, refusal, _now(session, question))
+            _open_task(session, "step", question)
             agenda.park(session, question.subject, True)
 
     @activity.defn
@@ -225,8 +231,12 @@ class Lifecycle:
         )
 
 
-def _now(session: Session, question: ParkedStep) -> datetime:
-    return now_on(session, entity(session, question.entity_id).clock_id if question.entity_id else None)
+def _open_task(session: Session, kind: str, question: ParkedStep) -> None:
+    """Opened on the clock on which its legal entity lives."""
+    entity_id = question.entity_id or agenda.entity_of(session, question.subject)
+    now = now_on(session, entity(session, entity_id).clock_id if entity_id else None)
+    refusal = Refused(question.reason, remedy=question.remedy)
+    task.open_task(session, kind, question.subject, entity_id, refusal, now)
 
 
 def _locked(session: Session, subscription_id: str) -> Subscription:

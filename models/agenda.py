@@ -135,6 +135,21 @@ def park(session: Session, subject: str, parked: bool) -> None:
     cursor(session).execute("update agenda set outcome = %s where subject = %s and done_at is null", (outcome, subject))
 
 
+def entity_of(session: Session, subject: str) -> str | None:
+    """The legal entity for which something was last planned for it, or for whom it is part of; None if nothing ever
+    was.
+    """
+    whole = "/".join(subject.split("/")[:2])
+    row = (
+        cursor(session)
+        .execute(
+            "select entity_id from agenda where subject in (%s, %s) order by due_at desc limit 1", (subject, whole)
+        )
+        .fetchone()
+    )
+    return row[0] if row else None
+
+
 @dataclass(frozen=True, slots=True)
 class Upcoming:
     """A line of "what happens next"."""

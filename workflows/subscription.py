@@ -54,11 +54,11 @@ class Subscription(Waiting):
 
     @workflow.signal(description="An upgrade was stored under this id: carry it out like `amend`.")
     async def upgrade_requested(self, amendment_id: str) -> None:
-        await self.or_ask(self._subject, None, lambda: self._amend(amendment_id))
+        await self.or_ask(f"{self._subject}/{amendment_id}", lambda: self._amend(amendment_id))
 
     @workflow.signal(description="A cancellation was stored under this id: schedule it like `cancel`.")
     async def cancellation_requested(self, cancellation_id: str) -> None:
-        await self.or_ask(self._subject, None, lambda: self._cancel(cancellation_id))
+        await self.or_ask(f"{self._subject}/{cancellation_id}", lambda: self._cancel(cancellation_id))
 
     @workflow.query(description="How the subscription stood when it was last looked at.")
     def standing(self) -> Standstill | None:

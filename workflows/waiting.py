@@ -15,7 +15,7 @@ from typing import TypeVar
 from temporalio import workflow
 from temporalio.exceptions import ActivityError, ApplicationError, ChildWorkflowError, FailureError
 
-from activities.lifecycle import Lifecycle, ParkedStep
+from activities.lifecycle import Answer, Lifecycle, ParkedStep
 from workflows.policies import DATABASE
 
 T = TypeVar("T")
@@ -75,18 +75,21 @@ class Waiting:
                     raise
                 await self._park(subject, entity_id, cause)
 
-    async def or_ask(self, subject: str, entity_id: str | None, step: Callable[[], Awaitable[object]]) -> None:
+    async def or_ask(self, subject: str, step: Callable[[], Awaitable[Answer]]) -> None:
         """For handlers of signals: do a step once; what is refused becomes a person's task, and nobody waits."""
         try:
-            await step()
+            answer = await step()
+            if answer.accepted or not workflow.patched("a refusal is asked about"):
+                return
+            reason, remedy = answer.words, answer.remedy
         except ActivityError as error:
             cause = _said(error)
             if cause is None:
                 raise
             reason, remedy = _words(cause)
-            await workflow.execute_activity_method(
-                Lifecycle.ask, ParkedStep(subject, entity_id, reason, remedy), summary="ask a person", **DATABASE
-            )
+        await workflow.execute_activity_method(
+            Lifecycle.ask, ParkedStep(subject, None, reason, remedy), summary="ask a person", **DATABASE
+        )
 
     async def _park(self, subject: str, entity_id: str | None, cause: ApplicationError) -> None:
         reason, remedy = _words(cause)

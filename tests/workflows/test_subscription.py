@@ -113,8 +113,8 @@ async def test_one_that_is_cancelled_before_its_first_day_never_begins(stage: St
     assert await stage.status(ME) is WorkflowExecutionStatus.COMPLETED
 
 
-async def test_a_request_that_breaks_parks_and_the_workflow_lives(stage: Stage) -> None:
-    """A signal that names a plan version that is gone: the amendment cannot even be refused."""
+async def test_a_request_that_is_refused_after_its_sender_has_gone_is_a_persons_task(stage: Stage) -> None:
+    """Each of them one, however often it is sent, on the clock of the subscription; and the workflow lives."""
     await running(stage)
     house = stage.house
     handle = house.client.get_workflow_handle(ME)
@@ -122,8 +122,22 @@ async def test_a_request_that_breaks_parks_and_the_workflow_lives(stage: Stage) 
     await handle.signal("upgrade_requested", "amd-x")
     await stage.until(lambda: refused(stage, "amd-x"), "the refusal")
     await handle.signal("cancellation_requested", "nobody-knows-this")
+    await handle.signal("upgrade_requested", "amd-x")
     await stage.tick(ME)
+    asked = "select subject || ': ' || reason, entity_id, opened_at from task where kind = 'request'"
+
+    async def both() -> bool:
+        return len(rows(house.engine, asked)) == 2
+
+    await stage.until(both, "the tasks")
+    assert sorted(rows(house.engine, asked)) == [
+        (f"{ME}/amd-x: {AMISS}", "acme", at(10)),
+        (f"{ME}/nobody-knows-this: There is no cancellation 'nobody-knows-this'.", "acme", at(10)),
+    ]
     assert await stage.status(ME) is WorkflowExecutionStatus.RUNNING
+
+
+AMISS = "The change cannot be made as asked. discount_percent: must be between 0 and 100"
 
 
 async def refused(stage: Stage, amendment: str) -> bool:
