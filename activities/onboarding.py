@@ -23,7 +23,7 @@ from models import crm as inbox
 from models import task
 from models.catalog import plan
 from models.crm import BEGINNING, CrmInbox
-from models.customer import Customer, add_customer
+from models.customer import Customer, add_customer, known_as
 from models.database import transaction
 from models.entity import entity, now_on
 from models.signing import Agreement, sign, today_of
@@ -124,6 +124,9 @@ class Onboarding:
 
 
 def _customer_of(session: Session, deal: Deal, now: datetime) -> Customer:
+    """Whoever is known by the account already, or a new customer."""
+    if known := known_as(session, deal.account_id):
+        return known
     customer_id = derive("cus", deal.crm, deal.account_id)
     zone(deal.time_zone)
     row = Customer(

@@ -11,8 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from sqlmodel import Session
 
 from api.fields import CallersId, Code, Day, KnownCurrency, LongText, Percent, Seats
+from api.same_again import others, refuse_other
 from billing.catalog import AddOnSold, ExtrasAsked
-from billing.errors import Fault, Refused
 from billing.ids import derive
 from billing.period import local_day
 from billing.standing import Standing
@@ -21,6 +21,7 @@ from models.entity import now_on
 from models.plan import plan
 from models.selling import Redeeming, add_ons_of, coupons_of
 from models.signing import Agreement, today_of
+from models.subscription import Contract, Subscription, SubscriptionTerms
 
 
 class AddOnIn(BaseModel):
@@ -130,11 +131,9 @@ def _named(wanted: Sequence[AddOnIn]) -> list[AddOnSold]:
 
 
 def refuse_other_amendment(standing: Amendment, subscription_id: str, body: AmendmentIn) -> None:
-    """An id is the key of one request: the same one may come again, another one may not. What is left out is not
-    compared, nor are versions that the caller did not name.
-    """
+    """What is left out is not compared, nor are versions that the caller did not name."""
     written = body.model_dump(include={"seats", "discount_percent", "effective_on", "preview_hash"}, exclude_none=True)
-    other = _others(standing, {"subscription_id": subscription_id, **written})
+    other = others(standing, {"subscription_id": subscription_id, **written})
     extras = standing.extras or ExtrasAsked()
     if body.plan is not None and body.plan != standing.plan_id:
         other.append("plan")
@@ -142,7 +141,29 @@ def refuse_other_amendment(standing: Amendment, subscription_id: str, body: Amen
         other.append("add_ons")
     if body.coupons and body.coupons != [redeemed.coupon.coupon_id for redeemed in extras.coupons]:
         other.append("coupons")
-    _refuse(other)
+    refuse_other("a request", other)
+
+
+def refuse_other_subscription(session: Session, standing: Subscription, body: SubscriptionIn) -> None:
+    """Compared with what was signed, however it was amended since."""
+    signed = session.get(SubscriptionTerms, (standing.id, 1))
+    contract = session.get(Contract, standing.contract_id)
+    assert signed is not None and contract is not None
+    other = others(contract, {"customer_id": body.customer, "entity_id": body.entity})
+    other += others(contract, {"purchase_order": body.purchase_order})
+    if body.currency is not None:
+        other += others(contract, {"currency": body.currency})
+    terms = {"plan_id": body.plan, "seats": body.seats, "discount_percent": body.discount_percent}
+    other += others(signed, {**terms, "effective_on": body.starts_on})
+    if body.plan_version is not None:
+        other += others(signed, {"plan_version": body.plan_version})
+    if not _same_add_ons(body.add_ons, signed.extras.add_ons):
+        other.append("add_ons")
+    refuse_other("a subscription", [_CALLERS.get(name, name) for name in other])
+
+
+_CALLERS = {"customer_id": "customer", "entity_id": "entity", "plan_id": "plan", "effective_on": "starts_on"}
+"""What callers call it."""
 
 
 def _same_add_ons(wanted: Sequence[AddOnIn], stored: Sequence[AddOnSold]) -> bool:
@@ -156,14 +177,4 @@ def refuse_other_cancellation(standing: Cancellation, subscription_id: str, body
     asked: dict[str, object] = {"subscription_id": subscription_id, "reason": body.reason}
     if isinstance(body.when, date):
         asked["effective_on"] = body.when
-    _refuse(_others(standing, asked))
-
-
-def _others(standing: Amendment | Cancellation, asked: dict[str, object]) -> list[str]:
-    return [name for name, value in asked.items() if getattr(standing, name) != value]
-
-
-def _refuse(other: Sequence[str]) -> None:
-    if other:
-        said = "belongs to a request with another " + ", ".join(other)
-        raise Refused("This id is taken.", code="conflict", faults=[Fault("id", said)], remedy="Choose a new id.")
+    refuse_other("a request", others(standing, asked))

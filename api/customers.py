@@ -14,9 +14,19 @@ from stdnum.eu import vat
 from api.access import Database, Reader, Writer, mint
 from api.bodies import ExactRoute
 from api.fields import CallersId, Country, Day, LongText, Name, TimeZone
+from api.same_again import others, refuse_other
 from billing.errors import Fault, Refused
 from billing.taxes import EU
-from models.customer import Customer, CustomerAlias, PaymentMethod, add_customer, aliases_of, customer, customers
+from models.customer import (
+    Customer,
+    CustomerAlias,
+    PaymentMethod,
+    add_aliases,
+    add_customer,
+    aliases_of,
+    customer,
+    customers,
+)
 from models.payment import collect_with
 from models.reasons import EMAIL
 
@@ -73,19 +83,15 @@ class Verification(BaseModel):
 
 @router.post("", status_code=201)
 def create_customer(body: CustomerIn, session: Database, key: Writer) -> CustomerOut:
-    """Make a customer; the same id again returns the one that stands."""
+    """Make a customer; the same again returns the one that stands, with aliases that are new."""
     if body.vat_id and body.country in EU and not vat.is_valid(body.vat_id):
         fault = Fault("vat_id", f"{body.vat_id!r} is not a well-formed European tax id (check digits)")
         raise Refused("The customer cannot be made.", code="invalid_vat_id", faults=[fault])
     customer_id = body.id or mint("cus")
-    _refuse_taken(session, customer_id, [(f"aliases.{i}", alias) for i, alias in enumerate(body.aliases)])
-    holder = session.get(CustomerAlias, customer_id)
-    if holder is not None and holder.customer_id != customer_id:
-        fault = Fault("id", f"is an alias of {holder.customer_id}, whose usage it would take")
-        raise Refused("The id is taken.", code="conflict", faults=[fault])
-    row = Customer(
-        **body.model_dump(exclude={"aliases", "id"}), id=customer_id, root_id=customer_id, created_at=datetime.now(UTC)
-    )
+    facts = body.model_dump(exclude={"aliases", "id"})
+    if stands := session.get(Customer, customer_id):
+        refuse_other("a customer", others(stands, facts))
+    row = Customer(**facts, id=customer_id, root_id=customer_id, created_at=datetime.now(UTC))
     return _out(session, [add_customer(session, row, body.aliases)])[0]
 
 
@@ -129,21 +135,8 @@ class AliasIn(BaseModel):
 def add_alias(customer_id: str, body: AliasIn, session: Database, key: Writer) -> CustomerAlias:
     """Attribute events under that name to the customer. Those in quarantine wait for a replay."""
     customer(session, customer_id)
-    _refuse_taken(session, customer_id, [("alias", body.alias)])
-    return session.merge(CustomerAlias(alias=body.alias, customer_id=customer_id))
-
-
-def _refuse_taken(session: Session, customer_id: str, wanted: Sequence[tuple[str, str]]) -> None:
-    """Nobody's usage may go to another: neither what arrives under their aliases, nor under their ids."""
-    faults: list[Fault] = []
-    for field, alias in wanted:
-        standing = session.get(CustomerAlias, alias)
-        if standing is not None and standing.customer_id != customer_id:
-            faults.append(Fault(field, f"belongs to {standing.customer_id}"))
-        elif alias != customer_id and session.get(Customer, alias) is not None:
-            faults.append(Fault(field, f"is the id of the customer {alias}"))
-    if faults:
-        raise Refused("The alias is taken.", code="conflict", faults=faults)
+    [added] = add_aliases(session, customer_id, {"alias": body.alias})
+    return added
 
 
 @router.put("/{customer_id}/tax-id-verification")

@@ -15,6 +15,7 @@ from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from api.access import Administrator, Database, Doors, Open, Reader, mint, patiently
 from api.bodies import ExactRoute
 from api.fields import Country, Day, Id, KnownCurrency, LongText, Moment, Name, TimeZone
+from api.same_again import others, refuse_other
 from billing.errors import Fault, NotFound, Refused
 from billing.period import month_of
 from models.closing import plan_close
@@ -140,6 +141,8 @@ def _store(open_: Doors, body: EntityIn) -> LegalEntity:
     with open_.transaction() as session:
         standing = session.get(LegalEntity, body.id)
         if standing is not None:
+            facts = body.model_dump(exclude={"clock", "invoice_prefix", "books_from"})
+            refuse_other("a legal entity", others(standing, {**facts, "clock_id": body.clock}))
             return standing
         if body.clock is not None and session.get(TestClock, body.clock) is None:
             raise Refused("The entity cannot be made.", faults=[Fault("clock", f"there is no clock {body.clock!r}")])

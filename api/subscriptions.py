@@ -23,6 +23,7 @@ from api.agreements import (
     amendment,
     refuse_other_amendment,
     refuse_other_cancellation,
+    refuse_other_subscription,
 )
 from api.bodies import ExactRoute
 from billing.amending import Preview, preview
@@ -60,12 +61,13 @@ class SubscriptionOut(BaseModel):
 
 @router.post("", status_code=201)
 async def create_subscription(body: SubscriptionIn, open_: Open, key: Writer) -> Subscription:
-    """Sign: contract, terms and subscription in one transaction, then its life begins."""
+    """Sign: contract, terms and subscription in one transaction, then its life begins. Repeated, it changes nothing."""
 
     def store() -> Subscription:
         with open_.transaction() as session:
             sub_id = body.id or mint("sub")
-            if body.id and (stands := session.get(Subscription, body.id)):
+            if stands := session.get(Subscription, sub_id):
+                refuse_other_subscription(session, stands, body)
                 return stands
             now = now_on(session, entity(session, body.entity).clock_id)
             return sign(session, agreement(session, body, sub_id), now)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 
 from sqlmodel import Field, Session, SQLModel, col, select
 
-from billing.errors import NotFound
+from billing.errors import Fault, NotFound, Refused
 from models.database import cursor
 from models.values import moment
 
@@ -83,19 +83,44 @@ def names_of(session: Session, customer_ids: Sequence[str]) -> dict[str, str]:
     return dict(rows.fetchall())
 
 
+def known_as(session: Session, name: str) -> Customer | None:
+    """Whose usage arrives under this name: that of an alias, or of an id."""
+    alias = session.get(CustomerAlias, name)
+    return session.get(Customer, alias.customer_id if alias else name)
+
+
 def add_customer(session: Session, row: Customer, aliases: Sequence[str]) -> Customer:
-    """The customer with its own root; one that exists already stays as it is. Aliases that are new are added."""
+    """The customer with its own root; one that exists already stays as it is. Aliases that are new are added.
+
+    Refused if the id, or one of the aliases, stands for another customer.
+    """
     found = session.get(Customer, row.id)
     if found is None:
+        if holder := session.get(CustomerAlias, row.id):
+            fault = Fault("id", f"is an alias of {holder.customer_id}, whose usage it would take")
+            raise Refused("The id is taken.", code="conflict", faults=[fault])
         session.merge(AccountRoot(id=row.root_id))
         session.flush()
         session.add(row)
         session.flush()
         found = row
-    for alias in aliases:
-        if session.get(CustomerAlias, alias) is None:
-            session.add(CustomerAlias(alias=alias, customer_id=found.id))
+    add_aliases(session, found.id, {f"aliases.{n}": alias for n, alias in enumerate(aliases)})
     return found
+
+
+def add_aliases(session: Session, customer_id: str, wanted: Mapping[str, str]) -> list[CustomerAlias]:
+    """Further names of a customer, by the fields in which they were given. Refused if any stands for another: nobody's
+    usage may go to another, neither what arrives under their aliases, nor under their ids.
+    """
+    faults: list[Fault] = []
+    for field, alias in wanted.items():
+        holder = known_as(session, alias)
+        if holder is not None and holder.id != customer_id:
+            said = f"is the id of the customer {alias}" if holder.id == alias else f"belongs to {holder.id}"
+            faults.append(Fault(field, said))
+    if faults:
+        raise Refused("The alias is taken.", code="conflict", faults=faults)
+    return [session.merge(CustomerAlias(alias=alias, customer_id=customer_id)) for alias in wanted.values()]
 
 
 def lock_roots(session: Session, root_ids: Sequence[str]) -> None:

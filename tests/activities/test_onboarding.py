@@ -50,6 +50,24 @@ def test_reading_twice_keeps_each_deal_once_and_opening_twice_opens_one_account(
     ]
 
 
+@pytest.mark.parametrize("by_alias", [True, False])
+def test_a_deal_of_an_account_that_is_known_is_its_customers(
+    company: Company, crm: PretendCrm, *, by_alias: bool
+) -> None:
+    """Usage that arrives under the account's id stays that customer's, and is billed by the new subscription."""
+    known = "known" if by_alias else DEAL.account_id
+    company.customer(known)
+    if by_alias:
+        company.sql("insert into customer_alias values (%s, 'known')", DEAL.account_id)
+    crm.win(DEAL)
+    onboarding = hands(company, crm)
+    onboarding.read_deals()
+    opened = twice(company, onboarding.open_account, REF)
+    assert opened.customer_id == known
+    assert company.sql("select customer_id from subscription") == [(known,)]
+    assert company.counts(["customer"]) == {"customer": 1}
+
+
 def test_an_accepted_deal_stays_as_it_was_whatever_the_crm_says_later(company: Company, crm: PretendCrm) -> None:
     crm.win(DEAL)
     onboarding = hands(company, crm)
