@@ -172,7 +172,7 @@ class Closing:
     def approve(self, command: Approval) -> str:
         """Write the approval down; the first one stands. Returns who approved."""
         with transaction(self.engine) as session:
-            row = closing.month_close(session, command.month.entity_id, command.month.month)
+            row = closing.month_close(session, command.month.entity_id, command.month.month, alone=True)
             now = now_on(session, entity(session, command.month.entity_id).clock_id)
             if row.approved_by is None:
                 row.approved_by, row.approved_at, row.approval_note = command.by, now, command.note
@@ -235,7 +235,11 @@ def _recognition(command: Month, found: list[revenue.Recognition]) -> Entry | No
     missing = [(r.promise, difference) for r in found if (difference := earned(r.promise, command.last_day) - r.posted)]
     if not missing:
         return None
-    return revenue_recognised(command.entity_id, found[0].contract_id, found[0].customer_id, missing, command.last_day)
+    earlier = sum(r.this_month for r in found)
+    first = found[0]
+    return revenue_recognised(
+        command.entity_id, first.contract_id, first.customer_id, missing, command.last_day, earlier
+    )
 
 
 def journal_batch(session: Session, command: Month) -> JournalBatch:

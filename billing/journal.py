@@ -26,7 +26,7 @@ from billing.ids import derive
 from billing.invoice import Invoice
 from billing.money import Money
 from billing.period import Period
-from billing.revenue import Obligation, earned
+from billing.revenue import Obligation
 
 CauseKind = Literal["invoice", "credit_draw", "payment", "recognition"]
 
@@ -173,11 +173,13 @@ def revenue_recognised(
     customer_id: str,
     obligations: Sequence[tuple[Obligation, Money]],
     posted_on: date,
+    earlier: int,
 ) -> Entry:
     """One contract's month: for each obligation the difference between what should be and what was posted.
 
-    A month may be recognised again when more has become known. Its key therefore says what was posted before: the
-    same step done twice is one entry, a further difference is another.
+    A month may be recognised again when more has become known. Its key therefore says how many obligations were
+    posted `earlier` in the same month: the same step done twice is one entry, a further difference is another, also one
+    that takes back what the last one brought.
     """
     postings: list[Posting] = []
     for obligation, amount in obligations:
@@ -192,6 +194,5 @@ def revenue_recognised(
             )
             for p in pair
         ]
-    posted = [f"{o.obligation_id}:{earned(o, posted_on).minor}:{amount.minor}" for o, amount in obligations]
-    cause = derive("rec", contract_id, posted_on, *sorted(posted))
+    cause = derive("rec", contract_id, posted_on, earlier)
     return _entry(Entry(entity_id, posted_on, "recognition", cause, "Revenue recognised", tuple(postings)))

@@ -53,8 +53,9 @@ class TieOutRow(SQLModel, table=True):
     items: Any = Field(sa_column=Column(JSONB, nullable=False))
 
 
-def month_close(session: Session, entity_id: str, month: date) -> MonthClose:
-    found = session.get(MonthClose, (entity_id, month))
+def month_close(session: Session, entity_id: str, month: date, *, alone: bool = False) -> MonthClose:
+    """How far it is; with `alone` nobody else changes it until the commit."""
+    found = session.get(MonthClose, (entity_id, month), with_for_update=alone or None, populate_existing=alone)
     if found is None:
         raise NotFound("close", f"{entity_id}/{month:%Y-%m}")
     return found

@@ -67,23 +67,25 @@ def promise(session: Session, promises: Sequence[tuple[Standing, Promise]], caus
 
 @dataclass(frozen=True, slots=True)
 class Recognition:
-    """A promise and what has been recognised of it so far."""
+    """A promise and what has been recognised of it so far, and how often in the month that is closed."""
 
     contract_id: str
     customer_id: str
     promise: Promise
     posted: Money
+    this_month: int
 
 
 def recognitions(session: Session, entity_id: str, through: date) -> list[Recognition]:
     """Every promise that has begun by `through`, with its running total, in order of contract and id."""
     rows = cursor(session).execute(
         "select o.contract_id, o.customer_id, o.id, o.pattern, o.revenue, o.total_minor, o.currency, o.period_start,"
-        " o.period_end, coalesce(sum(case l.side when 'D' then l.amount_minor else -l.amount_minor end), 0)::bigint"
+        " o.period_end, coalesce(sum(case l.side when 'D' then l.amount_minor else -l.amount_minor end), 0)::bigint,"
+        " count(*) filter (where l.posted_on = %s)"
         " from obligation o left join journal_line l on l.obligation_id = o.id and l.account = '1200'"
         " and l.cause_kind = 'recognition' where o.entity_id = %s and o.period_start <= %s"
         " group by o.id order by o.contract_id, o.id",
-        (entity_id, through),
+        (through, entity_id, through),
     )
     return [
         Recognition(
@@ -91,8 +93,9 @@ def recognitions(session: Session, entity_id: str, through: date) -> list[Recogn
             customer_id,
             Promise(key, pattern, revenue, Money(minor, currency), Period(start, end)),
             Money(posted, currency),
+            this_month,
         )
-        for contract_id, customer_id, key, pattern, revenue, minor, currency, start, end, posted in rows
+        for contract_id, customer_id, key, pattern, revenue, minor, currency, start, end, posted, this_month in rows
     ]
 
 

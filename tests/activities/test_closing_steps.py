@@ -68,6 +68,26 @@ def test_what_becomes_known_before_the_lock_is_recognised_in_the_same_month(comp
     assert revenue(company, "2026-01") == 12_500
 
 
+def test_what_comes_is_taken_back_and_comes_again_before_the_lock(company: Company) -> None:
+    """Three entries, of which the third is as the first."""
+    company.prove("2026-01")
+    month = company.month("2026-01")
+    for n, (quantity, earned) in enumerate(((500, 12_500), (-500, 12_000), (500, 12_500))):
+        company.use("anna", "2026-01-31", quantity, f"event-{n}")
+        assert company.closing.recognise(month).entries == 1
+        assert company.closing.recognise(month).entries == 0
+        assert revenue(company, "2026-01") == earned
+    assert company.prove("2026-01").differences == ()
+
+
+def test_of_approvals_at_once_the_first_stands(company: Company, threads: ThreadPoolExecutor) -> None:
+    month = company.month("2026-01")
+    company.closing.begin(month)
+    asked = [Approval(month, f"person-{n}", "") for n in range(8)]
+    [stands] = set(threads.map(company.closing.approve, asked))
+    assert company.sql("select approved_by from month_close where month = '2026-01-01'") == [(stands,)]
+
+
 def test_late_usage_of_a_locked_month_is_earned_in_the_next_open_one(company: Company) -> None:
     company.prove("2026-01")
     company.lock("2026-01")

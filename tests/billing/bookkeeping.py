@@ -15,6 +15,7 @@ from billing.accrual import delivered_usage, obligation_id, obligation_of, promi
 from billing.amending import Change, Preview, ending_lines, preview, terms_after
 from billing.biller import Facts, Occasion, bill
 from billing.catalog import Meter
+from billing.chart import CONTRACT_POSITION
 from billing.credits import Grant
 from billing.explain import explain
 from billing.folding import Clocks, Folding, portion_of
@@ -357,7 +358,9 @@ class Books:
         if not missing:
             return None
         s = self.standing
-        entry = revenue_recognised(s.entity_id, s.contract_id, s.customer_id, missing, through)
+        recognised = [e for e in self.journal.values() if (e.cause_kind, e.posted_on) == ("recognition", through)]
+        earlier = sum(p.account == CONTRACT_POSITION.number for e in recognised for p in e.postings)
+        entry = revenue_recognised(s.entity_id, s.contract_id, s.customer_id, missing, through, earlier)
         self._post(entry)
         for promise, difference in missing:
             self.recognised[promise.obligation_id] = self.recognised.get(promise.obligation_id, nothing) + difference
