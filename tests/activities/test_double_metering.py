@@ -91,3 +91,19 @@ def test_who_is_billed_by_another_by_now_is_left_alone_when_a_roll_out_is_taken_
     february.use("ada", "2026-02-25", 1000)
     february.live("2026-03-13")
     assert billed(february, "sub-ada", "sub-tokens") == [("sub-tokens", 1000)]
+
+
+def test_usage_that_two_have_billed_all_the_same_is_found_at_the_close(two: Company) -> None:
+    """As it was billed before this was looked at."""
+    two.amend("a1", "one", TENTH, "usage")
+    two.use("anna", "2026-01-15", 1000)
+    two.live("2026-01-12")
+    with two.tampering() as run:
+        run(
+            "insert into subscription_terms (subscription_id, version, effective_on, plan_id, plan_version, seats,"
+            " discount_percent, cause) values ('two', 2, '2026-01-10', 'usage', 1, 1, 0, 'x')"
+        )
+        run("update subscription set terms_version = 2 where id = 'two'")
+    two.live("2026-02-06")
+    assert billed(two, "one", "two") == [("one", 1000), ("two", 1000)]
+    assert two.prove("2026-01").differences == ("usage billed: -1000 units",)
