@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from time import monotonic
@@ -132,6 +132,13 @@ def allowed(open_: Doors, text: str, scope: Scope) -> str:
         )
     return key.id
 
+
+def gateway_names(request: Request) -> Sequence[str]:
+    return sorted(request.app.state.gateways)
+
+
+Gateways = Annotated[Sequence[str], Depends(gateway_names)]
+"""The payment gateways of this installation, by name."""
 
 Reader = Annotated[str, may("read")]
 Writer = Annotated[str, may("write")]

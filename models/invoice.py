@@ -300,6 +300,8 @@ class InvoiceSummary:
 
     @property
     def status(self) -> str:
+        if self.open_minor < 0 < self.due_minor:
+            return "overpaid"
         return "settled" if self.open_minor == 0 else "open" if self.open_minor == self.due_minor else "partly settled"
 
 
