@@ -20,6 +20,7 @@ from temporalio.client import Client, RPCTimeoutOrCancelledError, WorkflowUpdate
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
+from api.backlog import Backlog
 from api.intake import Intake
 from billing.errors import Refused, Unavailable
 from billing.time_bounds import TimeBounds
@@ -42,12 +43,13 @@ class Doors:
     bounds: TimeBounds
     """Of the times of events."""
     intake: Intake
+    backlog: Backlog
     recent: dict[str, float] = field(default_factory=dict)
     """Keys with which events were sent lately, and until when they are trusted (monotonic seconds)."""
 
     @classmethod
     def open(cls, engine: Engine, client: Client, bounds: TimeBounds) -> Doors:
-        return cls(engine, client, bounds, Intake(engine, bounds))
+        return cls(engine, client, bounds, Intake(engine, bounds), Backlog(engine))
 
     def close(self) -> None:
         """What waits is stored first. The engine and the client are whose they were."""

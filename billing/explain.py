@@ -76,7 +76,10 @@ def _step(step: Step, unit: str, currency: str) -> str:
     label = f"{step.label[:1].upper()}{step.label[1:]}: " if step.label else ""
     flat = f" plus a flat {_number(step.flat_fee)}" if step.flat_fee else ""
     share = f", of which {step.share}," if step.share != "1" else ""
-    priced = f"{_counted(step.quantity, unit if step.counts else '')} at {_number(step.unit_price)} {currency}"
+    if step.unit_price == -1 and not step.counts:
+        priced = f"{_number(step.quantity)} {currency} given back"
+    else:
+        priced = f"{_counted(step.quantity, unit if step.counts else '')} at {_number(step.unit_price)} {currency}"
     return f"{label}{priced}{flat}{share} = {_exactly(step.amount.value)}."
 
 
@@ -86,7 +89,7 @@ def _rounding(why: Because, gross: Money) -> Iterator[str]:
         whole = gross + before
         rest = why.rounded_from.value - whole.amount.value
         yield f"Rounded once to the currency's minor unit: {whole}" + (
-            f" ({_exactly(-rest)} by rounding)." if rest else "."
+            f"; the difference is {_exactly(-rest)}." if rest else "."
         )
     if why.billed_before or why.quantity_before:
         of_usage = f"{_number(why.quantity_before)} for " if why.quantity_before else ""
@@ -120,12 +123,12 @@ def _number(value: Decimal) -> str:
 
 
 def _exactly(value: Fraction) -> str:
-    """In decimals where they end, else as a fraction with a dozen decimals beside it."""
+    """In decimals where they end, else about, with the fraction beside it."""
     text = exact(value)
     if "/" not in text:
         return _number(Decimal(text))
-    near = in_steps(value, Decimal("1e-12"), "nearest")
-    return f"{text} (about {_number(decimal_of(near))})"
+    near = in_steps(value, Decimal("1e-6"), "nearest")
+    return f"about {_number(decimal_of(near))} ({text})"
 
 
 def _signed(amount: str) -> str:

@@ -79,7 +79,7 @@ def to_charge(session: Session, run_id: str, limit: int) -> list[str]:
         " where i.run_id = %s and i.due_minor > 0 and not exists (select from payment_attempt a"
         " where a.invoice_id = i.id and a.state <> 'started') and not exists"
         " (select from agenda g where g.subject = 'collection/' || i.id and g.done_at is null)"
-        " order by n.number limit %s",
+        " order by n.n limit %s",
         (run_id, limit),
     )
     return [invoice_id for (invoice_id,) in rows]

@@ -221,7 +221,7 @@ class Month:
         month = f"{self.scenario.month:%Y-%m}"
         self._say("The books", f"Journal of {month} and trial balance through the following month.")
         ledger = f"/v1/entities/{self.entity}/ledger"
-        show.journal(self.console, self.door.get(f"{ledger}/{month}/journal?limit=1000"))
+        show.journal(self.console, self.door.get(f"{ledger}/{month}/journal?limit=1000")["lines"])
         show.trial_balance(self.console, self.door.get(f"{ledger}/{self.scenario.next_month:%Y-%m}/trial-balance"))
         self._replay()
         pdf = self.stack.folder.parent / "demo-invoice.pdf"
