@@ -7,7 +7,7 @@ from decimal import Decimal
 from fractions import Fraction
 
 from billing.line import Because
-from billing.modifiers import exact
+from billing.modifiers import Adjustment, exact
 from billing.money import Money
 from billing.pricing import Step
 from billing.quantity import decimal_of, in_steps
@@ -22,6 +22,24 @@ def explain(why: Because, gross: Money, discount: Money) -> list[str]:
         *_rounding(why, gross),
         *_off(why, gross, discount),
     ]
+
+
+def within(why: Because) -> list[str]:
+    """The discounts of the price itself, which are in the gross amount already: each percentage, each amount."""
+    amount = sum((step.amount.value for step in why.steps), Fraction(0))
+    said: list[str] = []
+    for change in why.adjustments:
+        if change.kind in ("percent", "amount"):
+            said.append(_percent(change, amount) or _exactly(-Fraction(change.amount)))
+        amount += Fraction(change.amount)
+    return said
+
+
+def _percent(change: Adjustment, before: Fraction) -> str:
+    """How many percent a percentage took off; a discount that has a name does not say so itself."""
+    if change.kind != "percent" or not before:
+        return ""
+    return f"{_exactly(-Fraction(change.amount) / before * 100)}%"
 
 
 def _sold(why: Because) -> Iterator[str]:
@@ -45,8 +63,11 @@ def _price(why: Because, currency: str) -> Iterator[str]:
     if len(why.steps) > 1:
         yield f"Together {_exactly(amount)}."
     for change in why.adjustments:
+        percent = _percent(change, amount)
+        label = change.label[:1].upper() + change.label[1:]
+        named = f"{label} ({percent})" if percent and "%" not in label else label
         amount += Fraction(change.amount)
-        yield f"{change.label[:1].upper()}{change.label[1:]}: {_signed(change.amount)}, makes {_exactly(amount)}."
+        yield f"{named}: {_signed(change.amount)}, makes {_exactly(amount)}."
     if why.share != "1" and not why.share.startswith("-"):
         yield f"Share of the period: {why.share} days."
 

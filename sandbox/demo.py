@@ -227,8 +227,7 @@ class Month:
         pdf = self.stack.folder.parent / "demo-invoice.pdf"
         mine = [i for i in self._invoices() if i["subscription_id"] == self.subscription][-1]
         pdf.write_bytes(self.door.bytes(f"/v1/invoices/{mine['id']}/pdf"))
-        at = self.stack.addresses
-        show.addresses(self.console, at.api_url, at.temporal_ui_url, pdf, self.stack.folder / "erp")
+        show.addresses(self.console, self.stack.addresses, pdf, self.stack.folder / "erp")
 
     def _replay(self) -> None:
         again = [self.door.get(f"/v1/invoices/{issued['id']}/replay") for issued in self._invoices()]
