@@ -134,7 +134,7 @@ def _covered(period: Period, lines: Sequence[Period]) -> int:
 def _usage_folded(folded: Mapping[str, Decimal], events: Mapping[str, Decimal]) -> TieOut:
     keys = sorted(folded.keys() | events.keys())
     rows = [(key, events.get(key, Decimal(0)), folded.get(key, Decimal(0))) for key in keys]
-    return tie_out("usage folded", ("quantities of the stored events", "folded totals"), "units", rows)
+    return tie_out("usage folded", ("quantities of the stored events", "live totals"), "units", rows)
 
 
 def _usage_billed(standings: Sequence[Standing], totals: Mapping[str, Totals], settled_ones: Collection[str]) -> TieOut:
@@ -148,7 +148,8 @@ def _usage_billed(standings: Sequence[Standing], totals: Mapping[str, Totals], s
         for meter, quantity in usage_coverage(some, totals[customer_id], settled_ones).items()
     }
     rows = [(key, folded[key], covered.get(key, Decimal(0))) for key in sorted(folded)]
-    return tie_out("usage billed", ("folded totals", "invoiced, unbilled or not billable"), "units", rows)
+    labels = ("live totals, or events where days do not add up", "invoiced, unbilled or not billable")
+    return tie_out("usage billed", labels, "units", rows)
 
 
 def _by_meter(totals: Mapping[str, Totals]) -> dict[str, Decimal]:

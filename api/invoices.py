@@ -13,7 +13,7 @@ from api.access import Database, Reader
 from api.bodies import ExactRoute
 from api.pages import lost
 from billing.biller import Occasion
-from billing.errors import NotFound, Refused
+from billing.errors import NotFound
 from billing.explain import explain
 from billing.invoice import Invoice as Document
 from billing.money import Money
@@ -23,7 +23,7 @@ from models import invoice
 from models.billable import rated
 from models.customer import customer as known_customer
 from models.entity import now_on
-from models.invoice import Invoice, InvoiceLine, InvoiceSummary, InvoiceTax, RenderedDocument
+from models.invoice import Invoice, InvoiceLine, InvoiceSummary, InvoiceTax
 from models.payment import PaymentAttempt, attempts
 from models.standing import standing
 from models.subscription import subscription as known_subscription
@@ -95,11 +95,8 @@ def read_invoice(invoice_id: str, session: Database, key: Reader) -> InvoiceOut:
 @router.get("/invoices/{invoice_id}/pdf", response_class=Response)
 def read_pdf(invoice_id: str, session: Database, key: Reader) -> Response:
     """The printed invoice, as it was stored when it was issued."""
-    seen = invoice.summary(session, invoice_id)
-    document = session.get(RenderedDocument, seen.id)
-    if document is None:
-        raise Refused(f"{seen.number} is not printed yet.", code="not_found", remedy="Ask again in a moment.")
-    headers = {"Content-Disposition": f'inline; filename="{seen.number}.pdf"', "ETag": f'"{document.sha256}"'}
+    number, document = invoice.printed(session, invoice_id)
+    headers = {"Content-Disposition": f'inline; filename="{number}.pdf"', "ETag": f'"{document.sha256}"'}
     return Response(document.content, media_type=document.media_type, headers=headers)
 
 

@@ -14,7 +14,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field, Session, SQLModel, col, select
 
 from billing.biller import Bill
-from billing.errors import Broken, NotFound
+from billing.errors import Broken, NotFound, Refused
 from billing.ids import derive
 from billing.invoice import Invoice as Document
 from billing.line import Because, Line
@@ -316,6 +316,21 @@ from invoice i join invoice_number n on n.invoice_id = i.id
 
 Place = tuple[str, str, int]
 """Where an invoice stands in lists: legal entity, kind, and its number as a number."""
+
+
+def printed(session: Session, invoice_id: str) -> tuple[str, RenderedDocument]:
+    """An invoice's number and its document, which is refused until it is there."""
+    seen = summary(session, invoice_id)
+    document = session.get(RenderedDocument, seen.id)
+    if document is None:
+        raise Refused(f"{seen.number} is not printed yet.", code="not_found", remedy="Ask again in a moment.")
+    return seen.number, document
+
+
+def is_printed(session: Session, invoice_id: str) -> bool:
+    """Whether its document is there; the document itself may be large and is not read."""
+    row = cursor(session).execute("select exists (select from document where invoice_id = %s)", (invoice_id,))
+    return bool((row.fetchone() or (False,))[0])
 
 
 def place_of(session: Session, number: str) -> Place | None:

@@ -5,27 +5,38 @@ Signed in with HTTP Basic: any user name, and an API key with the scope `read` a
 
 from __future__ import annotations
 
-from pathlib import Path
+import pathlib
+from datetime import date
+from decimal import Decimal
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, HTTPException, Request
-from fastapi.responses import HTMLResponse, RedirectResponse
+from fastapi import APIRouter, Depends, HTTPException, Path, Request
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from fastapi.security import HTTPBasic, HTTPBasicCredentials
 from fastapi.templating import Jinja2Templates
 
 from api.access import Database, Open, allowed
 from billing.errors import Refused
 from billing.explain import explain
-from billing.money import Money
-from models import agenda, closing, invoice, task
+from billing.money import CURRENCIES, Money
+from models import agenda, closing, invoice, ledger, task
 from models.backlog import backlog
 from models.customer import customer, names_of
 from models.payment import attempts
+from models.reasons import MONTH
 
 router = APIRouter()
-templates = Jinja2Templates(directory=Path(__file__).parent / "templates")
+templates = Jinja2Templates(directory=pathlib.Path(__file__).parent / "templates")
 templates.env.globals["money"] = Money
 templates.env.globals["explain"] = explain
+
+
+def _figure(value: Decimal, unit: str) -> str:
+    """Money as its currency is written, any other quantity with its thousands told apart."""
+    return str(Money.of(value, unit)) if unit in CURRENCIES else f"{value.normalize():,f}"
+
+
+templates.env.globals["figure"] = _figure
 
 _basic = HTTPBasic(realm="Perennial", description="Any user name; an API key as the password.")
 
@@ -40,6 +51,7 @@ def _signed_in(open_: Open, given: Annotated[HTTPBasicCredentials, Depends(_basi
         raise HTTPException(401, "This key is not known.", {"WWW-Authenticate": 'Basic realm="Perennial"'}) from refusal
 
 
+Month = Annotated[str, Path(pattern=MONTH)]
 Viewer = Annotated[str, Depends(_signed_in)]
 
 
@@ -79,5 +91,31 @@ def one_invoice(request: Request, invoice_id: str, session: Database, viewer: Vi
             "lines": invoice.lines(session, seen.id),
             "taxes": invoice.taxes(session, seen.id),
             "attempts": attempts(session, seen.id),
+            "printed": invoice.is_printed(session, seen.id),
+        },
+    )
+
+
+@router.get("/console/invoices/{invoice_id}/pdf")
+def invoice_pdf(invoice_id: str, session: Database, viewer: Viewer) -> Response:
+    """The printed invoice."""
+    number, document = invoice.printed(session, invoice_id)
+    headers = {"Content-Disposition": f'inline; filename="{number}.pdf"'}
+    return Response(document.content, media_type=document.media_type, headers=headers)
+
+
+@router.get("/console/closes/{entity_id}/{month}")
+def one_close(request: Request, entity_id: str, month: Month, session: Database, viewer: Viewer) -> HTMLResponse:
+    """A month's close with its tie-outs, and the trial balance up to its end."""
+    close = closing.month_close(session, entity_id, date.fromisoformat(f"{month}-01"))
+    tie_outs = closing.tie_outs(session, entity_id, close.month)
+    return templates.TemplateResponse(
+        request,
+        "close.html",
+        {
+            "close": close,
+            "tie_outs": tie_outs,
+            "holding": sum(one.holds for one in tie_outs),
+            "trial": ledger.trial_balance(session, entity_id, close.month),
         },
     )

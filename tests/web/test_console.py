@@ -93,8 +93,14 @@ async def test_pages_show_what_there_is_and_nothing_that_was_written_is_markup(h
     for seen in (overview, page):
         assert not {"script", "img", "b", "i", "u"} & set(seen.tags) - {"b"}
         assert not {name for name in seen.attributes if name.startswith("on")} | {"src"} & seen.attributes
-    for link in {*overview.links, *page.links}:
+    close = Page((await visit(house, "/console/closes/acme/2026-01")).text)
+    for said in ("awaiting approval", "nobody yet", "13 of 13", "Contract position", "live totals", "0.00 EUR"):
+        assert said in close.text, said
+    assert (await visit(house, "/console/closes/acme/2026-1")).status_code == 422
+    for link in {*overview.links, *page.links, *close.links}:
         assert (await visit(house, link)).status_code == 200, link
+    paper = await visit(house, f"{one}/pdf")
+    assert paper.content.startswith(b"%PDF") if paper.status_code == 200 else "is not printed yet" in paper.text
 
 
 async def test_the_newest_invoices_come_first_whatever_their_numbers(house: Any) -> None:
