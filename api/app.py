@@ -92,8 +92,8 @@ ROOMS = (
 
 DESCRIPTION = """
 Billing that you host yourself. Money is exact; ids are yours where you bring them, and sending the same again changes
-nothing. Errors are problem documents (RFC 9457) with the field, the reason and what to do. A parameter that
-a route does not have is refused, not left out of account.
+nothing. Errors are problem documents (RFC 9457) with the field, the reason and what to do. Unknown
+query parameters are rejected, not ignored.
 """
 
 

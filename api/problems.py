@@ -167,7 +167,7 @@ def _no_such_path(request: Request) -> Refused:
 
 def _no_such_method(request: Request, methods: Sequence[str]) -> Refused:
     return Refused(
-        f"There is no {request.method} of this path.",
+        f"{request.method} is not supported on this path.",
         code="method_not_allowed",
         remedy=f"Use {' or '.join(methods)}; /docs shows what each does.",
     )

@@ -280,7 +280,7 @@ def _difference(one: Differing) -> CustomerDifference:
 
 async def _start(open_: Doors, found: RebuildOut, subject: str) -> None:
     """Have what its row says done now; one that runs already looks again."""
-    async with patiently(f"What was asked for is stored as {found.id!r}; send it again to have it carried out."):
+    async with patiently(f"The request is stored as {found.id!r}. Send it again with this id to carry it out."):
         await open_.client.start_workflow(
             Rebuild.run,
             found.meter,

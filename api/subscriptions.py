@@ -267,4 +267,4 @@ async def _signal(open_: Doors, subscription_id: str, signal: str, request_id: s
 
 
 def _kept(request_id: str) -> str:
-    return f"What was asked for is stored as {request_id!r}; send it again with this id to have it carried out."
+    return f"The request is stored as {request_id!r}. Send it again with this id to carry it out."
