@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query
 from fastapi.concurrency import run_in_threadpool
-from pydantic import BaseModel, ConfigDict, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from sqlmodel import Session
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.service import RPCError
@@ -61,6 +61,7 @@ class MeterChange(BaseModel):
     """What a meter shall have otherwise; what is left out stays as it is."""
 
     model_config = ConfigDict(extra="forbid")
+    event_type: str = Field(default="", description="It never changes: make another meter.")
     quantity_field: str = ""
     unit: Annotated[str, StringConstraints(max_length=50)] = ""
     dimensions: tuple[str, ...] = ()

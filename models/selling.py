@@ -143,7 +143,12 @@ def coupons_of(session: Session, codes: Sequence[str], by: Redeeming) -> tuple[R
             faults.append(Fault(f"coupons.{i}", f"{code!r} {why}"))
         found.append(Redeemed(coupon, by.begins_on))
     if faults:
-        raise Refused("A coupon cannot be redeemed.", code="coupon_refused", faults=faults, remedy="Leave it out.")
+        raise Refused(
+            "A coupon cannot be redeemed.",
+            code="coupon_refused",
+            faults=faults,
+            remedy="Leave out the coupons that are named.",
+        )
     return tuple(found)
 
 

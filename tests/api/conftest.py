@@ -79,6 +79,7 @@ def problem(response: httpx.Response, status: int, code: str = "") -> dict[str, 
     found: dict[str, Any] = response.json()
     assert found["status"] == status
     assert found["title"] and found["detail"] and found["code"]
+    assert found["remedy"] or found["code"] == "bad_signature", found  # Who forges a webhook is told nothing.
     assert all(set(e) == {"field", "reason"} and e["field"] and e["reason"] for e in found["errors"])
     assert not [e for e in found["errors"] if LIBRARIES.match(e["reason"])], found["errors"]
     if code:
