@@ -54,6 +54,7 @@ from models.database import open_engine
 from observability import figures_of, start_logging, start_tracing, stop_tracing
 from settings import Settings
 from web import console, reference
+from web.error_page import for_browsers
 from workflows.client import connect
 
 log = structlog.get_logger()
@@ -138,6 +139,7 @@ def create(settings: Settings | None = None) -> FastAPI:
     )
     app.state.figures = figures_of(chosen)
     problems.install(app)
+    app.exception_handlers.update({kind: for_browsers(handle) for kind, handle in app.exception_handlers.items()})
     for room in ROOMS:
         app.include_router(
             room.router,
