@@ -42,7 +42,7 @@ def catalog_of(raw: Mapping[str, Any]) -> Catalog:
 @cache
 def _schema() -> dict[str, Any]:
     """Of the whole catalog, for what a misspelt field may have been meant for."""
-    return TypeAdapter(Catalog, config=_STRICT).json_schema()
+    return TypeAdapter(Catalog).json_schema()
 
 
 def _unreadable(faults: Sequence[Fault]) -> Refused:
