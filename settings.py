@@ -17,7 +17,9 @@ class Settings(BaseSettings):
     database_url: SecretStr = Field(
         default=SecretStr("postgresql://localhost/perennial"), description="PostgreSQL 15 or newer, as a URL."
     )
-    database_pool: int = Field(default=20, ge=2, description="Connections a process may hold.")
+    database_pool: int = Field(
+        default=24, ge=2, description="Connections a process may hold; a worker needs one for each of its slots, 20."
+    )
     temporal_address: str = Field(default="127.0.0.1:7233", description="Temporal frontend, host:port.")
     temporal_namespace: str = Field(default="default", description="Temporal namespace.")
     temporal_api_key: SecretStr | None = Field(default=None, description="For Temporal Cloud; turns TLS on.")

@@ -1,7 +1,7 @@
 """The composition root of the hands: clients into activities, then run.
 
-One process serves all task queues. Threads are slots and the connection pool has two more, so that no activity waits
-for a connection that another one holds.
+One process serves all task queues. There are as many threads as slots, and no activity holds more than one connection,
+so a pool of as many is enough for none to wait for another's; a smaller one is refused.
 """
 
 from __future__ import annotations
@@ -52,6 +52,7 @@ from workflows.registry import WORKFLOWS, runner
 log = structlog.get_logger()
 
 SLOTS = {LIFECYCLE: 8, BILLING: 4, DOORS: 8}
+ALL_SLOTS = sum(SLOTS.values())
 DEPLOYMENT = WorkerDeploymentConfig(WorkerDeploymentVersion("perennial", version("perennial")), False)
 """What a worker calls its code; any worker may go on with any run. Left to itself, the SDK reads and hashes each loaded
 module for a name: half a second at each start.
@@ -159,6 +160,15 @@ def workers(client: Client, hands: Hands, pool: ThreadPoolExecutor) -> list[Work
     ]
 
 
+def _has_enough(connections: int) -> None:
+    if connections < ALL_SLOTS:
+        raise Refused(
+            f"DATABASE_POOL is {connections}, and a worker does {ALL_SLOTS} things at a time, each with a connection.",
+            code="pool_too_small",
+            remedy=f"Set it to {ALL_SLOTS} or more, or leave it out.",
+        )
+
+
 def _on_the_wall(engine: Engine) -> list[tuple[str, str]]:
     """Legal entities whose days are real ones, with their time zones. Refused if the database was moved."""
     with transaction(engine) as session:
@@ -170,7 +180,11 @@ def _on_the_wall(engine: Engine) -> list[tuple[str, str]]:
 
 
 async def run(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT; what is under way is finished or taken up by another worker."""
+    """Serve until SIGTERM or SIGINT; what is under way is finished or taken up by another worker.
+
+    Refused with fewer connections than slots.
+    """
+    _has_enough(settings.database_pool)
     start_logging(settings, "worker")
     api_key = settings.temporal_api_key.get_secret_value() if settings.temporal_api_key else None
     client = await connect(
@@ -194,7 +208,7 @@ async def run(settings: Settings) -> None:
     stop = asyncio.Event()
     for name in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(name, stop.set)
-    with ThreadPoolExecutor(sum(SLOTS.values())) as pool:
+    with ThreadPoolExecutor(ALL_SLOTS) as pool:
         async with AsyncExitStack() as running:
             for worker in workers(client, hands, pool):
                 await running.enter_async_context(worker)

@@ -116,18 +116,11 @@ class Clocks:
     @activity.defn
     async def wake_overdue(self) -> int:
         """Rouse everyone on the wall clock who should have woken by now."""
-        with transaction(self.engine) as session:
-            found = agenda.open_subjects(session, overdue_only=True, now=datetime.now(UTC))
-            begun = rebuild.subjects(session, to_do_only=True)
-        return await self.rouse((*(subject for subject, _ in found), *begun))
+        return await self.rouse(await asyncio.to_thread(self._overdue))
 
     async def rebuild(self) -> int:
         """Start everyone who has something to wait for and does not run; looking changes nothing that is not due."""
-        with transaction(self.engine) as session:
-            planned = agenda.open_subjects(session, overdue_only=False, now=datetime.now(UTC))
-            begun = [Month(c.entity_id, c.month).subject for c in closing.closes(session) if c.locked_at is None]
-            begun += rebuild.subjects(session, to_do_only=False)
-        subjects = sorted({*begun, *(subject for subject, _ in planned)})
+        subjects = await asyncio.to_thread(self._planned)
         for subject in subjects:
             workflow, argument = who(subject)
             await self.client.start_workflow(
@@ -138,6 +131,19 @@ class Clocks:
                 id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
             )
         return len(subjects)
+
+    def _overdue(self) -> tuple[str, ...]:
+        with transaction(self.engine) as session:
+            found = agenda.open_subjects(session, overdue_only=True, now=datetime.now(UTC))
+            begun = rebuild.subjects(session, to_do_only=True)
+        return (*(subject for subject, _ in found), *begun)
+
+    def _planned(self) -> list[str]:
+        with transaction(self.engine) as session:
+            planned = agenda.open_subjects(session, overdue_only=False, now=datetime.now(UTC))
+            begun = [Month(c.entity_id, c.month).subject for c in closing.closes(session) if c.locked_at is None]
+            begun += rebuild.subjects(session, to_do_only=False)
+        return sorted({*begun, *(subject for subject, _ in planned)})
 
 
 def _step(due: ClockMoment, clock: TestClock) -> Step:

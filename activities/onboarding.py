@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -84,11 +85,14 @@ class Onboarding:
     @activity.defn
     async def hand_over(self) -> int:
         """Start `Onboarding` for every deal that nobody has accepted; one that runs is not started again."""
-        with transaction(self.engine) as session:
-            waiting = inbox.waiting(session, self.name)
+        waiting = await asyncio.to_thread(self._waiting)
         async with heartbeating_async():
             await self._start(waiting)
         return len(waiting)
+
+    def _waiting(self) -> Sequence[str]:
+        with transaction(self.engine) as session:
+            return inbox.waiting(session, self.name)
 
     async def _start(self, deal_ids: Sequence[str]) -> None:
         for deal_id in deal_ids:

@@ -18,6 +18,7 @@ from billing.dunning import DunningPolicy
 from billing.errors import Broken, Refused, Unavailable
 from billing.ids import derive
 from billing.journal import Capture, payment_captured
+from billing.money import Money
 from billing.period import local_day, zone
 from integrations.payments import ChargeOrder, Declined, Outcome, Paid, PaymentGateway, Pending
 from models import agenda, credit, invoice, ledger, payment, task
@@ -99,7 +100,7 @@ class Payments:
 
     @activity.defn
     def collect(self, invoice_id: str) -> Collected:
-        """Do what is due for an unpaid invoice: ask after a pending payment, or try the method again."""
+        """Do what is due for an invoice: ask after a payment, or try the method again."""
         with transaction(self.engine) as session:
             document = _document(session, invoice_id)
             now = now_on(session, entity(session, document.entity_id).clock_id)
@@ -107,24 +108,33 @@ class Payments:
             tried = payment.attempts(session, invoice_id)
         if due:
             last = tried[-1] if tried else None
+            doubted = [item.cause for item in due if item.cause.startswith(payment.PAID_AFTER_ALL)]
             with heartbeating():
-                if last and last.state == "pending" and last.reference:
-                    self._record(last.id, self.gateway.look_up(last.reference))
-                else:
+                for attempt in tried:
+                    if f"{payment.PAID_AFTER_ALL}{attempt.id}" in doubted:
+                        self._ask_after(attempt)
+                if last and last.state == "pending":
+                    self._ask_after(last)
+                elif len(due) > len(doubted):
                     self._charge(invoice_id, again=True)
             with transaction(self.engine) as session:
                 for item in due:
                     agenda.done(session, item.subject, item.cause, now)
+                _accepted(session, invoice_id, now)
         return self.collection(invoice_id)
 
     @activity.defn
     def ask_gateway(self, invoice_id: str) -> Collected:
         """How a payment under way stands at the gateway now."""
         with transaction(self.engine) as session:
+            document = _document(session, invoice_id)
+            now = now_on(session, entity(session, document.entity_id).clock_id)
             tried = payment.attempts(session, invoice_id)
-        if tried and tried[-1].state == "pending" and tried[-1].reference:
+        if tried and tried[-1].state == "pending":
             with heartbeating():
-                self._record(tried[-1].id, self.gateway.look_up(tried[-1].reference))
+                self._ask_after(tried[-1])
+            with transaction(self.engine) as session:
+                _accepted(session, invoice_id, now)
         return self.collection(invoice_id)
 
     def collection(self, invoice_id: str) -> Collected:
@@ -174,6 +184,13 @@ class Payments:
             raise
         return self._record(order.attempt_id, outcome)
 
+    def _ask_after(self, attempt: PaymentAttempt) -> None:
+        """Write down how it stands at the gateway, where it has come so far."""
+        if attempt.reference:
+            if attempt.gateway != self.name:
+                raise _elsewhere(attempt.gateway, self.name, under_way=True)
+            self._record(attempt.id, self.gateway.look_up(attempt.reference))
+
     def _record(self, attempt_id: str, outcome: Outcome) -> str:
         with transaction(self.engine) as session:
             return record(session, attempt_id, outcome)
@@ -184,6 +201,11 @@ def _document(session: Session, invoice_id: str) -> Invoice:
     if document is None:
         raise Broken(f"invoice {invoice_id} is gone")
     return document
+
+
+def _accepted(session: Session, invoice_id: str, now: datetime) -> None:
+    """What was refused before, and a person was asked about, has gone through this time."""
+    task.close_tasks(session, subject_of(invoice_id), now, "accepted when it was tried again", "step")
 
 
 def _begin(session: Session, gateway: str, invoice_id: str, again: bool) -> ChargeOrder | None:
@@ -198,14 +220,17 @@ def _begin(session: Session, gateway: str, invoice_id: str, again: bool) -> Char
     if owed <= 0 or (last and last.state in ("paid", "pending")):
         return None
     begun = last if last and last.state == "started" else None
-    token = begun.method_token if begun else None
-    if token is None and method is not None:
-        token = method.token
-    if token is None:
+    means = (begun.gateway, begun.method_token) if begun and begun.method_token else None
+    if means is None and method is not None:
+        means = (method.gateway, method.token)
+    if means is None:
         _ask_for_method(session, document)
         return None
     if last and last.state == "declined" and not again:
         return None
+    if means[0] != gateway:
+        raise _elsewhere(means[0], gateway, under_way=begun is not None and begun.method_token is not None)
+    clock_id = entity(session, document.entity_id).clock_id
     if begun is None:
         no = len(tried) + 1
         begun = PaymentAttempt(
@@ -216,11 +241,27 @@ def _begin(session: Session, gateway: str, invoice_id: str, again: bool) -> Char
             amount_minor=owed,
             currency=document.currency,
             state="started",
-            started_at=now_on(session, entity(session, document.entity_id).clock_id),
+            started_at=now_on(session, clock_id),
         )
-    begun.method_token = token
+    begun.gateway, begun.method_token = means
     session.add(begun)
-    return ChargeOrder(begun.id, invoice_id, begun.amount, payer.id, payer.name, payer.email, token)
+    begun_at = None if clock_id else begun.started_at
+    return ChargeOrder(begun.id, invoice_id, begun.amount, payer.id, payer.name, payer.email, means[1], begun_at)
+
+
+def _elsewhere(theirs: str, ours: str, under_way: bool) -> Refused:
+    """A token means something at its own gateway only, and so does the name of a payment."""
+    if under_way:
+        return Refused(
+            f"The payment was begun at the gateway {theirs!r}, and payments go through {ours!r}.",
+            code="other_gateway",
+            remedy=f"Set PAYMENT_GATEWAY to {theirs!r} until it is decided, and answer this task.",
+        )
+    return Refused(
+        f"The customer's payment method is at the gateway {theirs!r}, and payments go through {ours!r}.",
+        code="other_gateway",
+        remedy=f"Store a payment method at {ours!r} for the customer; the invoice is then charged.",
+    )
 
 
 def _ask_for_method(session: Session, document: Invoice) -> None:
@@ -235,9 +276,10 @@ def _ask_for_method(session: Session, document: Invoice) -> None:
 
 
 def record(session: Session, attempt_id: str, outcome: Outcome) -> str:
-    """Write down what became of an attempt, with its entry and what follows; the first decision stands.
+    """Write down what became of an attempt, with its entry and what follows.
 
-    Called by whoever hears of it first, the charging activity or a webhook. Returns the attempt's state.
+    The first decision stands, but for money that has come: an attempt that was declined and is found paid becomes paid.
+    Returns the attempt's state.
     """
     known = session.get(PaymentAttempt, attempt_id)
     if known is None:
@@ -246,7 +288,7 @@ def record(session: Session, attempt_id: str, outcome: Outcome) -> str:
     lock_roots(session, [customer(session, document.customer_id).root_id])
     attempt = payment.lock_attempt(session, attempt_id)
     assert attempt is not None
-    if attempt.state in ("paid", "declined"):
+    if attempt.state == "paid" or (attempt.state == "declined" and not isinstance(outcome, Paid)):
         return attempt.state
     now = now_on(session, entity(session, document.entity_id).clock_id)
     attempt.reference = outcome.reference
@@ -273,8 +315,24 @@ def _settle(session: Session, document: Invoice, attempt: PaymentAttempt, now: d
     )
     ledger.post(session, [payment_captured(capture)])
     credit.make_usable(session, document.id, now)
-    agenda.drop(session, subject_of(document.id), "collect", now)
+    if not any(one.state == "pending" for one in payment.attempts(session, document.id)):
+        agenda.drop(session, subject_of(document.id), "collect", now)
     task.close_tasks(session, subject_of(document.id), now, "paid")
+    _ask_about_too_much(session, document, attempt, now)
+
+
+def _ask_about_too_much(session: Session, document: Invoice, attempt: PaymentAttempt, now: datetime) -> None:
+    """The invoice was paid otherwise before: what came is in the ledger, and a person sees to whom it belongs."""
+    over = -invoice.summary(session, document.id).open_minor
+    if over <= 0:
+        return
+    refusal = Refused(
+        f"The payment {attempt.reference} of {attempt.amount} came when less was owed: the invoice is overpaid by"
+        f" {Money(over, document.currency)}.",
+        code="overpaid",
+        remedy=f"Give it back at the gateway {attempt.gateway!r}, or agree with the customer; then answer this task.",
+    )
+    task.open_task(session, "overpayment", subject_of(document.id), document.entity_id, refusal, now)
 
 
 def _look_again(session: Session, document: Invoice, attempt: PaymentAttempt, now: datetime) -> None:
@@ -291,6 +349,8 @@ def _dun(session: Session, document: Invoice, attempt: PaymentAttempt, now: date
     first = min((a.decided_at for a in declines if a.decided_at), default=now)
     again = None if attempt.decline_final else _next_attempt(attempt.no, first, now)
     agenda.drop(session, subject_of(document.id), "collect", now)
+    if invoice.summary(session, document.id).open_minor <= 0:
+        return
     if again is not None:
         _plan(session, document, f"attempt {attempt.no + 1}", again)
         return

@@ -58,8 +58,15 @@ def printable(session: Session, invoice_id: str) -> InvoiceDocument:
         total=money(row.total_minor),
         credits_applied=money(row.drawn_minor),
         amount_due=money(row.due_minor),
-        payment_terms=f"Payable within {contract.payment_terms_days} days. Cards on file are charged automatically.",
+        payment_terms=_terms(row, contract),
     )
+
+
+def _terms(row: Invoice, contract: Contract) -> str:
+    """Where nothing is due, nothing is to be paid: a credit note, or an invoice that credit has paid."""
+    if row.due_minor <= 0:
+        return ""
+    return f"Payable within {contract.payment_terms_days} days. Cards on file are charged automatically."
 
 
 def _lines(address: str) -> tuple[str, ...]:

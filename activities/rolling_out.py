@@ -16,7 +16,7 @@ from temporalio import activity
 
 from activities.lifecycle import Answer
 from activities.settling import apply_amendment, settle, subject_of
-from billing.amending import Change, preview
+from billing.amending import Change
 from billing.errors import Refused
 from billing.ids import derive
 from billing.period import instant, local_day
@@ -282,7 +282,7 @@ def _move_back(session: Session, row: Rollout, mine: RolloutMember, one: Standin
             raise Refused("the subscription has ended")
         if sold != (row.to_plan_id, row.to_version):
             raise Refused(f"it is on {sold[0]} version {sold[1]} by now")
-        preview(one, change_of(session, asked, one.terms), now)
+        check_move(session, one, change_of(session, asked, one.terms), now)
     except Refused as refusal:
         mine.why = f"left alone when the roll-out was taken back: {words_of(refusal)}"
         return

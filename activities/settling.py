@@ -13,15 +13,17 @@ from sqlmodel import Session
 
 from billing.accrual import obligation_of
 from billing.amending import Preview, ending_lines, preview, terms_after
-from billing.errors import Broken
+from billing.errors import Broken, Refused
 from billing.ids import derive
 from billing.line import Line
 from billing.standing import Lane, Standing
-from models import agenda, outbox, revenue, rollout
+from models import agenda, outbox, revenue, rollout, task
 from models.amendment import Amendment, open_cancellation
 from models.database import cursor
 from models.invoice import PendingItem
-from models.selling import change_of
+from models.movable import words_of
+from models.selling import change_of, meterings
+from models.signing import refuse_metered_anew
 from models.standing import standing
 from models.subscription import Contract, Subscription, SubscriptionTerms, move, set_lanes, subscription
 
@@ -53,7 +55,7 @@ def settle(session: Session, root_ids: Sequence[str], now: datetime, clock_id: s
                 row = session.get(Amendment, item.cause)
                 if row is None:
                     raise Broken(f"the agenda names an amendment that is not there: {item.cause}")
-                if why := _overtaken(session, row):
+                if why := _overtaken(session, row, now):
                     rollout.skipped(session, subscription_id, why, now, row.id)
                     agenda.done(session, item.subject, item.cause, now, "dropped")
                     continue
@@ -66,15 +68,27 @@ def settle(session: Session, root_ids: Sequence[str], now: datetime, clock_id: s
     return len(due)
 
 
-def _overtaken(session: Session, row: Amendment) -> str:
+def _overtaken(session: Session, row: Amendment, now: datetime) -> str:
     """Why an amendment does not happen: what came after it was planned. Empty if nothing did.
 
-    The subscription is to end by its day; or it is a roll-out's, and somebody has changed the plan.
+    The subscription is to end by its day; or it is a roll-out's, and somebody has changed the plan; or usage would be
+    billed twice, which a person gets to know.
     """
     cancellation = open_cancellation(session, row.subscription_id)
     if cancellation is not None and cancellation.effective_on <= row.effective_on:
         return f"the subscription ends on {cancellation.effective_on}"
-    return "the subscription has been moved to another plan since" if rollout.overtaken(session, row.id) else ""
+    if rollout.overtaken(session, row.id):
+        return "the subscription has been moved to another plan since"
+    one = standing_of(session, row.subscription_id)
+    change = change_of(session, row, one.terms)
+    try:
+        refuse_metered_anew(one, change, meterings(session, [one.customer_id], row.effective_on)[one.customer_id])
+    except Refused as refusal:
+        subject = f"{subject_of(row.subscription_id)}/{row.id}"
+        words = words_of(refusal)
+        task.open_task(session, "request", subject, one.entity_id, Refused(words, remedy=refusal.remedy), now)
+        return words
+    return ""
 
 
 def standing_of(session: Session, subscription_id: str) -> Standing:

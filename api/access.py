@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from time import monotonic
@@ -20,6 +20,7 @@ from temporalio.client import Client, RPCTimeoutOrCancelledError, WorkflowUpdate
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
+from api.backlog import Backlog
 from api.intake import Intake
 from billing.errors import Refused, Unavailable
 from billing.time_bounds import TimeBounds
@@ -42,12 +43,13 @@ class Doors:
     bounds: TimeBounds
     """Of the times of events."""
     intake: Intake
+    backlog: Backlog
     recent: dict[str, float] = field(default_factory=dict)
     """Keys with which events were sent lately, and until when they are trusted (monotonic seconds)."""
 
     @classmethod
     def open(cls, engine: Engine, client: Client, bounds: TimeBounds) -> Doors:
-        return cls(engine, client, bounds, Intake(engine, bounds))
+        return cls(engine, client, bounds, Intake(engine, bounds), Backlog(engine))
 
     def close(self) -> None:
         """What waits is stored first. The engine and the client are whose they were."""
@@ -130,6 +132,13 @@ def allowed(open_: Doors, text: str, scope: Scope) -> str:
         )
     return key.id
 
+
+def gateway_names(request: Request) -> Sequence[str]:
+    return sorted(request.app.state.gateways)
+
+
+Gateways = Annotated[Sequence[str], Depends(gateway_names)]
+"""The payment gateways of this installation, by name."""
 
 Reader = Annotated[str, may("read")]
 Writer = Annotated[str, may("write")]

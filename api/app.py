@@ -6,6 +6,7 @@ import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from importlib.metadata import version
 
 import structlog
 from fastapi import Depends, FastAPI
@@ -129,7 +130,7 @@ def create(settings: Settings | None = None) -> FastAPI:
 
     app = FastAPI(
         title="Perennial",
-        version="0.1.0",
+        version=version("perennial"),
         description=DESCRIPTION,
         lifespan=lifespan,
         docs_url=None,

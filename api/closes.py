@@ -6,6 +6,7 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Annotated
 
+import msgspec
 from fastapi import APIRouter, Path, Query
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, ConfigDict, StringConstraints
@@ -17,6 +18,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from api.access import Administrator, Database, Open, Reader, Writer, patiently
 from api.bodies import ExactRoute
 from api.fields import LongText, Person
+from api.pages import behind, place
 from billing.errors import Fault, Refused
 from billing.late import to_be_billed
 from billing.money import Money
@@ -69,6 +71,13 @@ def trial_balance(entity_id: str, month: MonthText, session: Database, key: Read
     ]
 
 
+class JournalPage(BaseModel):
+    """Lines of whole entries; `next` is what to send as `after` for the page behind, null if it is the last."""
+
+    lines: list[JournalRow]
+    next: str | None
+
+
 @router.get("/entities/{entity_id}/ledger/{month}/journal")
 def journal(
     entity_id: str,
@@ -77,10 +86,18 @@ def journal(
     key: Reader,
     after: str = "",
     limit: Annotated[int, Query(ge=1, le=1000)] = 200,
-) -> list[JournalRow]:
-    """The month's entries by day and id, `limit` entries a page, behind "day/entry id" of the last one."""
+) -> JournalPage:
+    """A page of the month's entries by day and id; `limit` counts entries, of which each has two lines or more."""
     entity(session, entity_id)
-    return ledger.journal(session, entity_id, _first(month), after, limit)
+    rows = ledger.journal(session, entity_id, _first(month), place(after, _KEYS), limit + 1)
+    entries = list(dict.fromkeys((row.posted_on, row.entry_id) for row in rows))
+    if len(entries) <= limit:
+        return JournalPage(lines=rows, next=None)
+    shown = [row for row in rows if row.entry_id != entries[limit][1]]
+    return JournalPage(lines=shown, next=behind(*map(str, entries[limit - 1])))
+
+
+_KEYS = msgspec.json.Decoder(tuple[date, str])
 
 
 class CloseOut(BaseModel):

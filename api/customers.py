@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, StringConstraints
 from sqlmodel import Session
 from stdnum.eu import vat
 
-from api.access import Database, Reader, Writer, mint
+from api.access import Database, Gateways, Reader, Writer, mint
 from api.bodies import ExactRoute
 from api.fields import CallersId, Country, Day, LongText, Name, TimeZone
 from api.same_again import others, refuse_other
@@ -117,11 +117,21 @@ def _out(session: Session, rows: Sequence[Customer]) -> list[CustomerOut]:
 
 
 @router.put("/{customer_id}/payment-method")
-def set_payment_method(customer_id: str, body: MethodIn, session: Database, key: Writer) -> PaymentMethod:
-    """Charge this method from now on; open invoices whose payment is not under way are charged to it soon."""
+def set_payment_method(
+    customer_id: str, body: MethodIn, session: Database, gateways: Gateways, key: Writer
+) -> PaymentMethod:
+    """Charge this method from now on; open invoices whose payment is not under way are charged to it soon. The same
+    method again stays as it is.
+    """
     customer(session, customer_id)
-    stored = session.merge(PaymentMethod(customer_id=customer_id, added_at=datetime.now(UTC), **body.model_dump()))
-    collect_with(session, customer_id, body.token)
+    if body.gateway not in gateways:
+        fault = Fault("gateway", f"{body.gateway!r} is none of this installation's, which are: {', '.join(gateways)}")
+        raise Refused("The payment method could not be charged here.", code="unknown_gateway", faults=[fault])
+    stored = session.get(PaymentMethod, customer_id)
+    if stored is None or (stored.gateway, stored.token) != (body.gateway, body.token):
+        new = PaymentMethod(customer_id=customer_id, added_at=datetime.now(UTC), **body.model_dump())
+        stored = session.merge(new)
+    collect_with(session, stored)
     return stored
 
 

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from api.access import Database, Reader
 from api.bodies import ExactRoute
+from api.pages import lost
 from billing.biller import Occasion
 from billing.errors import NotFound, Refused
 from billing.explain import explain
@@ -67,12 +68,15 @@ def list_invoices(
     after: str = "",
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
 ) -> list[InvoiceSummary]:
-    """A page of invoices in order of number, behind the number `after`."""
+    """A page of invoices by legal entity, kind and number, behind the one with the number `after`."""
     if customer is not None:
         known_customer(session, customer)
     if subscription is not None:
         known_subscription(session, subscription)
-    return invoice.summaries(session, customer, subscription, after, limit)
+    behind = invoice.place_of(session, after) if after else None
+    if after and behind is None:
+        raise lost("must be the number of an invoice or credit note")
+    return invoice.summaries(session, customer, subscription, behind, limit)
 
 
 @router.get("/invoices/{invoice_id}")

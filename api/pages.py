@@ -1,4 +1,7 @@
-"""Pages that go on behind a row of several keys: their `next` is those keys as JSON, and is sent back as `after`."""
+"""Pages that go on behind a row of several keys: their `next` is those keys as JSON, and is sent back as `after`.
+
+Lists whose rows have one key of their own (an id, a number) have no `next`: that key is sent as `after`.
+"""
 
 from __future__ import annotations
 
@@ -24,9 +27,14 @@ def place(after: str, keys: msgspec.json.Decoder[T]) -> T | None:
     try:
         return keys.decode(after)
     except (msgspec.DecodeError, RecursionError) as error:
-        raise Refused(
-            "The page cannot be found.",
-            code="invalid_request",
-            faults=[Fault("after", "must be `next` of the page before")],
-            remedy="Begin again without it.",
-        ) from error
+        raise lost("must be `next` of the page before") from error
+
+
+def lost(reason: str) -> Refused:
+    """What is said of an `after` behind which nothing can be found."""
+    return Refused(
+        "The page cannot be found.",
+        code="invalid_request",
+        faults=[Fault("after", reason)],
+        remedy="Begin again without it.",
+    )

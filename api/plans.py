@@ -75,7 +75,11 @@ class PlanOut(Plan):
 
 @router.put("/{plan_id}")
 def publish_plan(plan_id: Id, body: PlanIn, session: Database, key: Administrator) -> PlanOut:
-    """Publish a plan as its next version. What was sold before keeps its version; the same content is no new one."""
+    """Publish a plan as its next version. What was sold before keeps its version; the same content is no new one.
+
+    New customers get the version at once if `sold_from` is left out. Before a roll-out send `"sold_from": null`, so
+    that nobody is sold it yet.
+    """
     since = body.sold_from if "sold_from" in body.model_fields_set else AT_ONCE
     return _shown(session, catalog.publish(session, body.as_plan(plan_id), datetime.now(UTC), since))
 

@@ -14,7 +14,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from api.access import Administrator, Doors, Open, patiently
 from billing.errors import NotFound, Refused
-from integrations.payments import GatewayEvent, PaymentGateway, Pending
+from integrations.payments import GatewayEvent, Paid, PaymentGateway, Pending
 from models import payment
 from models.payment import PaymentAttempt
 from workflows.client import INTAKE
@@ -42,12 +42,19 @@ async def receive_webhook(gateway: str, request: Request, open_: Open) -> dict[s
 
 
 def _write_down(open_: Doors, gateway: str, event: GatewayEvent) -> str | None:
-    """Keep the event; the invoice whose collection waits for this payment, if one does."""
+    """Keep the event; the invoice whose collection has to look at this payment, if one does.
+
+    What was declined and is said to be paid after all goes on its agenda, since nobody waits for that.
+    """
     with open_.transaction() as session:
         outcome = type(event.outcome).__name__.lower()
-        payment.first_time(session, gateway, event.event_id, event.attempt_id, outcome)
+        payment.keep_webhook(session, gateway, event.event_id, event.attempt_id, outcome)
         attempt = session.get(PaymentAttempt, event.attempt_id)
-        if attempt is None or attempt.state != "pending" or isinstance(event.outcome, Pending):
+        if attempt is None or isinstance(event.outcome, Pending):
+            return None
+        if attempt.state == "declined" and isinstance(event.outcome, Paid):
+            payment.ask_after(session, attempt.id)
+        elif attempt.state != "pending":
             return None
         return attempt.invoice_id
 

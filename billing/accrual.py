@@ -133,15 +133,20 @@ def usage_coverage(standings: Sequence[Standing], totals: Totals, settled: Colle
 
     `standings` are all subscriptions of the customer, for they share its usage. The sums must equal what was folded;
     a period skipped or billed wrongly leaves a difference, and so does late usage of `settled` subscriptions (their
-    ids), at which nobody looks any more, unless it is ignored or held. Usage that several items price counts once. Of a
+    ids), at which nobody looks any more, unless it is ignored or held. Usage that several items of a subscription price
+    counts once; what two subscriptions have billed counts twice, and so leaves a difference. Of a
     meter whose days do not add up, events are counted instead, where the quantity on the lines is what they make.
     """
     found: dict[str, list[Decimal]] = defaultdict(list)
     covered: dict[str, list[Period]] = defaultdict(list)
-    for meter, period, quantity in _invoiced(standings, totals, settled):
-        if not any(period.overlap(other).days for other in covered[meter]):
-            covered[meter].append(period)
-            found[meter].append(_provably(totals, meter, period, quantity))
+    for standing in standings:
+        mine: dict[str, list[Period]] = defaultdict(list)
+        for meter, period, quantity in _invoiced(standing, totals, settled):
+            if not any(period.overlap(other).days for other in mine[meter]):
+                mine[meter].append(period)
+                found[meter].append(_provably(totals, meter, period, quantity))
+        for meter, periods in mine.items():
+            covered[meter] += periods
     missing: set[str] = set()
     for (meter, day), portions in totals.items():
         if any(day in period for period in covered[meter]):
@@ -194,27 +199,22 @@ def _provably(totals: Totals, meter: str, period: Period, invoiced: Decimal) -> 
     return provable(portions) if measure(totals, meter, period).quantity == invoiced else Decimal(0)
 
 
-def _invoiced(
-    standings: Sequence[Standing], totals: Totals, settled: Collection[str]
-) -> list[tuple[str, Period, Decimal]]:
+def _invoiced(standing: Standing, totals: Totals, settled: Collection[str]) -> list[tuple[str, Period, Decimal]]:
     """Meter, window and quantity on lines, with what came late, whatever becomes of it; the longest windows first."""
     found: list[tuple[str, Period, Decimal]] = []
-    for standing in standings:
-        late: dict[tuple[str, Period], Decimal] = {}
-        meters: dict[str, str] = {}
-        for line in _came_late(standing, totals, settled=standing.subscription_id in settled):
-            window = (line.item, line.period)
-            late[window] = added_up([late.get(window, Decimal(0)), line.quantity])
-            meters[line.item] = line.because.meter or ""
-        for billed in standing.usage:
-            [meter] = [
-                item.meter
-                for item in in_force(standing.history, billed.period.start).plan.items
-                if item.key == billed.item
-            ]
-            quantity = added_up([billed.quantity, late.pop((billed.item, billed.period), Decimal(0))])
-            found.append((meter or "", billed.period, quantity))
-        found += [(meters[item], period, quantity) for (item, period), quantity in late.items()]
+    late: dict[tuple[str, Period], Decimal] = {}
+    meters: dict[str, str] = {}
+    for line in _came_late(standing, totals, settled=standing.subscription_id in settled):
+        window = (line.item, line.period)
+        late[window] = added_up([late.get(window, Decimal(0)), line.quantity])
+        meters[line.item] = line.because.meter or ""
+    for billed in standing.usage:
+        [meter] = [
+            item.meter for item in in_force(standing.history, billed.period.start).plan.items if item.key == billed.item
+        ]
+        quantity = added_up([billed.quantity, late.pop((billed.item, billed.period), Decimal(0))])
+        found.append((meter or "", billed.period, quantity))
+    found += [(meters[item], period, quantity) for (item, period), quantity in late.items()]
     return sorted(found, key=lambda window: (-window[1].days, window[1], window[0]))
 
 

@@ -7,7 +7,7 @@ from decimal import Decimal
 from fractions import Fraction
 
 from billing.line import Because
-from billing.modifiers import exact
+from billing.modifiers import Adjustment, exact
 from billing.money import Money
 from billing.pricing import Step
 from billing.quantity import decimal_of, in_steps
@@ -22,6 +22,24 @@ def explain(why: Because, gross: Money, discount: Money) -> list[str]:
         *_rounding(why, gross),
         *_off(why, gross, discount),
     ]
+
+
+def within(why: Because) -> list[str]:
+    """The discounts of the price itself, which are in the gross amount already: each percentage, each amount."""
+    amount = sum((step.amount.value for step in why.steps), Fraction(0))
+    said: list[str] = []
+    for change in why.adjustments:
+        if change.kind in ("percent", "amount"):
+            said.append(_percent(change, amount) or _exactly(-Fraction(change.amount)))
+        amount += Fraction(change.amount)
+    return said
+
+
+def _percent(change: Adjustment, before: Fraction) -> str:
+    """How many percent a percentage took off; a discount that has a name does not say so itself."""
+    if change.kind != "percent" or not before:
+        return ""
+    return f"{_exactly(-Fraction(change.amount) / before * 100)}%"
 
 
 def _sold(why: Because) -> Iterator[str]:
@@ -45,8 +63,11 @@ def _price(why: Because, currency: str) -> Iterator[str]:
     if len(why.steps) > 1:
         yield f"Together {_exactly(amount)}."
     for change in why.adjustments:
+        percent = _percent(change, amount)
+        label = change.label[:1].upper() + change.label[1:]
+        named = f"{label} ({percent})" if percent and "%" not in label else label
         amount += Fraction(change.amount)
-        yield f"{change.label[:1].upper()}{change.label[1:]}: {_signed(change.amount)}, makes {_exactly(amount)}."
+        yield f"{named}: {_signed(change.amount)}, makes {_exactly(amount)}."
     if why.share != "1" and not why.share.startswith("-"):
         yield f"Share of the period: {why.share} days."
 
@@ -55,7 +76,10 @@ def _step(step: Step, unit: str, currency: str) -> str:
     label = f"{step.label[:1].upper()}{step.label[1:]}: " if step.label else ""
     flat = f" plus a flat {_number(step.flat_fee)}" if step.flat_fee else ""
     share = f", of which {step.share}," if step.share != "1" else ""
-    priced = f"{_counted(step.quantity, unit if step.counts else '')} at {_number(step.unit_price)} {currency}"
+    if step.unit_price == -1 and not step.counts:
+        priced = f"{_number(step.quantity)} {currency} given back"
+    else:
+        priced = f"{_counted(step.quantity, unit if step.counts else '')} at {_number(step.unit_price)} {currency}"
     return f"{label}{priced}{flat}{share} = {_exactly(step.amount.value)}."
 
 
@@ -65,7 +89,7 @@ def _rounding(why: Because, gross: Money) -> Iterator[str]:
         whole = gross + before
         rest = why.rounded_from.value - whole.amount.value
         yield f"Rounded once to the currency's minor unit: {whole}" + (
-            f" ({_exactly(-rest)} by rounding)." if rest else "."
+            f"; the difference is {_exactly(-rest)}." if rest else "."
         )
     if why.billed_before or why.quantity_before:
         of_usage = f"{_number(why.quantity_before)} for " if why.quantity_before else ""
@@ -99,12 +123,12 @@ def _number(value: Decimal) -> str:
 
 
 def _exactly(value: Fraction) -> str:
-    """In decimals where they end, else as a fraction with a dozen decimals beside it."""
+    """In decimals where they end, else about, with the fraction beside it."""
     text = exact(value)
     if "/" not in text:
         return _number(Decimal(text))
-    near = in_steps(value, Decimal("1e-12"), "nearest")
-    return f"{text} (about {_number(decimal_of(near))})"
+    near = in_steps(value, Decimal("1e-6"), "nearest")
+    return f"about {_number(decimal_of(near))} ({text})"
 
 
 def _signed(amount: str) -> str:

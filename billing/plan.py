@@ -57,8 +57,8 @@ class PlanItem:
 
     @property
     def meters(self) -> tuple[str, ...]:
-        """All meters it asks: its own and those that its price names."""
-        return () if self.meter is None else (self.meter, *self.price.meters())
+        """All meters it asks, each once: its own and those that its price names."""
+        return () if self.meter is None else tuple(dict.fromkeys((self.meter, *self.price.meters())))
 
     @property
     def has_bounds(self) -> bool:

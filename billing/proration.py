@@ -203,4 +203,4 @@ def _given_back(billed: Money, period: Period, rest: Period) -> Step:
     """What was billed for `period`, taken back for its days in `rest`."""
     unused = period.overlap(rest)
     label = f"billed for {period}, of which {unused.days} of {period.days} days are unused"
-    return Step(billed.major, Decimal(-1), label=label, share=str(unused.share_of(period)))
+    return Step(billed.major, Decimal(-1), label=label, share=str(unused.share_of(period)), counts=False)

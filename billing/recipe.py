@@ -9,7 +9,7 @@
 7. round, once
 
 Then the same at the next levels, over rounded lines: discounts of agreement, plan and coupons; minimum, maximum and
-commitment of the plan; of the invoice; credits; tax. (Credits pay after tax, docs/CONVENTIONS.md.)
+commitment of the plan; minimum and maximum of the invoice; tax; credits. (Credits pay after tax, docs/CONVENTIONS.md.)
 """
 
 from __future__ import annotations

@@ -146,7 +146,7 @@ def as_text(value: object) -> str | None:
     elif isinstance(value, bool):
         text = "true" if value else "false"
     elif isinstance(value, Decimal):
-        text = f"{value:f}"
+        text = f"{value:f}" if value else f"{abs(value):f}"  # PostgreSQL knows no -0.0, and reads it as 0.0.
     elif isinstance(value, int):
         text = str(value)
     else:

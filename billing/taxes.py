@@ -20,6 +20,8 @@ from billing.line import Line
 from billing.money import Money, total
 
 EU = frozenset("AT BE BG CY CZ DE DK EE ES FI FR GR HR HU IE IT LT LU LV MT NL PL PT RO SE SI SK".split())
+WITHOUT_VAT = frozenset("BM BN FK GI GL HK KW KY MO QA TC US VG".split())
+"""Countries and territories that levy no value added tax, nor one on goods and services like it."""
 Category = Literal["S", "AE", "O"]
 
 
@@ -77,12 +79,13 @@ def decide(parties: Parties, rates: Sequence[TaxRate], tax_point: date) -> TaxDe
     standing = [rate for rate in rates if rate.country == buyer and rate.on(tax_point)]
     if standing:
         return TaxDecision("S", buyer, max(standing, key=lambda rate: rate.valid_from).percent)
-    if seller == buyer and seller not in EU:
+    if seller == buyer and seller in WITHOUT_VAT:
         return TaxDecision("O", buyer, Decimal(0), "No value added tax in this country")
     raise Refused(
         f"No tax rate is known for {buyer} on {tax_point}.",
         code="no_tax_rate",
-        remedy="Add the rate with its first day to the table of tax rates (POST /v1/tax-rates), then answer the task.",
+        remedy="Add the rate with its first day to the table of tax rates (POST /v1/tax-rates), 0 percent if nothing is"
+        " levied, then answer the task.",
     )
 
 

@@ -17,11 +17,13 @@ from workflows.client import connect
 
 def what_next(limit: Annotated[int, typer.Option(min=1, max=500)] = 20) -> None:
     """Show what happens next, over all subjects."""
-    table = Table("When (UTC)", "What", "Subject", "Entity", box=None)
+    table = Table(box=None)
+    for name in ("When (UTC)", "What", "Subject", "Entity"):
+        table.add_column(name, overflow="fold")
     with one_transaction() as session:
         for row in agenda.upcoming(session, limit):
             table.add_row(f"{row.due_at:%Y-%m-%d %H:%M}", row.kind, row.subject, row.entity_id)
-    console.print(table)
+    console.print(table if table.row_count else "Nothing is planned.")
 
 
 def rebuild_clocks() -> None:

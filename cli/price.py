@@ -17,6 +17,8 @@ from rich.table import Table
 from billing import preview
 from billing.catalog import Meter
 from billing.errors import Fault, Refused
+from billing.explain import within
+from billing.line import Line
 from billing.plan import Plan
 from billing.portion import Portion
 from billing.preview import ALONE, Quote, Trial, TriedEvent
@@ -74,6 +76,7 @@ def price(
     trial = Trial(plan, usage, Decimal(seats), _number("discount", discount), number=period, dated=dated)
     preview.check_trial(trial)
     _show(preview.quote(trial, _first_day(starts_on)))
+    _say_unused(plan, {*usage, *(meter for meter, _ in dated)})
 
 
 def _first_day(said: datetime | None) -> date:
@@ -230,14 +233,32 @@ def _show(found: Quote) -> None:
     for tried in found.lines:
         line = tried.line
         quantity = f"{line.because.quantity:,f} {line.because.unit}".rstrip()
-        off = f"{line.discount.major:,f}" if line.discount else ""
-        table.add_row(escape(line.description), quantity, f"{line.gross.major:,f}", off, f"{line.net.major:,f}")
+        table.add_row(
+            escape(line.description), quantity, f"{line.gross.major:,f}", _discount(line), f"{line.net.major:,f}"
+        )
     console.print(table)
     for tried in found.lines:
         console.print(f"\n[bold]{escape(tried.line.description)}[/]: {tried.line.net}", soft_wrap=True)
         for said in _words(tried.because):
             console.print(f"  {escape(said)}", soft_wrap=True)
     console.print(f"\n[bold]{found.period}: {found.net}[/], before tax and credits.", soft_wrap=True)
+
+
+def _discount(line: Line) -> str:
+    """What is taken off the line; the discounts of its price are in the gross already, and so only named."""
+    own = f"{', '.join(within(line.because))} in gross" if within(line.because) else ""
+    return ", ".join(filter(None, (own, f"{line.discount.major:,f}" if line.discount else "")))
+
+
+def _say_unused(plan: Plan, said: set[str]) -> None:
+    """What was priced as no usage because none was given: an amount of zero would look like the price."""
+    unused = sorted({meter for item in plan.items for meter in item.meters} - said)
+    if unused == [ALONE]:
+        console.print("No quantity was given, so it is priced as 0: add, for example, --quantity 1000.", soft_wrap=True)
+    elif unused:
+        names = escape(", ".join(unused))
+        example = escape(f"--use {unused[0]}=1000")
+        console.print(f"Priced without any usage of {names}: add, for example, {example}.", soft_wrap=True)
 
 
 def _words(because: Iterable[str]) -> Iterable[str]:

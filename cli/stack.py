@@ -30,8 +30,8 @@ def down(folder: Folder = DEFAULT_FOLDER) -> None:
     raise typer.Exit(down(folder))
 
 
-NAMED = ("DATABASE_URL", "TEMPORAL_ADDRESS", "TEMPORAL_NAMESPACE")
-"""By which other commands find the stack."""
+NAMED = ("DATABASE_URL", "TEMPORAL_ADDRESS", "TEMPORAL_NAMESPACE", "TEMPORAL_UI_URL")
+"""By which other commands find the stack; an operator's Temporal may have no Web UI that is known."""
 
 
 def status(
@@ -41,22 +41,24 @@ def status(
     ] = False,
 ) -> None:
     """Say whether a stack runs in the folder, and where."""
-    from sandbox.running import status
+    from sandbox.running import nothing_runs, status
 
     found = status(folder)
     if found is None:
-        complaints.print(f"Nothing runs in {escape(str(folder))}.")
+        complaints.print(escape(nothing_runs(folder)), soft_wrap=True)
         raise typer.Exit(1)
     if not found.ready:
         complaints.print(f"The stack in {escape(str(folder))} is starting: ask again in some seconds.", soft_wrap=True)
         raise typer.Exit(1)
     if exports:
-        named = {name: found.environment[name] for name in NAMED}
+        named = {name: value for name in NAMED if (value := found.environment.get(name))}
         named |= {"API": found.addresses["api"], "PERENNIAL_URL": found.addresses["api"]}
         for name, value in named.items():
             print(f"export {name}={shlex.quote(value)}")
         return
-    console.print(f"API {found.addresses['api']}, Temporal UI {found.addresses['temporal_ui']}")
+    at = found.addresses
+    ui = f", Temporal UI {at['temporal_ui']}" if at["temporal_ui"] else ""
+    console.print(f"API {at['api']}, console {at['api']}/console{ui}", soft_wrap=True)
 
 
 def demo(

@@ -165,10 +165,12 @@ def upcoming(session: Session, limit: int) -> list[Upcoming]:
     """What happens next, over all subjects and billing lanes, soonest first."""
     cur = cursor(session).connection.cursor(row_factory=class_row(Upcoming))
     return cur.execute(
-        "(select due_at, subject, kind, entity_id, outcome from agenda where done_at is null)"
+        "(select due_at, subject, kind, entity_id, outcome from agenda where done_at is null"
+        " order by due_at, subject limit %(limit)s)"
         " union all (select next_bill_at, 'subscription/' || subscription_id, 'bill ' || lane, entity_id, null"
-        " from billing_lane where next_bill_at is not null) order by 1, 2 limit %s",
-        (limit,),
+        " from billing_lane where next_bill_at is not null order by next_bill_at, subscription_id limit %(limit)s)"
+        " order by 1, 2 limit %(limit)s",
+        {"limit": limit},
     ).fetchall()
 
 

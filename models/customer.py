@@ -94,6 +94,7 @@ def add_customer(session: Session, row: Customer, aliases: Sequence[str]) -> Cus
 
     Refused if the id, or one of the aliases, stands for another customer.
     """
+    _lock_names(session)
     found = session.get(Customer, row.id)
     if found is None:
         if holder := session.get(CustomerAlias, row.id):
@@ -112,6 +113,7 @@ def add_aliases(session: Session, customer_id: str, wanted: Mapping[str, str]) -
     """Further names of a customer, by the fields in which they were given. Refused if any stands for another: nobody's
     usage may go to another, neither what arrives under their aliases, nor under their ids.
     """
+    _lock_names(session)
     faults: list[Fault] = []
     for field, alias in wanted.items():
         holder = known_as(session, alias)
@@ -122,6 +124,11 @@ def add_aliases(session: Session, customer_id: str, wanted: Mapping[str, str]) -
         remedy = "An alias belongs to one customer: leave it out here, or choose another."
         raise Refused("The alias is taken.", code="conflict", faults=faults, remedy=remedy)
     return [session.merge(CustomerAlias(alias=alias, customer_id=customer_id)) for alias in wanted.values()]
+
+
+def _lock_names(session: Session) -> None:
+    """Until the commit nobody else gives a customer a name: who has it already is known before it is given."""
+    cursor(session).execute("select pg_advisory_xact_lock(hashtext('customer names'))")
 
 
 def lock_roots(session: Session, root_ids: Sequence[str]) -> None:

@@ -22,9 +22,10 @@ _STEADY = {
 }
 
 
-def open_engine(url: str, pool: int = 18, *, name: str = "perennial") -> Engine:
-    """A pool of connections to `postgresql://...`; statements see READ COMMITTED, as the locks expect.
+def open_engine(url: str, pool: int, *, name: str = "perennial") -> Engine:
+    """At most `pool` connections to `postgresql://...`; statements see READ COMMITTED, as the locks expect.
 
+    Whoever needs one more waits for half a minute until one is free, and then fails.
     PostgreSQL shows its `name` beside what it runs (`application_name`), unless the URL or PGAPPNAME gives another.
     """
     plain = url.replace("postgres://", "postgresql://", 1)
@@ -32,7 +33,7 @@ def open_engine(url: str, pool: int = 18, *, name: str = "perennial") -> Engine:
     return create_engine(
         url,
         pool_size=pool,
-        max_overflow=4,
+        max_overflow=0,
         pool_pre_ping=True,
         connect_args=_STEADY | {"fallback_application_name": name},
     )

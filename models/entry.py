@@ -96,6 +96,11 @@ class Kept(Generic[T]):
         )
         return [read(self.of, content) for (content,) in found]
 
+    def every(self, session: Session) -> list[tuple[int, T]]:
+        """Every version that there ever was, with its number: terms that stand keep theirs."""
+        found = cursor(session).execute(self._sql("select version, content from {table} order by {key}, version"))
+        return [(version, read(self.of, content)) for version, content in found]
+
     def get(self, session: Session, key: str) -> T:
         found = self.find(session, key)
         if found is None:

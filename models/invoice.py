@@ -8,7 +8,7 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 
-from psycopg.rows import class_row
+from psycopg.rows import class_row, tuple_row
 from sqlalchemy import Column
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field, Session, SQLModel, col, select
@@ -300,6 +300,8 @@ class InvoiceSummary:
 
     @property
     def status(self) -> str:
+        if self.open_minor < 0 < self.due_minor:
+            return "overpaid"
         return "settled" if self.open_minor == 0 else "open" if self.open_minor == self.due_minor else "partly settled"
 
 
@@ -312,27 +314,50 @@ from invoice i join invoice_number n on n.invoice_id = i.id
 """
 
 
+Place = tuple[str, str, int]
+"""Where an invoice stands in lists: legal entity, kind, and its number as a number."""
+
+
+def place_of(session: Session, number: str) -> Place | None:
+    """Where the invoice with that number stands in lists; None if there is none."""
+    query = "select entity_id, kind, n from invoice_number where number = %s"
+    return cursor(session).connection.cursor(row_factory=tuple_row).execute(query, (number,)).fetchone()
+
+
 def summaries(
-    session: Session, customer_id: str | None, subscription_id: str | None, after: str, limit: int
+    session: Session, customer_id: str | None, subscription_id: str | None, behind: Place | None, limit: int
 ) -> list[InvoiceSummary]:
-    """A page of invoices in order of number, behind the number `after`."""
+    """A page of invoices by legal entity, kind and number, behind that place."""
+    wanted = {
+        "(n.entity_id, n.kind, n.n) > (%s, %s, %s)": behind or (),
+        "i.customer_id = %s": (customer_id,) if customer_id is not None else (),
+        "i.subscription_id = %s": (subscription_id,) if subscription_id is not None else (),
+    }
+    narrowed = " and ".join(condition for condition, keys in wanted.items() if keys) or "true"
     cur = cursor(session).connection.cursor(row_factory=class_row(InvoiceSummary))
     return cur.execute(
-        _SUMMARY + "where n.number > %s and (%s::text is null or i.customer_id = %s)"
-        " and (%s::text is null or i.subscription_id = %s) order by n.number limit %s",
-        (after, customer_id, customer_id, subscription_id, subscription_id, limit),
+        f"{_SUMMARY} where {narrowed} order by n.entity_id, n.kind, n.n limit %s",
+        (*(key for keys in wanted.values() for key in keys), limit),
     ).fetchall()
 
 
 def latest(session: Session, limit: int) -> list[InvoiceSummary]:
-    """The newest invoices, newest first."""
+    """The newest invoices, newest first. Of a run that issued more of them at one moment, any."""
     cur = cursor(session).connection.cursor(row_factory=class_row(InvoiceSummary))
-    return cur.execute(_SUMMARY + "order by i.issued_at desc, n.number desc limit %s", (limit,)).fetchall()
+    return cur.execute(
+        f"{_SUMMARY} where i.id in (select id from invoice order by issued_at desc, id desc limit %s)"
+        " order by i.issued_at desc, n.entity_id, n.kind, n.n desc",
+        (limit,),
+    ).fetchall()
 
 
 def summary(session: Session, invoice_id: str) -> InvoiceSummary:
+    """One invoice, by id or number. No id is a number too: numbers hold no underscore."""
     cur = cursor(session).connection.cursor(row_factory=class_row(InvoiceSummary))
-    found = cur.execute(_SUMMARY + "where i.id = %s or n.number = %s", (invoice_id, invoice_id)).fetchone()
+    found = cur.execute(
+        f"{_SUMMARY} where i.id = coalesce((select invoice_id from invoice_number where number = %s), %s)",
+        (invoice_id, invoice_id),
+    ).fetchone()
     if found is None:
         raise NotFound("invoice", invoice_id)
     return found

@@ -203,20 +203,18 @@ class JournalRow:
 
 
 def journal(
-    session: Session, entity_id: str, month: date | None, after: str = "", limit: int | None = None
+    session: Session, entity_id: str, month: date, behind: tuple[date, str] | None = None, limit: int | None = None
 ) -> list[JournalRow]:
-    """The entries of a month (or all), by day and id, in whole entries behind the key `after` ("day/entry id").
-
-    Without a `limit`, all of them.
-    """
+    """The entries of a month by day and id, in whole entries behind those two keys. Without a `limit`, all of them."""
+    days = month_of(month)
+    day, entry_id = max((days.start, ""), behind or (days.start, ""))
     cur = cursor(session).connection.cursor(row_factory=class_row(JournalRow))
     return cur.execute(
-        "with page as (select id from journal_entry where entity_id = %(entity)s"
-        " and (%(month)s::date is null or date_trunc('month', posted_on::timestamp)::date = %(month)s)"
-        " and posted_on || '/' || id > %(after)s order by posted_on, id limit %(limit)s)"
+        "with page as (select id, posted_on, description from journal_entry where entity_id = %(entity)s"
+        " and posted_on < %(end)s and (posted_on, id) > (%(day)s, %(entry)s) order by posted_on, id limit %(limit)s)"
         " select l.entry_id, l.posted_on, e.description, l.cause_kind, l.cause_id, l.line_no, l.account, l.side,"
         " l.amount_minor, l.currency, l.customer_id, l.invoice_id"
-        " from journal_line l join journal_entry e on e.id = l.entry_id where e.id in (select id from page)"
-        " order by l.posted_on, l.entry_id, l.line_no",
-        {"entity": entity_id, "month": month, "after": after, "limit": limit},
+        " from page e join journal_line l on l.entry_id = e.id and l.entity_id = %(entity)s and l.month = %(month)s"
+        " order by e.posted_on, e.id, l.line_no",
+        {"entity": entity_id, "month": days.start, "end": days.end, "day": day, "entry": entry_id, "limit": limit},
     ).fetchall()

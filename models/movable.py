@@ -27,14 +27,13 @@ from models.selling import (
     Metering,
     Sold,
     Versions,
-    metered_elsewhere,
     meterings,
     meters_of,
     newest_extras,
     sold_with,
     versions_in,
 )
-from models.signing import refuse_metered
+from models.signing import refuse_metered_anew
 from models.standing import standings
 from models.usage import totals_of
 
@@ -141,8 +140,7 @@ def check_move(session: Session, one: Standing, change: Change, now: datetime) -
 
 def _check(one: Standing, change: Change, now: datetime, metered: Sequence[Metering]) -> None:
     preview(one, change, now)
-    if meters_of(change.plan) - meters_of(one.terms.plan):
-        refuse_metered(metered_elsewhere(metered, one.subscription_id, change.effective_on), change.plan)
+    refuse_metered_anew(one, change, metered)
 
 
 def guard_of(row: Rollout) -> Guard | None:

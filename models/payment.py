@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 
 from sqlmodel import Field, Session, SQLModel, col, select
 
 from billing.money import Money
+from models.customer import PaymentMethod
 from models.database import cursor
 from models.values import large, moment
 
+PAID_AFTER_ALL = "paid after all: "
+"""How causes on the agenda begin that name an attempt to ask after: it was written down as declined."""
+
 
 class PaymentAttempt(SQLModel, table=True):
-    """One try to collect an invoice; its id is the idempotency key at the gateway, its method the one it began with."""
+    """One try to collect an invoice; its id is the idempotency key at the gateway, its method the one it began with.
+
+    One that was started and has no method was refused by the gateway: nothing is under way. One that is paid may have
+    been declined before, and keeps what was said then.
+    """
 
     __tablename__ = "payment_attempt"
     id: str = Field(primary_key=True)
@@ -58,14 +66,26 @@ def lock_attempt(session: Session, attempt_id: str) -> PaymentAttempt | None:
     return session.exec(query.execution_options(populate_existing=True)).first()
 
 
-def first_time(session: Session, gateway: str, event_id: str, attempt_id: str, outcome: str) -> bool:
-    """Write down that a webhook came; false if it had come before."""
-    cur = cursor(session).execute(
+def keep_webhook(session: Session, gateway: str, event_id: str, attempt_id: str, outcome: str) -> None:
+    """Write down that a webhook came; one that had come before is there already."""
+    cursor(session).execute(
         "insert into webhook_received (gateway, event_id, attempt_id, outcome) values (%s, %s, %s, %s)"
         " on conflict do nothing",
         (gateway, event_id, attempt_id, outcome),
     )
-    return cur.rowcount == 1
+
+
+def ask_after(session: Session, attempt_id: str) -> None:
+    """Plan to ask the gateway now about an attempt that was written down as declined, and may be paid after all."""
+    cursor(session).execute(
+        "insert into agenda as g (subject, cause, due_at, rank, kind, entity_id, clock_id)"
+        " select 'collection/' || i.id, %s || a.id, coalesce(c.now_at, now()), 70, 'collect', e.id, c.id"
+        " from payment_attempt a join invoice i on i.id = a.invoice_id join legal_entity e on e.id = i.entity_id"
+        " left join test_clock c on c.id = e.clock_id where a.id = %s"
+        " on conflict (subject, cause) do update set due_at = excluded.due_at, done_at = null, outcome = null"
+        " where g.done_at is not null",
+        (PAID_AFTER_ALL, attempt_id),
+    )
 
 
 def to_charge(session: Session, run_id: str, limit: int) -> list[str]:
@@ -79,28 +99,31 @@ def to_charge(session: Session, run_id: str, limit: int) -> list[str]:
         " where i.run_id = %s and i.due_minor > 0 and not exists (select from payment_attempt a"
         " where a.invoice_id = i.id and a.state <> 'started') and not exists"
         " (select from agenda g where g.subject = 'collection/' || i.id and g.done_at is null)"
-        " order by n.number limit %s",
+        " order by n.n limit %s",
         (run_id, limit),
     )
     return [invoice_id for (invoice_id,) in rows]
 
 
-def collect_with(session: Session, customer_id: str, token: str) -> int:
+def collect_with(session: Session, method: PaymentMethod) -> None:
     """Plan the customer's open invoices to be charged now, to a method that was just stored.
 
-    Those whose payment is under way are left alone. Returns how many there are.
+    Those whose payment is under way are left alone. Planned once for each time that the method was stored, so that one
+    which comes back after another is charged again.
     """
-    cur = cursor(session).execute(
+    cursor(session).execute(
         "insert into agenda (subject, cause, due_at, rank, kind, entity_id, clock_id)"
-        " select 'collection/' || i.id, 'method ' || %(token)s, coalesce(c.now_at, now()), 70, 'collect', e.id, c.id"
+        " select 'collection/' || i.id, %(cause)s, coalesce(c.now_at, now()), 70, 'collect', e.id, c.id"
         " from invoice i join legal_entity e on e.id = i.entity_id left join test_clock c on c.id = e.clock_id"
         " where i.customer_id = %(customer)s and (select sum(case l.side when 'D' then l.amount_minor"
         " else -l.amount_minor end) from journal_line l where l.invoice_id = i.id and l.account = '1100') > 0"
         " and not exists (select from payment_attempt a where a.invoice_id = i.id"
-        " and a.state in ('started', 'pending')) on conflict do nothing",
-        {"customer": customer_id, "token": token},
+        " and (a.state = 'pending' or a.state = 'started' and a.method_token is not null)) on conflict do nothing",
+        {
+            "customer": method.customer_id,
+            "cause": f"method {method.token} of {method.added_at.astimezone(UTC).isoformat()}",
+        },
     )
-    return cur.rowcount
 
 
 def collect_when_due(session: Session, invoice_ids: Sequence[str]) -> None:

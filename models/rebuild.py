@@ -231,9 +231,10 @@ def misfits(session: Session, mine: Meter) -> list[str]:
     for (name, version), plan in plan_versions(session, rows).items():
         lost = set(plan_faults(plan, then)) - set(plan_faults(plan, now))
         found += [f"version {version} of {name!r} would not fit: {f.field} {f.reason}" for f in sorted(lost, key=str)]
-    for one in OVERRIDES.newest(session):
+    for version, one in OVERRIDES.every(session):
         lost = set(items_faults(one.items, then)) - set(items_faults(one.items, now))
-        found += [f"{one.override_id!r} would not fit: {f.field} {f.reason}" for f in sorted(lost, key=str)]
+        which = f"version {version} of {one.override_id!r}"
+        found += [f"{which} would not fit: {f.field} {f.reason}" for f in sorted(lost, key=str)]
     return found
 
 

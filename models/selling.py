@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 
 from sqlmodel import Session
@@ -169,25 +169,42 @@ class Metering:
     until: date | None = None
 
 
+_METERINGS = """
+select * from (
+  select s.customer_id, t.subscription_id, t.plan_id, t.plan_version, s.currency, t.extras,
+         least(k.effective_on, (select min(u.effective_on) from subscription_terms u
+                                where u.subscription_id = t.subscription_id and u.version > t.version)) as until,
+         null::jsonb as asked
+  from subscription_terms t join subscription s on s.id = t.subscription_id
+       left join cancellation k on k.subscription_id = s.id and k.applied_at is not null
+  where s.customer_id = any(%(customers)s)
+) m where until is null or until > %(since)s
+union all
+select s.customer_id, s.id, coalesce(a.plan_id, t.plan_id), coalesce(a.plan_version, t.plan_version), s.currency,
+       t.extras, null, a.extras
+from amendment a join subscription s on s.id = a.subscription_id
+     join subscription_terms t on t.subscription_id = s.id and t.version = s.terms_version
+     join agenda g on g.subject = 'subscription/' || s.id and g.cause = a.id and g.done_at is null
+where s.customer_id = any(%(customers)s) and a.applied_at is null and (a.plan_id is not null or a.extras is not null)
+order by 2, 4
+"""
+
+
+def _with(extras: Extras, asked: Mapping[str, object] | None) -> Extras:
+    """As they are when an amendment that asks for these has taken effect."""
+    add_ons = read(ExtrasAsked, asked).add_ons if asked else None
+    return extras if add_ons is None else replace(extras, add_ons=add_ons)
+
+
 def meterings(session: Session, customer_ids: Sequence[str], since: date) -> dict[str, list[Metering]]:
-    """What the subscriptions of each of these customers price on `since` or later, in one read for all of them."""
-    rows = (
-        cursor(session)
-        .execute(
-            "select * from (select s.customer_id, t.subscription_id, t.plan_id, t.plan_version, s.currency, t.extras,"
-            " least(k.effective_on, (select min(u.effective_on) from subscription_terms u"
-            "   where u.subscription_id = t.subscription_id and u.version > t.version)) as until"
-            " from subscription_terms t join subscription s on s.id = t.subscription_id"
-            " left join cancellation k on k.subscription_id = s.id and k.applied_at is not null"
-            " where s.customer_id = any(%s) order by t.subscription_id, t.version) m where until is null or until > %s",
-            (list(customer_ids), since),
-        )
-        .fetchall()
-    )
-    extras = [extras_from(row[5]) for row in rows]
+    """What the subscriptions of each of these customers price on `since` or later, in one read for all of them; also
+    what they will by amendments that are planned.
+    """
+    rows = cursor(session).execute(_METERINGS, {"customers": list(customer_ids), "since": since}).fetchall()
+    extras = [_with(extras_from(row[5]), row[7]) for row in rows]
     versions = {**plan_versions(session, [(row[2], row[3]) for row in rows]), **versions_in(session, extras)}
     found: dict[str, list[Metering]] = {key: [] for key in customer_ids}
-    for (customer_id, other, plan_id, version, currency, _, until), its in zip(rows, extras, strict=True):
+    for (customer_id, other, plan_id, version, currency, _, until, _), its in zip(rows, extras, strict=True):
         priced = put_together(versions[plan_id, version], currency, its, versions)
         found[customer_id].append(Metering(other, meters_of(priced), until))
     return found

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime
 from decimal import Decimal
 
 from sqlmodel import Session
 
+from billing.amending import Change
 from billing.catalog import AddOnSold, Extras
 from billing.errors import Fault, Refused
 from billing.ids import derive
@@ -16,12 +17,13 @@ from billing.line import Because, Line
 from billing.money import Money
 from billing.period import Period, instant, local_day, zone
 from billing.plan import Plan
+from billing.standing import Standing
 from models import agenda
 from models.customer import customer, lock_roots
 from models.entity import LegalEntity, entity, now_on
 from models.entry import redeem
 from models.invoice import PendingItem
-from models.selling import Redeeming, Sold, coupons_of, metered_elsewhere, meterings, meters_of, sold
+from models.selling import Metering, Redeeming, Sold, coupons_of, metered_elsewhere, meterings, meters_of, sold
 from models.subscription import Contract, Subscription, SubscriptionTerms, SubscriptionTransition
 
 MOST_SEATS = 10**9
@@ -132,6 +134,12 @@ def refuse_double_metering(session: Session, customer_id: str, subscription_id: 
     refuse_metered(
         metered_elsewhere(meterings(session, [customer_id], since)[customer_id], subscription_id, since), plan
     )
+
+
+def refuse_metered_anew(one: Standing, change: Change, metered: Sequence[Metering]) -> None:
+    """Refuse a change that brings a meter which another subscription prices; what the terms price already stays."""
+    if meters_of(change.plan) - meters_of(one.terms.plan):
+        refuse_metered(metered_elsewhere(metered, one.subscription_id, change.effective_on), change.plan)
 
 
 def refuse_metered(taken: Mapping[str, str], plan: Plan) -> None:

@@ -71,10 +71,10 @@ def answer(session: Session, task_id: str, by: str, text: str, at: datetime) -> 
     return task
 
 
-def close_tasks(session: Session, subject: str, at: datetime, answer_text: str) -> None:
-    """What people were asked about `subject` has settled itself."""
+def close_tasks(session: Session, subject: str, at: datetime, answer_text: str, kind: str | None = None) -> None:
+    """What people were asked about `subject` (all of it, or of one kind) has settled itself."""
     cursor(session).execute(
-        "update task set answered_at = %s, answered_by = 'perennial', answer = %s where subject = %s"
-        " and answered_at is null",
-        (at, answer_text, subject),
+        "update task set answered_at = %(at)s, answered_by = 'perennial', answer = %(answer)s"
+        " where subject = %(subject)s and answered_at is null and (%(kind)s::text is null or kind = %(kind)s)",
+        {"at": at, "answer": answer_text, "subject": subject, "kind": kind},
     )

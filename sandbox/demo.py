@@ -221,14 +221,13 @@ class Month:
         month = f"{self.scenario.month:%Y-%m}"
         self._say("The books", f"Journal of {month} and trial balance through the following month.")
         ledger = f"/v1/entities/{self.entity}/ledger"
-        show.journal(self.console, self.door.get(f"{ledger}/{month}/journal?limit=1000"))
+        show.journal(self.console, self.door.get(f"{ledger}/{month}/journal?limit=1000")["lines"])
         show.trial_balance(self.console, self.door.get(f"{ledger}/{self.scenario.next_month:%Y-%m}/trial-balance"))
         self._replay()
         pdf = self.stack.folder.parent / "demo-invoice.pdf"
         mine = [i for i in self._invoices() if i["subscription_id"] == self.subscription][-1]
         pdf.write_bytes(self.door.bytes(f"/v1/invoices/{mine['id']}/pdf"))
-        at = self.stack.addresses
-        show.addresses(self.console, at.api_url, at.temporal_ui_url, pdf, self.stack.folder / "erp")
+        show.addresses(self.console, self.stack.addresses, pdf, self.stack.folder / "erp")
 
     def _replay(self) -> None:
         again = [self.door.get(f"/v1/invoices/{issued['id']}/replay") for issued in self._invoices()]

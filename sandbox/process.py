@@ -165,14 +165,15 @@ def free_ports(count: int) -> tuple[int, ...]:
     They lie below those that systems hand out to outgoing connections: such a port would be taken between now and the
     moment at which its server listens.
     """
-    ports = _server_ports()
+    ports = server_ports()
     found = tuple(itertools.islice(filter(port_is_free, _DICE.sample(ports, len(ports))), count))
     if len(found) < count:
         raise StartFailed("stack", f"no {count} free ports from {ports[0]} to {ports[-1]}")
     return found
 
 
-def _server_ports() -> range:
+def server_ports() -> range:
+    """Where servers listen: SERVER_PORTS, or the part of them that PERENNIAL_PORTS gives."""
     said = os.environ.get("PERENNIAL_PORTS", "")
     if not said:
         return SERVER_PORTS

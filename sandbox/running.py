@@ -16,7 +16,7 @@ from pathlib import Path
 
 import msgspec
 
-from sandbox import postgres, watchdog
+from sandbox import ports, postgres, watchdog
 from sandbox.process import AlreadyRunning, Child, StartFailed
 
 NAME = "stack"
@@ -84,6 +84,14 @@ def status(folder: Path) -> Running | None:
     return running if running and running.starter.alive() else None
 
 
+def nothing_runs(folder: Path) -> str:
+    """What to tell who asks for the stack of a folder that runs none, but perhaps the demo."""
+    demo = folder / "demo"
+    if status(demo) is None:
+        return f"Nothing runs in {folder}."
+    return f"Nothing runs in {folder} but the demo: say --folder {demo} to see where, or to stop it."
+
+
 def stop_running(folder: Path) -> bool:
     """Stop the stack that runs in this folder, from any terminal. Whether there was one (or something left of one).
 
@@ -124,7 +132,8 @@ def clear(folder: Path) -> None:
         raise AlreadyRunning(NAME, f"runs in {folder} (process {running.starter.pid}); stop it first")
     end_leftovers(folder)
     empty(folder)
-    (folder / LOCK).unlink(missing_ok=True)
+    for name in (LOCK, ports.FILE):
+        (folder / name).unlink(missing_ok=True)
     with contextlib.suppress(OSError):
         folder.rmdir()
 

@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from sandbox.door import Door, Json
+from sandbox.stack import Addresses
 
 
 def _table(*columns: str, numbers: int = 1) -> Table:
@@ -112,11 +113,13 @@ def trial_balance(console: Console, rows: Json) -> None:
     console.print(table)
 
 
-def addresses(console: Console, api: str, ui: str, pdf: Path, erp: Path) -> None:
-    """Where one can look."""
+def addresses(console: Console, at: Addresses, pdf: Path, erp: Path) -> None:
+    """Where one can look. Of an operator's Temporal only TEMPORAL_UI_URL says where its Web UI is."""
+    api, ui = at.api_url, f"{at.temporal_ui_url}/namespaces/{at.temporal_namespace}/workflows"
     console.print("\n[bold green]Look around[/]")
     console.print(f"  API documentation  {api}/docs", soft_wrap=True)
     console.print(f"  Console            {api}/console (any name; the key as password)", soft_wrap=True)
-    console.print(f"  Temporal UI        {ui}/namespaces/default/workflows", soft_wrap=True)
+    shown = ui if at.temporal_ui_url else f"that of your server, namespace {at.temporal_namespace}"
+    console.print(f"  Temporal UI        {shown}", soft_wrap=True)
     console.print(f"  The invoice        {pdf}", soft_wrap=True)
     console.print(f"  The ERP's journal  {erp}", soft_wrap=True)

@@ -18,9 +18,9 @@ from types import TracebackType
 
 import httpx
 
-from sandbox import running, salesforce
+from sandbox import ports, running, salesforce
 from sandbox.postgres import Postgres
-from sandbox.process import AlreadyRunning, Child, FolderLock, StartFailed, free_ports, port_is_free, wait_until
+from sandbox.process import AlreadyRunning, Child, FolderLock, wait_until
 from sandbox.scratch import ScratchDatabase, ScratchNamespace
 from sandbox.temporal import Temporal
 
@@ -28,7 +28,6 @@ OnStep = Callable[[str, str], None]
 PROJECT = Path(__file__).resolve().parents[1]
 DATABASE = "perennial"
 STRIPE_KEY = "sk_test_sandbox"
-PORT_VARIABLES = ("API", "UI", "TEMPORAL", "POSTGRES")
 SECONDS_TO_START = 60.0
 SECONDS_TO_STOP = 20.0
 
@@ -80,8 +79,8 @@ def environment(folder: Path, at: Addresses) -> dict[str, str]:
 class Stack:
     """All of it, in one folder. With `keep=False` it starts empty and keeps Temporal in memory and no PostgreSQL.
 
-    A server named by DATABASE_URL or TEMPORAL_ADDRESS is the operator's: it is used, and neither started nor stopped;
-    with `keep=False` in a database and a namespace that are made for it and removed afterwards.
+    A server named by DATABASE_URL or TEMPORAL_ADDRESS is the operator's, unless it was this stack's own: it is used,
+    and neither started nor stopped; with `keep=False` in a database and a namespace of its own, removed afterwards.
     `on_step(name, detail)` is told "starting" and then the address, for each. As a context manager it is started and
     stopped. StartFailed says which process did not come up and what it wrote last.
     """
@@ -112,11 +111,11 @@ class Stack:
         """Start everything in order; return when the API is ready. Whatever fails, nothing is left running."""
         try:
             self._claim()
-            ports = _ports()
+            at = ports.choose(self.folder, keep=self._keep)
             self._started_at = datetime.now(UTC)
-            self.addresses = Addresses(api_port=ports["API"])
-            self._step("PostgreSQL", lambda: self._start_postgres(ports["POSTGRES"]))
-            self._step("Temporal", lambda: self._start_temporal(ports["TEMPORAL"], ports["UI"]))
+            self.addresses = Addresses(api_port=at["API"])
+            self._step("PostgreSQL", lambda: self._start_postgres(at["POSTGRES"]))
+            self._step("Temporal", lambda: self._start_temporal(at["TEMPORAL"], at["UI"]))
             self._step("Stripe", self._start_stripe)
             self._step("Salesforce", self._start_salesforce)
             self.environment = environment(self.folder, self.addresses)
@@ -209,8 +208,15 @@ class Stack:
         servers = (self.postgres, self.temporal)
         return (*(server.child for server in servers if server), *self._children.values())
 
+    def _operators(self, variable: str, name: str) -> str:
+        """The operator's server, if there is one. Shells keep what `status --exports` said: a server that was ours and
+        has stopped is none of the operator's, and is started again.
+        """
+        given = os.environ.get(variable, "")
+        return "" if ports.was_ours(self.folder, name, given) else given
+
     def _start_postgres(self, port: int) -> str:
-        if given := os.environ.get("DATABASE_URL"):
+        if given := self._operators("DATABASE_URL", "POSTGRES"):
             if self._keep:
                 self.addresses.database_url = given
                 return "yours, from DATABASE_URL"
@@ -228,7 +234,7 @@ class Stack:
         return f"127.0.0.1:{port}"
 
     def _start_temporal(self, port: int, ui_port: int) -> str:
-        if given := os.environ.get("TEMPORAL_ADDRESS"):
+        if given := self._operators("TEMPORAL_ADDRESS", "TEMPORAL"):
             self.addresses.temporal_address = given
             self.addresses.temporal_ui_url = os.environ.get("TEMPORAL_UI_URL", "")
             if self._keep:
@@ -287,20 +293,6 @@ def _inherited(ours: Mapping[str, str], *, own_temporal: bool) -> dict[str, str]
     proxyless = ",".join(filter(None, (ours.get("NO_PROXY", ""), "127.0.0.1", "localhost")))
     kept = {name: value for name, value in ours.items() if not (own_temporal and name.startswith("TEMPORAL_"))}
     return kept | {"PYTHONUNBUFFERED": "1", "NO_PROXY": proxyless, "no_proxy": proxyless}
-
-
-def _ports() -> dict[str, int]:
-    """A port for each of PORT_VARIABLES: what PERENNIAL_PORT_... says, else a free one."""
-    ports = dict(zip(PORT_VARIABLES, free_ports(len(PORT_VARIABLES)), strict=True))
-    for name in PORT_VARIABLES:
-        variable = f"PERENNIAL_PORT_{name}"
-        if given := os.environ.get(variable):
-            if not given.isdecimal() or not 0 < int(given) < 65536:
-                raise StartFailed("stack", f"{variable}={given} is not a port: give a number from 1 to 65535")
-            if not port_is_free(int(given)):
-                raise StartFailed("stack", f"port {given} ({variable}) is in use by another program")
-            ports[name] = int(given)
-    return ports
 
 
 def _answers_well(url: str) -> bool:

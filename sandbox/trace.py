@@ -10,6 +10,8 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 BATCH = 1000
+COLUMNS = ("TIMESTAMP", "ContextTokens", "GeneratedTokens")
+"""Of a trace in a file; others in it are not looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,16 +51,23 @@ def generated(month: date, requests: int, seed: int = 7) -> list[Request]:
 def read(path: Path) -> list[Request]:
     """A CSV file with the columns TIMESTAMP (UTC), ContextTokens and GeneratedTokens.
 
-    Raises ValueError, naming file and line, if a row cannot be read.
+    Raises ValueError if there is no such file, if it has other columns, or, naming the line, if a row cannot be read.
     """
+    if not path.exists():
+        raise ValueError(f"there is no file {path}")
     found: list[Request] = []
-    with path.open(newline="") as file:
-        for row in (reader := csv.DictReader(file)):
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        reader = csv.DictReader(file)
+        there = list(reader.fieldnames or ())
+        if not set(COLUMNS) <= set(there):
+            raise ValueError(f"{path} must have the columns {', '.join(COLUMNS)}; it has {', '.join(there) or 'none'}")
+        for row in reader:
+            at, context, made = (row[name] or "" for name in COLUMNS)
             try:
-                at = datetime.fromisoformat(row["TIMESTAMP"][:26].strip()).replace(tzinfo=UTC)
-                found.append(Request(at, int(row["ContextTokens"]), int(row["GeneratedTokens"])))
-            except (KeyError, TypeError, ValueError) as error:
-                raise ValueError(f"{path}, line {reader.line_num}: {error!r}") from error
+                moment = datetime.fromisoformat(at[:26].strip()).replace(tzinfo=UTC)
+                found.append(Request(moment, int(context), int(made)))
+            except ValueError as error:
+                raise ValueError(f"{path}, line {reader.line_num}: {error}") from error
     if not found:
         raise ValueError(f"{path} has no rows")
     return sorted(found, key=lambda request: request.at)

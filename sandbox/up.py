@@ -16,7 +16,7 @@ from rich.status import Status
 from rich.table import Table
 
 from sandbox.process import StartFailed
-from sandbox.running import stop_running
+from sandbox.running import nothing_runs, stop_running
 from sandbox.stack import Stack
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -43,7 +43,7 @@ def down(folder: Path) -> int:
     """Stop the stack of this folder, whichever terminal it runs in. The exit code."""
     console = Console(highlight=False)
     try:
-        console.print("Stopped." if stop_running(folder) else f"Nothing runs in {escape(str(folder))}.")
+        console.print("Stopped." if stop_running(folder) else escape(nothing_runs(folder)), soft_wrap=True)
     except StartFailed as failure:
         _complain(console, failure)
         return 1
@@ -99,6 +99,7 @@ def _addresses(stack: Stack) -> Table:
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     for name, value in (
         ("API", f"{at.api_url}  (documentation at /docs)"),
+        ("Console", f"{at.api_url}/console  (any name; the password is a key with the scope read)"),
         ("Temporal UI", at.temporal_ui_url),
         ("Temporal", at.temporal_address),
         ("PostgreSQL", at.database_url.rpartition("@")[2]),
@@ -107,7 +108,8 @@ def _addresses(stack: Stack) -> Table:
         ("Logs", str(stack.folder / "logs")),
         ("Passwords", f"{stack.folder / 'stack.json'}  (readable by you only)"),
     ):
-        table.add_row(name, escape(value))
+        if value:
+            table.add_row(name, escape(value))
     return table
 
 

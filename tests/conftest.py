@@ -38,7 +38,7 @@ from models.tax import store_seed
 from sandbox.postgres import Postgres
 from sandbox.process import SERVER_PORTS
 from sandbox.temporal import Temporal
-from worker import SLOTS, Hands, workers
+from worker import ALL_SLOTS, Hands, workers
 from workflows.client import connect, register_attributes
 
 ENTITY = {
@@ -175,7 +175,7 @@ def database_url(postgres: Postgres, template: str) -> Iterator[str]:
 
 @pytest.fixture
 def engine(database_url: str) -> Iterator[Engine]:
-    engine = open_engine(database_url, pool=20)
+    engine = open_engine(database_url, pool=24)
     yield engine
     engine.dispose()
 
@@ -256,7 +256,7 @@ async def opened(engine: Engine, temporal: Temporal) -> AsyncIterator[House]:
     with transaction(engine) as session:
         key = create_key(session, "tests", ["admin"])
     async with AsyncExitStack() as stack:
-        pool = stack.enter_context(ThreadPoolExecutor(sum(SLOTS.values())))
+        pool = stack.enter_context(ThreadPoolExecutor(ALL_SLOTS))
         for worker in workers(client, hands, pool):
             await stack.enter_async_context(worker)
         api = await stack.enter_async_context(

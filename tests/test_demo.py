@@ -103,7 +103,7 @@ def test_stripe_captured_each_payment_once(told: tuple[Stack, str, Month]) -> No
     intents = httpx.get(f"{stack.addresses.stripe_url}/_sandbox/payment_intents", trust_env=False).json()
     assert sorted((i["amount"], i["status"]) for i in intents["data"]) == [
         (79863, "succeeded"),
-        (198550, "requires_payment_method"),
+        (198550, "canceled"),
         (198550, "succeeded"),
     ]
 
@@ -161,4 +161,16 @@ def test_a_trace_file_is_billed_at_its_own_prices(tmp_path: Path) -> None:
     assert [len(source.requests) for source in scenario.sources] == [50, 50]
     path.write_text("TIMESTAMP,ContextTokens,GeneratedTokens\nyesterday,1,2\n")
     with pytest.raises(ValueError, match="line 2"):
+        from_traces([path])
+
+
+def test_a_trace_that_cannot_be_read_says_what_it_must_have(tmp_path: Path) -> None:
+    path = tmp_path / "other.csv"
+    with pytest.raises(ValueError, match=r"there is no file .*other\.csv"):
+        from_traces([path])
+    path.write_text("time,ContextTokens\n2025-04-01,1\n")
+    with pytest.raises(ValueError, match="TIMESTAMP, ContextTokens, GeneratedTokens; it has time, ContextTokens"):
+        from_traces([path])
+    path.write_text("")
+    with pytest.raises(ValueError, match="it has none"):
         from_traces([path])

@@ -218,6 +218,19 @@ def activities_take_one_command(file: File) -> Iterator[Fault]:
                 yield f"{node.lineno}: {node.name} takes {', '.join(names)}"
 
 
+def loops_wait_for_no_database(file: File) -> Iterator[Fault]:
+    """What an `async def` itself runs; functions inside of it are handed to threads."""
+    if file.room not in {"activities", "api", "web", "workflows"}:
+        return
+    waiting: list[ast.AST] = [node for node in file.nodes if isinstance(node, ast.AsyncFunctionDef)]
+    while waiting:
+        for node in ast.iter_child_nodes(waiting.pop()):
+            if isinstance(node, ast.Call) and called(node).split(".")[-1] in {"transaction", "snapshot"}:
+                yield f"{node.lineno}: {ast.unparse(node)}"
+            if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+                waiting.append(node)
+
+
 def moments_have_a_zone(file: File) -> Iterator[Fault]:
     if not file.is_product:
         return
@@ -306,6 +319,7 @@ every_rule = pytest.mark.parametrize(
         settings_are_read_by_roots,
         vendors,
         activities_take_one_command,
+        loops_wait_for_no_database,
         moments_have_a_zone,
         files_are_short,
         functions_are_short,

@@ -14,7 +14,10 @@ import pytest
 
 from sandbox.stack import Stack
 
-GUIDE = Path(__file__).parents[1].joinpath("docs/METERING.md").read_text()
+DOCS = Path(__file__).parents[1] / "docs"
+GUIDE = (DOCS / "METERING.md").read_text()
+THEN = f"perennial catalog apply '{DOCS / 'catalog'}' --yes\n"
+"""What the README has the reader do next: neither page may take a name that the other one uses."""
 SECONDS = 240
 
 pytestmark = pytest.mark.skipif(not shutil.which("curl"), reason="the examples of docs/METERING.md need curl")
@@ -28,7 +31,7 @@ def said(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with Stack(folder / "stack", keep=False) as stack:
         done = subprocess.run(
             ["bash", "-euo", "pipefail", "-v"],
-            input="\n".join(blocks),
+            input="\n".join([*blocks, THEN]),
             env={
                 **os.environ,
                 **stack.environment,
@@ -61,7 +64,14 @@ def test_nothing_is_refused(said: str) -> None:
         pytest.param('"state":"to_be_asked"', id="late usage is held for a person"),
         pytest.param('"stage":"applied"', id="a change of a meter is applied"),
         pytest.param('"stage":"dropping"', id="and another one is dropped"),
+        pytest.param("plan team, version 1: published.", id="the example of a catalog goes beside it"),
     ],
 )
 def test_what_the_page_says_comes(said: str, answer: str) -> None:
     assert answer in said
+
+
+def test_the_readme_imports_a_file_under_a_source_of_its_own() -> None:
+    readme = (DOCS.parent / "README.md").read_text()
+    [source] = re.findall(r"events import .* --source (\S+)", readme)
+    assert f'"source": "{source}"' not in GUIDE

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 
+from temporalio.api.common.v1 import Payload
 from temporalio.api.enums.v1 import IndexedValueType
 from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest, ListSearchAttributesRequest
 from temporalio.client import (
@@ -19,6 +21,8 @@ from temporalio.client import (
     SchedulePolicy,
     ScheduleRange,
     ScheduleSpec,
+    ScheduleUpdate,
+    ScheduleUpdateInput,
 )
 from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.contrib.pydantic import pydantic_data_converter
@@ -72,7 +76,8 @@ async def start_duties(client: Client, entities: Sequence[tuple[str, str]] = ())
     """See that the couriers run, that there is room for events, and that the CRM's reading, the sweep, the months
     ahead, the end of old names and the billing of entities are scheduled.
 
-    `entities` are those on the wall clock, with their time zones. What runs and is scheduled already stays.
+    `entities` are those on the wall clock, with their time zones. What runs already stays; a schedule that was made
+    otherwise becomes what is said here.
     """
     for door in ("crm", "documents"):
         await client.start_workflow(
@@ -102,20 +107,20 @@ async def start_duties(client: Client, entities: Sequence[tuple[str, str]] = ())
 
 
 async def _schedule(client: Client, name: str, action: ScheduleActionStartWorkflow, every: timedelta) -> None:
-    await _create(
+    await _see_to(
         client,
         name,
         Schedule(
             action=action,
             spec=ScheduleSpec(intervals=[ScheduleIntervalSpec(every)]),
-            policy=SchedulePolicy(overlap=ScheduleOverlapPolicy.SKIP),
+            policy=SchedulePolicy(overlap=ScheduleOverlapPolicy.SKIP, catchup_window=CATCH_UP),
         ),
     )
 
 
 async def schedule_billing(client: Client, entity_id: str, time_zone: str) -> None:
     """Bill an entity on the wall clock each day at one in the morning, its own time; missed days are caught up."""
-    await _create(
+    await _see_to(
         client,
         f"billing-run/{entity_id}",
         Schedule(
@@ -128,8 +133,37 @@ async def schedule_billing(client: Client, entity_id: str, time_zone: str) -> No
     )
 
 
-async def _create(client: Client, name: str, schedule: Schedule) -> None:
+async def _see_to(client: Client, name: str, wanted: Schedule) -> None:
     try:
-        await client.create_schedule(name, schedule)
+        await client.create_schedule(name, wanted)
     except ScheduleAlreadyRunningError:
-        return
+        said = await _said(client, wanted)
+
+        async def brought_up_to_date(there: ScheduleUpdateInput) -> ScheduleUpdate | None:
+            """Whether it is paused, and the note why, is what people said and stays."""
+            standing = there.description.schedule
+            same = await _said(client, standing) == said
+            return None if same else ScheduleUpdate(replace(wanted, state=standing.state))
+
+        await client.get_schedule_handle(name).update(brought_up_to_date)
+
+
+async def _said(client: Client, schedule: Schedule) -> tuple[object, ...]:
+    """When it starts what, and how: the same of what was asked for and of what the server makes of it.
+
+    Whatever the server fills in by itself has to be asked for in words, else the two are never the same.
+    """
+    action = schedule.action
+    assert isinstance(action, ScheduleActionStartWorkflow)
+    given = [arg if isinstance(arg, Payload) else (await client.data_converter.encode([arg]))[0] for arg in action.args]
+    calendars = [
+        [[(r.start, max(r.start, r.end), max(r.step, 1)) for r in part] for part in _parts(calendar)]
+        for calendar in schedule.spec.calendars
+    ]
+    spec = replace(schedule.spec, calendars=())
+    return spec, calendars, schedule.policy, action.workflow, action.id, action.task_queue, given
+
+
+def _parts(calendar: ScheduleCalendarSpec) -> Sequence[Sequence[ScheduleRange]]:
+    days = (calendar.year, calendar.month, calendar.day_of_month, calendar.day_of_week)
+    return (*days, calendar.hour, calendar.minute, calendar.second)

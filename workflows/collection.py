@@ -45,6 +45,14 @@ class Collection(Waiting):
     def payment_settled(self, attempt_id: str) -> None:
         self._told = True
 
+    async def mended(self) -> None:
+        """A new payment method, or what the gateway says, may be what was missing: the step is tried again then too."""
+        if not workflow.patched("news ends the parking of a collection"):
+            await super().mended()
+            return
+        await self.rest(awake=lambda: self._resumed or self._told)
+        self._told = False
+
     async def _collect(self) -> Collected:
         return await workflow.execute_activity_method(Payments.collect, self._id, summary="do what is due", **NEIGHBOUR)
 

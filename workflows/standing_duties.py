@@ -1,5 +1,5 @@
-"""What always runs: couriers that deliver the outbox, the reading of the CRM, the sweep for who overslept, and room for
-the events of months to come, and an end to the names of those of long ago.
+"""What always runs: couriers that deliver the outbox, the reading of the CRM, the sweep for who overslept,
+partitions for coming months, and deletion of old event names.
 """
 
 from __future__ import annotations

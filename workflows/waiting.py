@@ -91,6 +91,11 @@ class Waiting:
             Lifecycle.ask, ParkedStep(subject, None, reason, remedy), summary="ask a person", **DATABASE
         )
 
+    async def mended(self) -> None:
+        """Wait until the parked step is to be tried again: a person says so."""
+        while not self._resumed:
+            await self.rest(awake=lambda: self._resumed)
+
     async def _park(self, subject: str, entity_id: str | None, cause: ApplicationError) -> None:
         reason, remedy = _words(cause)
         workflow.set_current_details(
@@ -101,8 +106,7 @@ class Waiting:
         await workflow.execute_activity_method(
             Lifecycle.park, ParkedStep(subject, entity_id, reason, remedy), summary="ask a person", **DATABASE
         )
-        while not self._resumed:
-            await self.rest(awake=lambda: self._resumed)
+        await self.mended()
         await workflow.execute_activity_method(Lifecycle.resume, subject, summary="due again", **DATABASE)
 
 

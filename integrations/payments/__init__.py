@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
 
 from billing.money import Money
@@ -15,7 +16,10 @@ from billing.money import Money
 
 @dataclass(frozen=True, slots=True)
 class ChargeOrder:
-    """Charge `amount` to a stored payment method, off session. `attempt_id` is the idempotency key."""
+    """Charge `amount` to a stored payment method, off session. `attempt_id` is the idempotency key.
+
+    `begun_at` is when the attempt was begun, before the gateway was first asked; None if no real clock says.
+    """
 
     attempt_id: str
     invoice_id: str
@@ -24,6 +28,7 @@ class ChargeOrder:
     customer_name: str
     customer_email: str
     method_token: str
+    begun_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +40,10 @@ class Paid:
 
 @dataclass(frozen=True, slots=True)
 class Declined:
-    """The payer's bank said no. `final` says that trying the same method again is pointless."""
+    """Not paid: the payer's bank said no, or the payer would have to confirm.
+
+    `final` says that trying the same method again is pointless.
+    """
 
     reference: str
     code: str
@@ -63,7 +71,11 @@ class GatewayEvent:
 
 
 class PaymentGateway(Protocol):
-    """One payment provider, spoken to through its official SDK."""
+    """One payment provider, spoken to through its official SDK.
+
+    What `charge` or `look_up` answer as `Declined` cannot be paid any more: what is open still is cancelled first, and
+    if it was paid meanwhile, that is the answer.
+    """
 
     def charge(self, order: ChargeOrder) -> Outcome:
         """Charge once: calling again with the same `attempt_id` moves no money and tells how that attempt stands.

@@ -1,8 +1,8 @@
 """Stripe, through its official SDK: off-session charges by payment intent, and its signed webhooks.
 
-Requests are never repeated in here; whoever calls does that, and it is safe: every request that changes
+Requests are never repeated in here; whoever calls does that, and it is safe: every request that makes
 something carries an idempotency key of ours, and because Stripe forgets keys after a day, a charge first looks
-whether its attempt was made before.
+whether its attempt was made before. What is answered as declined is cancelled first, so that nobody can pay it later.
 """
 
 from __future__ import annotations
@@ -11,8 +11,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Literal
 
 import stripe
+from stripe.params import PaymentIntentListParams
 
 from billing.errors import Fault, Refused, Unavailable
 from billing.ids import derive
@@ -33,7 +35,10 @@ _STRIPE_PLACES = {"ISK": 2, "UGX": 2, "MGA": 0}
 _LAST_MUST_BE_ZERO = frozenset("BHD JOD KWD OMR TND".split())
 
 _EVENTS = frozenset(f"payment_intent.{name}" for name in ("succeeded", "payment_failed", "processing", "canceled"))
-_EARLIER = 25  # a repeated attempt is among the customer's newest intents
+# Can be paid still, by the payer who confirms or by whoever tries another method.
+_OPEN = frozenset(("requires_action", "requires_payment_method"))
+_BY_US: Literal["abandoned"] = "abandoned"  # the reason that our cancellations give
+_CLOCKS_APART = timedelta(hours=1)  # by how much Stripe's clock may be behind ours
 
 
 class StripeGateway:
@@ -72,11 +77,11 @@ class StripeGateway:
                 raise _key_reused(f"Attempt {order.attempt_id} was for another amount ({earlier.id}).")
             if earlier.status == "requires_confirmation":
                 return self._confirm(earlier, order)
-            return _outcome(earlier)
+            return self._decided(earlier)
 
     def look_up(self, reference: str) -> Outcome:
         with _in_our_errors():
-            return _outcome(self._api.payment_intents.retrieve(reference))
+            return self._decided(self._api.payment_intents.retrieve(reference))
 
     def read_event(self, body: bytes, headers: Mapping[str, str]) -> GatewayEvent | None:
         signature = next((v for k, v in headers.items() if k.lower() == "stripe-signature"), None)
@@ -89,7 +94,7 @@ class StripeGateway:
                 remedy="Compare the endpoint's signing secret with the one in the settings.",
             ) from error
         except ValueError as error:
-            raise Refused("This webhook is signed but no JSON.", code="unreadable_event") from error
+            raise Refused("This webhook is signed but its body is not valid JSON.", code="unreadable_event") from error
         intent = event.data.object
         if event.type not in _EVENTS or not isinstance(intent, stripe.PaymentIntent):
             return None
@@ -123,9 +128,13 @@ class StripeGateway:
         return _Payer(customer.id, attached.id)
 
     def _earlier(self, payer: _Payer, order: ChargeOrder) -> stripe.PaymentIntent | None:
-        newest = self._api.payment_intents.list({"customer": payer.customer, "limit": _EARLIER}).data
+        """What was made of this attempt before; looked for from its start on, however much came after it."""
+        asked: PaymentIntentListParams = {"customer": payer.customer, "limit": 100}
+        if order.begun_at is not None:
+            asked["created"] = {"gte": int((order.begun_at - _CLOCKS_APART).timestamp())}
+        since = self._api.payment_intents.list(asked).auto_paging_iter()
         return next(
-            (one for one in newest if one.metadata.to_dict().get("perennial_attempt") == order.attempt_id),
+            (one for one in since if one.metadata.to_dict().get("perennial_attempt") == order.attempt_id),
             None,
         )
 
@@ -149,8 +158,8 @@ class StripeGateway:
                 {"idempotency_key": order.attempt_id},
             )
         except stripe.CardError as decline:
-            return _declined(decline)
-        return _outcome(intent)
+            return self._decided(_intent_of(decline))
+        return self._decided(intent)
 
     def _confirm(self, intent: stripe.PaymentIntent, order: ChargeOrder) -> Outcome:
         """Finish an attempt that Stripe had stored but not yet tried when it failed."""
@@ -159,8 +168,23 @@ class StripeGateway:
                 intent.id, {"off_session": True}, {"idempotency_key": derive("confirm", order.attempt_id)}
             )
         except stripe.CardError as decline:
-            return _declined(decline)
-        return _outcome(confirmed)
+            return self._decided(_intent_of(decline))
+        return self._decided(confirmed)
+
+    def _decided(self, intent: stripe.PaymentIntent) -> Outcome:
+        """What became of it. One that can be paid still is cancelled: only then does it count as declined."""
+        if intent.status not in _OPEN:
+            return _outcome(intent)
+        try:
+            self._api.payment_intents.cancel(intent.id, {"cancellation_reason": _BY_US})
+        except stripe.InvalidRequestError as error:
+            if error.code != "payment_intent_unexpected_state":
+                raise
+            found = self._api.payment_intents.retrieve(intent.id)
+            if found.status in _OPEN:
+                raise Unavailable(f"Payment {intent.id} can be paid still, and Stripe does not cancel it.") from error
+            return _outcome(found)
+        return _outcome(intent)
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,33 +215,29 @@ def _outcome(intent: stripe.PaymentIntent) -> Outcome:
             return Paid(intent.id)
         case "processing":
             return Pending(intent.id)
-        case "requires_action":
-            return Declined(intent.id, "authentication_required", "The bank wants the payer to confirm.")
-        case "canceled":
+        case "canceled" if intent.cancellation_reason != _BY_US:
             return Declined(intent.id, "canceled", "The payment was canceled at Stripe.", final=True)
-        case "requires_payment_method":
-            error = intent.last_payment_error
-            if error is None:
-                return Declined(intent.id, "not_tried", "The payment was not tried.")
-            facts = error.to_dict()
-            code = str(facts.get("decline_code") or facts.get("code"))
-            final = _is_final(code, facts.get("advice_code"))
-            return Declined(intent.id, code, str(facts.get("message")), final)
+        case "requires_action" | "requires_payment_method" | "canceled":
+            return _declined(intent)
         case other:
             raise Unavailable(f"Payment {intent.id} is {other} at Stripe, which is neither paid nor declined.")
 
 
-def _declined(decline: stripe.CardError) -> Declined:
-    error = decline.error
-    if error is None or error.payment_intent is None:
+def _declined(intent: stripe.PaymentIntent) -> Declined:
+    """Why it is not paid, in the same words before and after our cancellation."""
+    error = intent.last_payment_error
+    if intent.status == "requires_action" or error is None:
+        return Declined(intent.id, "authentication_required", "The payer has to confirm, and did not.")
+    facts = error.to_dict()
+    code = str(facts.get("decline_code") or facts.get("code") or "generic_decline")
+    final = code in FINAL_CODES or facts.get("advice_code") == "do_not_try_again"
+    return Declined(intent.id, code, str(facts.get("message") or "The card was declined."), final)
+
+
+def _intent_of(decline: stripe.CardError) -> stripe.PaymentIntent:
+    if decline.error is None or decline.error.payment_intent is None:
         raise Unavailable("Stripe declined the card without naming the payment.") from decline
-    code = error.decline_code or error.code or "generic_decline"
-    final = _is_final(code, error.advice_code)
-    return Declined(error.payment_intent.id, code, error.message or "The card was declined.", final)
-
-
-def _is_final(code: str, advice: str | None) -> bool:
-    return code in FINAL_CODES or advice == "do_not_try_again"
+    return decline.error.payment_intent
 
 
 @contextmanager

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from stripe.params import (
+    PaymentIntentCancelParams,
     PaymentIntentConfirmParams,
     PaymentIntentCreateParams,
     PaymentIntentListParams,
+    PaymentIntentListParamsCreated,
     PaymentIntentRetrieveParams,
 )
 
@@ -63,6 +65,20 @@ def confirm_intent(account: Account, cause: Cause, name: str, params: PaymentInt
     return _charge(account, cause, intent, method, bool(params.get("off_session"))).shown()
 
 
+def cancel_intent(account: Account, cause: Cause, name: str, params: PaymentIntentCancelParams) -> Body:
+    """Nothing can be paid any more. What went wrong before is still shown."""
+    intent = _find(account, name)
+    if intent.status not in ("requires_payment_method", "requires_confirmation", "requires_action"):
+        raise invalid(
+            f"You cannot cancel this PaymentIntent because it has a status of {intent.status}.",
+            code="payment_intent_unexpected_state",
+        )
+    reason = params.get("cancellation_reason")
+    canceled = account.keep(replace(intent, status="canceled", cancellation_reason=reason))
+    account.tell("payment_intent.canceled", canceled, cause)
+    return canceled.shown()
+
+
 def retrieve_intent(account: Account, name: str, params: PaymentIntentRetrieveParams) -> Body:
     return _find(account, name).shown()
 
@@ -74,12 +90,23 @@ def list_intents(account: Account, params: PaymentIntentListParams) -> Body:
         raise invalid("This value must be between 1 and 100.", param="limit")
     names = list(account.intents) if customer is None else list(account.intents_of.get(customer, ()))
     names.reverse()
+    if (asked := params.get("created")) is not None:
+        names = [name for name in names if _made(account.intents[name], asked)]
     if after := params.get("starting_after"):
         if after not in names:
             raise missing("payment_intent", after, param="starting_after")
         names = names[names.index(after) + 1 :]
     page = [account.intents[name].shown() for name in names[:limit]]
     return {"object": "list", "url": "/v1/payment_intents", "has_more": len(names) > limit, "data": page}
+
+
+def _made(intent: Intent, asked: PaymentIntentListParamsCreated | int) -> bool:
+    """Whether it was made when it is asked for, in seconds since 1970."""
+    if isinstance(asked, int):
+        return intent.created == asked
+    first, last = asked.get("gte", 0), asked.get("lte", intent.created)
+    after, before = asked.get("gt", -1), asked.get("lt", intent.created + 1)
+    return first <= intent.created <= last and after < intent.created < before
 
 
 def _charge(account: Account, cause: Cause, intent: Intent, method: Method | None, off_session: bool) -> Intent:
@@ -100,7 +127,12 @@ def _charge(account: Account, cause: Cause, intent: Intent, method: Method | Non
     account.methods[method.id] = replace(method, used_loose=method.customer is None)
     word = _outcome_of(account, intent, method)
     if word == "authentication_required" and not off_session:
-        return account.keep(replace(intent, status="requires_action", charge=None))
+        word = "requires_action"
+    if word.startswith("requires_action"):
+        waiting = account.keep(replace(intent, status="requires_action", charge=None))
+        if word == "requires_action_then_succeeded":
+            _succeed(account, cause, intent)
+        return waiting
     if word in DECLINES:
         raise _declined(account, cause, intent, DECLINES[word])
     if word == "succeeded":

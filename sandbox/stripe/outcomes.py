@@ -1,7 +1,8 @@
 """How a charge ends: Stripe's well-known test methods, the declines behind them, and the queue that overrules them.
 
-Words for an outcome are `succeeded`, `processing`, `processing_then_succeeded`, `processing_then_failed`, or
-the name of a decline such as `insufficient_funds`.
+Words for an outcome are `succeeded`, `processing`, `processing_then_succeeded`, `processing_then_failed`,
+`requires_action` (the payer has to confirm), `requires_action_then_succeeded` (and does so as soon as that was
+answered), or the name of a decline such as `insufficient_funds`.
 """
 
 from __future__ import annotations
@@ -52,6 +53,8 @@ OUTCOMES = frozenset(DECLINES) | {
     "processing",
     "processing_then_succeeded",
     "processing_then_failed",
+    "requires_action",
+    "requires_action_then_succeeded",
 }
 
 # Methods that answer like a real card from the first moment, and so cannot be attached to a customer.

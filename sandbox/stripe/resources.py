@@ -98,6 +98,7 @@ class Intent:
     charge: str | None = None
     decline: Decline | None = None
     tries: int = 0
+    cancellation_reason: str | None = None
     refunds: Mapping[str, int] = field(default_factory=dict)
 
     @property
@@ -126,7 +127,7 @@ class Intent:
             "confirmation_method": "automatic",
             "client_secret": f"{self.id}_secret_sandbox",
             "canceled_at": None,
-            "cancellation_reason": None,
+            "cancellation_reason": self.cancellation_reason,
             "next_action": None,
             "setup_future_usage": None,
         }

@@ -10,6 +10,7 @@ from typing import TypeVar
 from stripe.params import (
     CustomerCreateParams,
     CustomerRetrieveParams,
+    PaymentIntentCancelParams,
     PaymentIntentConfirmParams,
     PaymentIntentCreateParams,
     PaymentIntentListParams,
@@ -88,6 +89,7 @@ ROUTES = (
     _changes(f"/v1/payment_methods{_ID}/attach", PaymentMethodAttachParams, customers.attach_method),
     _creates("/v1/payment_intents", PaymentIntentCreateParams, intents.create_intent),
     _lists("/v1/payment_intents", PaymentIntentListParams, intents.list_intents),
+    _changes(f"/v1/payment_intents{_ID}/cancel", PaymentIntentCancelParams, intents.cancel_intent),
     _shows(f"/v1/payment_intents{_ID}", PaymentIntentRetrieveParams, intents.retrieve_intent),
     _changes(f"/v1/payment_intents{_ID}/confirm", PaymentIntentConfirmParams, intents.confirm_intent),
     _creates("/v1/refunds", RefundCreateParams, refunds.create_refund),

@@ -206,8 +206,8 @@ def test_over_the_wire_a_lost_answer_a_refused_card_and_a_second_asking(
     company: Company, run: ChargeRun, stripe: StripeServer
 ) -> None:
     """The same with Stripe's own SDK against the local Stripe."""
-    company.sql("update payment_method set token = 'pm_card_visa' where customer_id = 'ada'")
-    company.sql("update payment_method set token = 'pm_of_nobody' where customer_id = 'bob'")
+    company.sql("update payment_method set gateway = 'stripe', token = 'pm_card_visa' where customer_id = 'ada'")
+    company.sql("update payment_method set gateway = 'stripe', token = 'pm_of_nobody' where customer_id = 'bob'")
     payments = Payments(company.engine, "stripe", open_gateway("stripe", StripeSettings(stripe.url)))
     spoil(stripe, Fault("lost_answer", path="/payment_intents$"))
     done = payments.charge_run(run)

@@ -166,3 +166,17 @@ def test_a_stored_line_that_was_tampered_with_names_its_first_difference(company
     [difference] = found
     assert difference is not None
     assert (difference.where, "0.02" in difference.stored, "0.01" in difference.replayed) == ("step 1", True, True)
+
+
+def test_a_formula_may_name_its_own_meter_too(company: Company) -> None:
+    """It is measured, and signed for, once."""
+    more = {"kind": "formula", "expression": "quantity * 0.01 + max(0, all - 100) * 0.001"}
+    more["quantities"] = [{"name": "all", "meter": "tokens"}]  # type: ignore[assignment]
+    item = {"key": "tokens", "name": "Tokens", "basis": "meter", "meter": "tokens", "price": more}
+    sell(company, "odd", item)
+    company.customer("anna")
+    company.sign("anna", "odd")
+    company.use("anna", "2026-01-10", 1000)
+    company.live("2026-02-02")
+    assert lines(company, "sub-anna") == [("usage", "tokens", 1090)]
+    assert company.sql("select count(*) from usage_proof") == [(1,)]

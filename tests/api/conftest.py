@@ -90,7 +90,7 @@ def problem(response: httpx.Response, status: int, code: str = "") -> dict[str, 
 @pytest.fixture(scope="module")
 def module_engine(postgres: Postgres, template: str) -> Iterator[Engine]:
     name = f"test_{secrets.token_hex(6)}"
-    engine = open_engine(postgres.create_database(name, template=template), pool=20)
+    engine = open_engine(postgres.create_database(name, template=template), pool=24)
     yield engine
     engine.dispose()
     postgres.drop_database(name)

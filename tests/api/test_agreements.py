@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import quote
 
 import anyio
 import pytest
@@ -192,11 +193,27 @@ async def test_lists_go_on_to_their_end(front: Front) -> None:
         assert len(whole) >= 8
         for limit in (1, 3, len(whole), 500):
             assert await pages(front, path, lambda row, key=key: row[key], limit) == whole
-    entries = "/v1/entities/acme/ledger/2026-01/journal"
-    whole = await front.get(f"{entries}?limit=1000")
-    paged = await pages(front, entries, lambda row: f"{row['posted_on']}/{row['entry_id']}", 2)
-    assert paged == whole and len({row["entry_id"] for row in whole}) > 8
-    assert await front.get(f"{entries}?after=nonsense") == []
+    for after in ("nonsense", "A-000000"):
+        said = await front.refused("GET", f"/v1/invoices?after={after}", status=422, code="invalid_request")
+        assert said["fields"] == {"after": "must be the number of an invoice or credit note"}
+
+
+async def test_the_journal_goes_on_to_its_end_in_whole_entries(front: Front) -> None:
+    for _ in range(4):
+        await running(front)
+    path = "/v1/entities/acme/ledger/2026-01/journal"
+    whole = await front.get(f"{path}?limit=1000")
+    many = len({line["entry_id"] for line in whole["lines"]})
+    assert many > 3 and whole["next"] is None
+    for limit in (1, 2, many, many + 1):
+        lines, after = [], ""
+        while after is not None:
+            page = await front.get(f"{path}?limit={limit}&after={quote(after)}")
+            assert 1 <= len({line["entry_id"] for line in page["lines"]}) <= limit
+            lines, after = lines + page["lines"], page["next"]
+        assert lines == whole["lines"]
+    for wrong in ("nonsense", "2026-01-01/je_1", '["2026-01-01"]'):
+        await front.refused("GET", f"{path}?after={quote(wrong)}", status=422, code="invalid_request")
 
 
 async def test_what_is_announced_is_what_is_billed_and_every_figure_is_explained(front: Front) -> None:

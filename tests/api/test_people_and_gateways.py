@@ -78,6 +78,32 @@ async def test_webhooks_that_concern_nobody_are_taken_in(front: Front) -> None:
     assert (await hook(front, unused.body, unused.headers)).json() == {"outcome": "not used"}
 
 
+async def test_a_method_of_a_gateway_that_is_not_here_is_refused(front: Front) -> None:
+    path = f"/v1/customers/{await front.customer()}/payment-method"
+    refusal = await front.refused(
+        "PUT", path, {"gateway": "strpie", "token": "pm_1"}, status=422, code="unknown_gateway"
+    )
+    assert refusal["fields"] == {"gateway": "'strpie' is none of this installation's, which are: pretend"}
+
+
+async def test_each_new_method_is_charged_also_one_that_was_there_before(front: Front) -> None:
+    """And the same once more is no new one."""
+    customer = await front.customer()
+    path = f"/v1/customers/{customer}/payment-method"
+    a, b = ({"gateway": "pretend", "token": token} for token in ("pm_a", "pm_b"))
+    first = await front.put(path, a)
+    assert await front.put(path, a) == first
+    front.house.gateway.expect(customer, *["insufficient_funds"] * 4)
+    await front.subscription(customer)
+    await front.advance("clk", datetime(2026, 1, 1, 12, tzinfo=UTC))
+    for minute, body in enumerate((b, b, a, a), 1):
+        stored = await front.put(path, body)
+        assert stored["token"] == body["token"]
+        await front.advance("clk", datetime(2026, 1, 1, 12, minute, tzinfo=UTC))
+    charged = [order.method_token for order in front.house.gateway.charges if order.customer_id == customer]
+    assert charged == ["pm_a", "pm_b", "pm_a"]
+
+
 async def test_a_task_is_answered_once_and_the_first_answer_stands(front: Front) -> None:
     customer = await front.customer()
     await front.put(f"/v1/customers/{customer}/payment-method", {"gateway": "pretend", "token": "pm_lost"})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from typing import Any
 
+import anyio
 import pytest
 
 from tests.api.conftest import Front
@@ -64,3 +65,24 @@ async def test_a_subscription_as_it_was_signed(front: Front) -> None:
 async def test_a_legal_entity(front: Front) -> None:
     others = {"name": "Other", "country": "AT", "functional_currency": "USD", "address": "Bonn"}
     await sent_twice(front, "/v1/entities", {"id": "again", **ENTITY}, others)
+
+
+async def test_of_two_who_want_a_name_at_once_one_has_it(front: Front) -> None:
+    """A customer's id is nobody's alias, and an alias is one customer's: else usage would go astray."""
+    one, other = await front.customer(), await front.customer()
+    for _ in range(8):
+        name = f"name-{secrets.token_hex(4)}"
+        asked = (
+            ("/v1/customers", {"id": name, **CUSTOMER}),
+            (f"/v1/customers/{one}/aliases", {"alias": name}),
+            (f"/v1/customers/{other}/aliases", {"alias": name}),
+        )
+        codes: list[int] = []
+
+        async def ask(path: str, body: dict[str, Any], codes: list[int] = codes) -> None:
+            codes.append((await front.api.post(path, json=body)).status_code)
+
+        async with anyio.create_task_group() as group:
+            for path, body in asked:
+                group.start_soon(ask, path, body)
+        assert sorted(codes) == [201, 409, 409]

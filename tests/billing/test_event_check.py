@@ -65,6 +65,12 @@ def test_one_dimension_is_taken_like_any_number_of_them(value: object) -> None:
     assert taker(TOKENS)(data) == two(data)
 
 
+def test_a_dimension_is_zero_in_one_way() -> None:
+    """As the events behind a total are found again (models/event.py): PostgreSQL reads -0.0 as 0.0."""
+    for written in ("-0.0", "0.0"):
+        assert taker(TOKENS)({"n": 3, "model": Decimal(written)}) == (3, (("model", "0.0"),), None)
+
+
 @pytest.mark.parametrize("data", FITS.values(), ids=FITS)
 def test_what_fits_has_no_fault(data: dict[str, object]) -> None:
     assert event_check(ALL)(data) is None

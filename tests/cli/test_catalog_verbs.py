@@ -74,7 +74,7 @@ def test_plan_says_what_apply_then_does(perennial: Perennial, engine: Engine, da
 
     code, said = perennial("catalog", "apply", EXAMPLE, "--yes")
     assert code == 0
-    assert "plan team, version 1: published.\n" in said and "meter tokens: published.\n" in said
+    assert "plan team, version 1: published.\n" in said and "meter llm_tokens: published.\n" in said
     assert live(engine) == read(EXAMPLE)
 
     stored = rows(database_url)

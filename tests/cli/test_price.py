@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from models import catalog
 from models.database import transaction
 from tests.cli.conftest import EXAMPLE, Perennial
 
+METERS = ("images", "llm_tokens", "stored_bytes")
 PRICE = '{"kind": "graduated", "tiers": [{"up_to": 1000, "rate": 0.01}, {"up_to": null, "rate": 0.005}]}'
 
 
@@ -53,7 +55,7 @@ def test_a_file_that_cannot_be_read(
 def test_a_plan_of_a_folder_with_events(perennial: Perennial, tmp_path: Path) -> None:
     """Its meters are those beside it; no database is asked."""
     meters = {meter.meter_id: meter for meter in read(EXAMPLE).meters}
-    tokens = meters["tokens"]
+    tokens = meters["llm_tokens"]
     data = {tokens.quantity_field: 3_000_000, **dict.fromkeys(tokens.dimensions, "any")}
     events = tmp_path / "events.ndjson"
     events.write_text("\n".join(json.dumps({"type": tokens.event_type, "data": data}) for _ in range(2)) + "\n")
@@ -62,7 +64,7 @@ def test_a_plan_of_a_folder_with_events(perennial: Perennial, tmp_path: Path) ->
     assert "Packages of 1,000,000: 5 at 3 EUR = 15." in said
     assert "34.00 EUR, before tax" in said
     _, in_dollars = perennial(
-        "price", str(EXAMPLE / "plans/starter.yaml"), "--use", "tokens=6000000", "--currency", "USD"
+        "price", str(EXAMPLE / "plans/starter.yaml"), "--use", "llm_tokens=6000000", "--currency", "USD"
     )
     assert "37.00 USD, before tax" in in_dollars
 
@@ -119,6 +121,24 @@ def test_single_events_and_properties(perennial: Perennial) -> None:
     matrix = '{"kind": "matrix", "by": ["region"], "cells": [{"values": ["eu"], "rate": 2}], "default": 1}'
     _, said = perennial("price", matrix, "--use", "quantity[region=eu]=3", "--use", "quantity=4")
     assert "10.00 EUR, before tax" in said
+
+
+def test_what_is_priced_without_a_quantity_says_so(perennial: Perennial) -> None:
+    """An amount of zero would look like the price."""
+    assert "No quantity was given, so it is priced as 0" in perennial("price", PRICE)[1]
+    assert "No quantity" not in perennial("price", PRICE, "--quantity", "0")[1]
+    assert "No quantity" not in perennial("price", '{"kind": "flat", "amount": 5}')[1]
+    plan = EXAMPLE / "plans/team.yaml"
+    said = "Priced without any usage of images, stored_bytes: add, for example, --use images=1000."
+    assert said in perennial("price", plan, "--use", "llm_tokens=5")[1]
+    assert "without any usage" not in perennial("price", plan, *(f"--use={m}=1" for m in METERS))[1]
+
+
+def test_a_discount_of_the_price_itself_is_shown(perennial: Perennial) -> None:
+    _, said = perennial("price", EXAMPLE / "plans/team.yaml", "--discount", "10")
+    assert re.search(r"Set-up +1 +200\.00 +20% in gross, 20\.00 +180\.00", said)
+    assert re.search(r"Base fee +1 +99\.00 +9\.90 +89\.10", said)
+    assert "Launch price (20%): minus 50, makes 200." in said
 
 
 def test_a_plan_of_the_live_catalog(perennial: Perennial, engine: Engine) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from settings import Settings
 from tests.cli.conftest import Perennial
+from worker import ALL_SLOTS
 
 
 def test_each_variable_that_does_not_fit_is_named(perennial: Perennial, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -25,3 +27,11 @@ def test_an_event_is_known_as_long_as_it_may_come(perennial: Perennial, monkeypa
     assert "EVENTS_REMEMBERED_DAYS: must be at least EVENTS_OLDEST_DAYS, 400" in said
     monkeypatch.setenv("EVENTS_OLDEST_DAYS", "365")
     assert "at least EVENTS_OLDEST_DAYS" not in perennial("next")[1]
+
+
+def test_a_worker_has_a_connection_for_each_of_its_slots(perennial: Perennial, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_POOL", "19")
+    code, said = perennial("worker")
+    assert code == 2
+    assert "DATABASE_POOL is 19, and a worker does 20 things at a time" in said and "Set it to 20 or more" in said
+    assert Settings.model_fields["database_pool"].default >= ALL_SLOTS

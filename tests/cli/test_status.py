@@ -21,6 +21,7 @@ def test_a_shell_takes_over_what_names_the_stack(tmp_path: Path, perennial: Pere
         "DATABASE_URL": DATABASE,
         "TEMPORAL_ADDRESS": "127.0.0.1:2",
         "TEMPORAL_NAMESPACE": "default",
+        "TEMPORAL_UI_URL": "",
         "STRIPE_API_KEY": "not for other commands",
     }
     addresses = {"api": "http://127.0.0.1:3", "temporal_ui": "http://127.0.0.1:4"}
@@ -30,7 +31,7 @@ def test_a_shell_takes_over_what_names_the_stack(tmp_path: Path, perennial: Pere
     )
     code, said = perennial("status", "--folder", str(tmp_path), "--exports")
     assert code == 0
-    assert "STRIPE_API_KEY" not in said
+    assert "STRIPE_API_KEY" not in said and "TEMPORAL_UI_URL" not in said
     asked = f'{said}\nprintf "%s|%s|%s" "$DATABASE_URL" "$API" "$TEMPORAL_ADDRESS"'
     shell = subprocess.run(["sh", "-c", asked], capture_output=True, text=True, check=True, timeout=10)
     assert shell.stdout == f"{DATABASE}|http://127.0.0.1:3|127.0.0.1:2"
@@ -55,3 +56,18 @@ def test_without_a_stack_there_is_nothing_to_take_over(tmp_path: Path, perennial
     code, said = perennial("status", "--folder", str(tmp_path), "--exports")
     assert code == 1
     assert "export" not in said.replace("--exports", "")
+
+
+def test_a_demo_that_runs_is_named(tmp_path: Path, perennial: Perennial) -> None:
+    (tmp_path / "demo").mkdir()
+    addresses = {"api": "http://127.0.0.1:3", "temporal_ui": "http://127.0.0.1:4"}
+    starter, started = running.this_process(), datetime.now(UTC)
+    running.write_down(tmp_path / "demo", running.Running(starter, started, True, addresses, {}, children=()))
+    for verb in ("status", "down"):
+        _, said = perennial(verb, "--folder", tmp_path)
+        assert f"but the demo: say --folder {tmp_path / 'demo'}" in said
+    code, said = perennial("status", "--folder", tmp_path / "demo")
+    assert (code, said) == (
+        0,
+        "API http://127.0.0.1:3, console http://127.0.0.1:3/console, Temporal UI http://127.0.0.1:4\n",
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
 import stripe
@@ -53,6 +54,44 @@ def test_the_well_known_declining_cards(stripe_stand, order: ChargeOrder, method
     assert isinstance(outcome, Declined)
     assert (outcome.code, outcome.final) == (code, final)
     assert stripe_stand.gateway.look_up(outcome.reference) == outcome
+
+
+@pytest.mark.parametrize("word", ["requires_action", "insufficient_funds", "lost_card"])
+def test_what_was_declined_cannot_be_paid_any_more(stripe_stand, order: ChargeOrder, word: str) -> None:
+    """Neither by the payer who confirms nor by another method; and it stays declined for the same reason."""
+    stripe_stand.expect(word)
+    outcome = stripe_stand.charge_twice(order)
+    assert isinstance(outcome, Declined)
+    assert outcome.final == (word == "lost_card")
+    with pytest.raises(stripe.InvalidRequestError, match="status of canceled"):
+        client(stripe_stand).payment_intents.confirm(outcome.reference, {"payment_method": "pm_card_visa"})
+    stripe_stand.control("DELETE", "idempotency_keys")
+    assert stripe_stand.gateway.look_up(outcome.reference) == outcome
+
+
+def test_an_answer_that_is_lost_after_the_cancellation_is_the_same_decline(stripe_stand, order: ChargeOrder) -> None:
+    stripe_stand.expect("insufficient_funds")
+    stripe_stand.spoil({"kind": "lost_answer", "path": "/cancel$"})
+    with pytest.raises(Unavailable):
+        stripe_stand.gateway.charge(order)
+    outcome = stripe_stand.charge_twice(order)
+    assert (outcome.code, outcome.final) == ("insufficient_funds", False)
+
+
+def test_one_that_is_confirmed_before_it_is_cancelled_is_paid(stripe_stand, order: ChargeOrder) -> None:
+    stripe_stand.expect("requires_action_then_succeeded")
+    outcome = stripe_stand.gateway.charge(order)
+    assert isinstance(outcome, Paid)
+    assert stripe_stand.charge_twice(order) == outcome
+    assert stripe_stand.charged() == [("att_1", 119_00)]
+
+
+def test_one_that_was_cancelled_at_stripe_is_declined_for_good(stripe_stand) -> None:
+    api = client(stripe_stand)
+    stored = api.payment_intents.create({"amount": 119_00, "currency": "eur"})
+    api.payment_intents.cancel(stored.id)
+    outcome = stripe_stand.gateway.look_up(stored.id)
+    assert (outcome.code, outcome.final) == ("canceled", True)
 
 
 @pytest.mark.parametrize("path", ["/payment_methods", "/customers$", "/attach$", "/payment_intents$"])
@@ -125,9 +164,30 @@ def test_an_attempt_is_found_after_stripe_forgot_its_key(stripe_stand, order: Ch
     assert len(stripe_stand.charged()) == 1
 
 
+def test_an_attempt_is_found_behind_any_number_of_newer_ones(stripe_stand, order: ChargeOrder) -> None:
+    """Over the pages of Stripe's list, and not beyond the attempt's start."""
+    now = datetime.now(UTC)
+    order = replace(order, begun_at=now)
+    first = stripe_stand.charge_twice(order)
+    (intent,) = stripe_stand.control("GET", "payment_intents")["data"]
+    api = client(stripe_stand)
+    for _ in range(120):
+        api.payment_intents.create({"amount": 119_00, "currency": "eur", "customer": intent["customer"]})
+    stripe_stand.control("DELETE", "idempotency_keys")
+    stripe_stand.expect("lost_card")  # of a new charge, if there is one
+    order = replace(order, method_token=intent["payment_method"])
+    assert stripe_stand.gateway.charge(order) == first
+    assert stripe_stand.gateway.charge(replace(order, begun_at=None)) == first
+    assert isinstance(stripe_stand.gateway.charge(replace(order, begun_at=now + timedelta(days=2))), Declined)
+
+
+def client(stripe_stand) -> stripe._v1_services.V1Services:
+    return stripe.StripeClient(API_KEY, base_addresses={"api": stripe_stand.server.url}).v1
+
+
 def test_an_attempt_that_stripe_stored_but_never_tried_is_finished(stripe_stand, order: ChargeOrder) -> None:
     paid_before = stripe_stand.gateway.charge(replace(order, attempt_id="att_0"))
-    api = stripe.StripeClient(API_KEY, base_addresses={"api": stripe_stand.server.url}).v1
+    api = client(stripe_stand)
     before = api.payment_intents.retrieve(paid_before.reference)
     stored = api.payment_intents.create(
         {
@@ -151,6 +211,13 @@ def test_no_answer_in_time_is_unavailable_and_passes(stripe_stand, order: Charge
     assert isinstance(stripe_stand.gateway.charge(order), Paid)
     stripe_stand.control("DELETE", "faults")
     assert stripe_stand.charged() == [("att_1", 119_00)]
+
+
+def test_a_body_that_is_no_json_is_said_to_be_so(stripe_stand) -> None:
+    body = b"<event/>"
+    with pytest.raises(Refused, match="its body is not valid JSON") as refused:
+        stripe_stand.gateway.read_event(body, {"Stripe-Signature": signature(body, WEBHOOK_SECRET, 4_000_000_000)})
+    assert refused.value.code == "unreadable_event"
 
 
 def test_an_old_signature_is_refused(stripe_stand) -> None:

@@ -1,6 +1,10 @@
-"""What PostgreSQL is told of who is connected."""
+"""What PostgreSQL is told of who is connected, and how many there are."""
 
 from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
 
 from models.database import cursor, open_engine, transaction
 
@@ -11,3 +15,14 @@ def test_a_connection_says_whose_it_is(database_url: str) -> None:
         with transaction(engine) as session:
             assert cursor(session).execute("show application_name").fetchall() == [(name,)]
         engine.dispose()
+
+
+def test_a_pool_holds_so_many_connections_and_none_more(database_url: str) -> None:
+    engine = open_engine(database_url, pool=2)
+    with ThreadPoolExecutor(1) as threads, engine.connect():
+        with engine.connect():
+            third = threads.submit(lambda: engine.connect().close())
+            with pytest.raises(TimeoutError):
+                third.result(0.3)
+        third.result(30)
+    engine.dispose()

@@ -11,11 +11,11 @@ import pytest
 from sqlalchemy import Engine
 
 from activities.rebuilding import Rebuilds
-from billing.catalog import Filter, Meter
+from billing.catalog import Filter, Meter, Override
 from billing.errors import Refused
 from billing.plan import Plan, PlanItem
-from billing.pricing import Cell, Matrix
-from models.catalog import live_meters, publish, put_meter
+from billing.pricing import Cell, Matrix, PerUnit
+from models.catalog import live_meters, publish, put_meter, put_override
 from models.database import transaction
 from models.event import Event
 from models.rebuild import MeterRebuild
@@ -86,6 +86,21 @@ def test_what_is_sold_goes_on_fitting(engine: Engine, sql: Sql) -> None:
     assert [fault.field for fault in refusal.value.faults] == ["change"]
     assert "version 1 of 'models' would not fit" in refusal.value.faults[0].reason
     asked(engine, "calls", dimensions=("model", "region"))
+
+
+def test_what_was_agreed_goes_on_fitting_though_it_is_sold_otherwise_by_now(engine: Engine, sql: Sql) -> None:
+    """Terms that stand keep their version of an override."""
+    item = PlanItem("calls", "Calls", PerUnit(Decimal(1)), basis="meter", meter="calls")
+    [by_model_] = by_model().items
+    with transaction(engine) as session:
+        put_meter(session, Meter("calls", "Calls", "llm", "n", dimensions=("model",)))
+        publish(session, Plan("calls", 1, "Calls", "EUR", (item,)), NOW)
+        for priced in (by_model_, item):
+            put_override(session, Override("own", "berlin", "calls", "EUR", DAYS.start, (priced,)), NOW)
+    with pytest.raises(Refused) as refusal:
+        asked(engine, "calls", dimensions=())
+    [fault] = refusal.value.faults
+    assert fault.reason.startswith("version 1 of 'own' would not fit")
 
 
 @pytest.mark.parametrize(

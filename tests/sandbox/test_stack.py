@@ -232,6 +232,20 @@ def test_a_folder_in_use_is_neither_cleared_nor_started_in(tmp_path: Path) -> No
     assert running.status(tmp_path) is None
 
 
+def test_a_shell_that_holds_the_addresses_of_a_stack_starts_it_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(2):
+        with Stack(tmp_path) as stack:
+            assert stack.postgres and stack.temporal, "its own, and not taken for an operator's"
+            addresses = {name: stack.environment[name] for name in ("DATABASE_URL", "TEMPORAL_ADDRESS", "API_PORT")}
+        assert all(os.environ.get(name, value) == value for name, value in addresses.items()), "as they were before"
+        for name, value in addresses.items():
+            monkeypatch.setenv(name, value)
+    running.clear(tmp_path)
+    assert not tmp_path.exists()
+
+
 def test_a_port_that_is_taken_is_said_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", free_ports(1)[0])) as taken:
         monkeypatch.setenv("PERENNIAL_PORT_API", str(taken.getsockname()[1]))

@@ -97,6 +97,22 @@ def test_intents_are_listed_newest_first_over_pages(api) -> None:
     page = api.payment_intents.list({"customer": customer, "limit": 2})
     assert page.has_more
     assert [intent.id for intent in page.auto_paging_iter()] == made[::-1]
+    made_at = page.data[0].created
+    for window, found in (({"gte": made_at - 60}, 5), ({"gt": made_at + 60}, 0), ({"lt": made_at - 60}, 0)):
+        assert len(api.payment_intents.list({"customer": customer, "created": window}).data) == found
+
+
+def test_what_is_cancelled_stays_so(api) -> None:
+    intent = api.payment_intents.create({"amount": 1000, "currency": "eur"})
+    canceled = api.payment_intents.cancel(intent.id, {"cancellation_reason": "abandoned"})
+    assert (canceled.status, canceled.cancellation_reason) == ("canceled", "abandoned")
+    for again in (
+        lambda: api.payment_intents.cancel(intent.id),
+        lambda: api.payment_intents.confirm(intent.id, {"payment_method": "pm_card_visa"}),
+    ):
+        with pytest.raises(stripe.InvalidRequestError) as refused:
+            again()
+        assert refused.value.code == "payment_intent_unexpected_state"
 
 
 def test_the_same_key_gives_the_same_answer(api) -> None:

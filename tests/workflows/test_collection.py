@@ -147,6 +147,114 @@ async def test_a_card_that_the_gateway_refuses_waits_for_a_person_and_the_others
     assert len({order.attempt_id for order in house.gateway.charges}) == 4
 
 
+async def completed(stage: Stage, me: str) -> None:
+    async def done() -> bool:
+        return await stage.status(me) is WorkflowExecutionStatus.COMPLETED
+
+    await stage.until(done, "the collection to end")
+
+
+async def test_a_webhook_for_what_was_declined_ends_the_dunning(stage: Stage) -> None:
+    me = await billed(stage, "insufficient_funds")
+    house = stage.house
+    assert [state for state, _ in attempts(stage)] == ["declined"]
+    webhook = house.gateway.settle(reference(stage))
+    for _ in range(2):
+        answer = await house.api.post("/webhooks/pretend", content=webhook.body, headers=dict(webhook.headers))
+        assert answer.status_code == 202
+    await completed(stage, me)
+    assert [state for state, _ in attempts(stage)] == ["paid"]
+    await house.advance("clk", at(20))
+    assert len(house.gateway.charges) == 1
+    assert ((await stage.invoices())[0]["open_minor"], await stage.tasks()) == (0, [])
+
+
+async def test_a_webhook_for_an_invoice_that_was_paid_otherwise_is_a_persons_task(stage: Stage) -> None:
+    """Its collection has ended; the webhook begins another."""
+    me = await billed(stage, "insufficient_funds")
+    house = stage.house
+    first = reference(stage)
+    await house.advance("clk", at(4))
+    assert [state for state, _ in attempts(stage)] == ["declined", "paid"]
+    webhook = house.gateway.settle(first)
+    for _ in range(2):
+        answer = await house.api.post("/webhooks/pretend", content=webhook.body, headers=dict(webhook.headers))
+        assert answer.status_code == 202
+    (task,) = await stage.until(stage.tasks, "the task")
+    assert (task["kind"], task["subject"]) == ("overpayment", me)
+    await completed(stage, me)
+    assert (await house.get(f"/v1/invoices/{me.removeprefix('collection/')}"))["status"] == "overpaid"
+    await stage.answer(task, "given back at the gateway")
+    assert await stage.tasks() == []
+
+
+@pytest.mark.parametrize("on_the_clock", [True, False])
+async def test_a_new_method_ends_the_parking_that_the_old_one_caused(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, on_the_clock: bool
+) -> None:
+    """Whether the clock wakes it or the sweep; and one that is refused as well parks it again, with one task."""
+    house = stage.house
+    charge = house.gateway.charge
+
+    def picky(order: ChargeOrder) -> Outcome:
+        if order.method_token.startswith("pm_gone"):
+            raise Refused(f"There is no {order.method_token}.", code="not_found")
+        return charge(order)
+
+    async def wake(day: int) -> None:
+        if on_the_clock:
+            await house.advance("clk", at(day))
+        else:
+            await house.hands.clocks.rouse((me,))
+
+    monkeypatch.setattr(house.gateway, "charge", picky)
+    await stage.january()
+    await house.put("/v1/customers/cus/payment-method", {"gateway": "pretend", "token": "pm_gone"})
+    await stage.sign()
+    await house.advance("clk", at(1))
+    me = f"collection/{(await stage.invoices())[0]['id']}"
+    await stage.until(stage.tasks, "the task")
+    await house.put("/v1/customers/cus/payment-method", {"gateway": "pretend", "token": "pm_gone_too"})
+    await wake(2)
+
+    async def other() -> bool:
+        return [task["reason"] for task in await stage.tasks()] == ["There is no pm_gone_too."]
+
+    await stage.until(other, "the task about the second")
+    await house.put("/v1/customers/cus/payment-method", {"gateway": "pretend", "token": "pm_card_visa"})
+    await wake(3)
+    await completed(stage, me)
+    assert [state for state, _ in attempts(stage)] == ["paid"]
+    assert await stage.tasks() == []
+
+
+async def test_a_webhook_ends_the_parking_that_the_gateway_caused(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await stage.january()
+    house = stage.house
+    house.gateway.expect("cus", "pending")
+    look_up, closed = house.gateway.look_up, True
+
+    def shut(name: str) -> Outcome:
+        if closed:
+            raise Refused("This key may not look.", code="bad_credentials")
+        return look_up(name)
+
+    monkeypatch.setattr(house.gateway, "look_up", shut)
+    await stage.sign()
+    await house.advance("clk", at(2, hour=12))
+    me = f"collection/{(await stage.invoices())[0]['id']}"
+    await stage.until(stage.tasks, "the task")
+    closed = False
+    webhook = house.gateway.settle(reference(stage))
+    answer = await house.api.post("/webhooks/pretend", content=webhook.body, headers=dict(webhook.headers))
+    assert answer.status_code == 202
+    await completed(stage, me)
+    assert [state for state, _ in attempts(stage)] == ["paid"]
+    assert await stage.tasks() == []
+
+
 async def test_paid_elsewhere_meanwhile_is_not_charged_again(stage: Stage) -> None:
     """The first attempt was declined here, and is then found paid at the gateway: its second dunning day is dropped."""
     me = await billed(stage, "insufficient_funds")
