@@ -263,7 +263,7 @@ def bill_roots(session: Session, run: BillingRun, root_ids: Sequence[str]) -> Bi
 def _ask_about_credit(session: Session, document: Invoice, run: BillingRun) -> None:
     """A credit note leaves the customer something: what becomes of it is a person's decision."""
     refusal = Refused(
-        f"The customer has {-document.total} to his credit.",
+        f"The customer has a credit balance of {-document.total}.",
         remedy="Pay it back or set it against an open invoice, then answer this task with what was done.",
     )
     subject = f"invoice/{document.heading.invoice_id}"

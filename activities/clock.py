@@ -15,7 +15,7 @@ from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from activities.closing import Month
 from activities.onboarding import LIFECYCLE_QUEUE
 from activities.pulse import heartbeating_async
-from billing.errors import Broken, Refused
+from billing.errors import Broken, NotFound, Refused
 from models import agenda, closing, rebuild
 from models.agenda import ClockMoment
 from models.database import transaction
@@ -55,9 +55,13 @@ class Clocks:
         with transaction(self.engine) as session:
             clock = session.get(TestClock, command.clock_id, with_for_update=True)
             if clock is None:
-                raise Refused(f"There is no test clock {command.clock_id!r}.", code="not_found")
+                raise NotFound("test clock", command.clock_id)
             if command.to < clock.now_at:
-                raise Refused(f"The clock is at {clock.now_at.isoformat()} and does not go back.", code="clock_back")
+                raise Refused(
+                    f"The clock is at {clock.now_at.isoformat()} and does not go back.",
+                    code="clock_back",
+                    remedy="Send it to a later moment, or make another clock.",
+                )
             clock.target_at = max(clock.target_at, command.to)
             return clock.target_at
 

@@ -122,9 +122,10 @@ class Lifecycle:
         seen = preview(one, change, now)
         if asked.preview_hash is not None and asked.preview_hash != seen.preview_hash:
             raise Refused(
-                "Things have changed since the preview.",
+                "The hash is not that of a preview of this change as things stand now.",
                 code="preview_outdated",
-                remedy="Ask for the preview again, look at it, and send the amendment under a new id with its hash.",
+                remedy="Ask for the preview again, look at it, and send the amendment with its hash under a new id;"
+                " this one is used up.",
             )
         if asked.extras:
             redeem(session, row.id, asked.extras.coupons, asked.id, now)
@@ -177,7 +178,9 @@ class Lifecycle:
             settle(session, [row.root_id], now, row.clock_id)
             standing = open_cancellation(session, row.id)
             if standing is None or standing.applied_at is not None:
-                return Answer(False, "There is no cancellation that could be withdrawn.", code="nothing_to_withdraw")
+                reason = "There is no cancellation that could be withdrawn."
+                remedy = "Read the subscription: `ends_on` says when it ends, if it does."
+                return Answer(False, reason, remedy, "nothing_to_withdraw")
             move(session, row, "undo_cancellation", standing.id, now)
             standing.withdrawn_at = now
             session.flush()

@@ -13,6 +13,7 @@ from sqlmodel import Session
 from api.fields import CallersId, Code, Day, KnownCurrency, LongText, Percent, Seats
 from api.same_again import others, refuse_other
 from billing.catalog import AddOnSold, ExtrasAsked
+from billing.errors import Fault, Refused
 from billing.ids import derive
 from billing.period import local_day
 from billing.standing import Standing
@@ -101,7 +102,10 @@ def agreement(session: Session, body: SubscriptionIn, subscription_id: str) -> A
 
 
 def amendment(session: Session, one: Standing, body: ChangeIn, amendment_id: str, by: str) -> Amendment:
-    """The request with all it names looked up; not stored yet. Coupons are redeemed as they are now."""
+    """The request with all it names looked up; not stored yet. Coupons are redeemed as they are now. Refused if it
+    changes nothing.
+    """
+    _refuse_nothing(body)
     now = now_on(session, one.clock_id)
     today = local_day(now, one.zone)
     effective_on = body.effective_on or today
@@ -124,6 +128,21 @@ def amendment(session: Session, one: Standing, body: ChangeIn, amendment_id: str
         requested_at=now,
         preview_hash=body.preview_hash if isinstance(body, AmendmentIn) else None,
     )
+
+
+def _refuse_nothing(body: ChangeIn) -> None:
+    said = body.model_dump(include=set(_CHANGES), exclude_none=True)
+    if not any(value not in ("", []) or name == "add_ons" for name, value in said.items()):
+        raise Refused(
+            "The change cannot be made as asked.",
+            code="invalid_amendment",
+            faults=[Fault("body", f"changes nothing; give at least one of {', '.join(_CHANGES)}")],
+            remedy="Say what is to change; nothing was stored.",
+        )
+
+
+_CHANGES = ("plan", "add_ons", "coupons", "seats", "discount_percent")
+"""What a change may say; without any of these it would change nothing."""
 
 
 def _named(wanted: Sequence[AddOnIn]) -> list[AddOnSold]:

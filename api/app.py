@@ -55,6 +55,7 @@ from models.database import open_engine
 from observability import figures_of, start_logging, start_tracing, stop_tracing
 from settings import Settings
 from web import console, reference
+from web.error_page import for_browsers
 from workflows.client import connect
 
 log = structlog.get_logger()
@@ -93,8 +94,8 @@ ROOMS = (
 
 DESCRIPTION = """
 Billing that you host yourself. Money is exact; ids are yours where you bring them, and sending the same again changes
-nothing. Errors are problem documents (RFC 9457) with the field, the reason and what to do. A parameter that
-a route does not have is refused, not left out of account.
+nothing. Errors are problem documents (RFC 9457) with the field, the reason and what to do. Unknown
+query parameters are rejected, not ignored.
 """
 
 
@@ -139,6 +140,7 @@ def create(settings: Settings | None = None) -> FastAPI:
     )
     app.state.figures = figures_of(chosen)
     problems.install(app)
+    app.exception_handlers.update({kind: for_browsers(handle) for kind, handle in app.exception_handlers.items()})
     for room in ROOMS:
         app.include_router(
             room.router,

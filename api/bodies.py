@@ -84,6 +84,8 @@ class ExactRoute(APIRoute):
 
 def read_exactly(body: bytes) -> Any:
     """The body's value. JSONDecodeError for anything else, which the framework reports as a fault of the body."""
+    if not body.strip():
+        raise json.JSONDecodeError("there is nothing but blanks in it", "", 0)
     if holds_nul(body):
         raise json.JSONDecodeError("it holds the character U+0000, which cannot be stored", "", 0)
     try:

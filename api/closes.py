@@ -141,6 +141,7 @@ async def approve_close(
     def known() -> None:
         with open_.transaction() as session:
             entity(session, entity_id)
+            _refuse_too_early(session, entity_id, _first(month))
 
     await run_in_threadpool(known)
     command = Month(entity_id, _first(month))
@@ -150,10 +151,10 @@ async def approve_close(
         try:
             by: str = await handle.execute_update("approve", approval, result_type=str)
         except WorkflowUpdateFailedError as error:
-            raise _not_waiting(error.cause) from error
+            raise _not_waiting(command, error.cause) from error
         except RPCError as error:
             if error.status is RPCStatusCode.NOT_FOUND:
-                raise _not_waiting(None) from error
+                raise _not_waiting(command, None) from error
             raise
     if by != body.by:
         raise Refused(
@@ -165,9 +166,27 @@ async def approve_close(
     return {"approved_by": by}
 
 
-def _not_waiting(cause: BaseException | None) -> Refused:
+def _refuse_too_early(session: Session, entity_id: str, month: date) -> None:
+    """A close that has not begun cannot be read either: which month comes first is said here."""
+    if session.get(MonthClose, (entity_id, month)) is not None:
+        return
+    first = closing.comes_first(session, entity_id)
+    remedy = "GET /v1/closes lists the closes of all months."
+    if first is not None:
+        first_month, begins = first
+        when = f"its close begins at {begins.astimezone(UTC).isoformat()}" if begins else _read(entity_id, first_month)
+        remedy = f"{first_month:%Y-%m} comes first: {when}."
+    raise Refused(f"The close of {month:%Y-%m} has not begun.", code="not_waiting", remedy=remedy)
+
+
+def _not_waiting(command: Month, cause: BaseException | None) -> Refused:
     said = str(getattr(cause, "message", "")) or "This close is not running."
-    return Refused(said, code="not_waiting", remedy="Read the close to see its stage.")
+    remedy = f"See its stage: {_read(command.entity_id, command.month)}."
+    return Refused(said, code="not_waiting", remedy=remedy)
+
+
+def _read(entity_id: str, month: date) -> str:
+    return f"GET /v1/entities/{entity_id}/closes/{month:%Y-%m}"
 
 
 @router.get("/agenda")
@@ -212,7 +231,9 @@ async def answer_task(task_id: str, body: AnswerIn, open_: Open, key: Writer) ->
 def _answer(session: Session, task_id: str, body: AnswerIn, key: str) -> Task:
     row = session.get(Task, task_id)
     if row is not None and row.kind == "approval":
-        raise Refused("A close is approved, not answered.", code="conflict", remedy="POST .../closes/{month}/approve.")
+        _, entity_id, month = row.subject.split("/")
+        remedy = f"POST /v1/entities/{entity_id}/closes/{month}/approve"
+        raise Refused("A close is approved, not answered.", code="conflict", remedy=remedy)
     clock_id = entity(session, row.entity_id).clock_id if row and row.entity_id else None
     now = now_on(session, clock_id) if clock_id else datetime.now(UTC)
     if row is not None and row.kind == "rollout":

@@ -86,7 +86,8 @@ def create_customer(body: CustomerIn, session: Database, key: Writer) -> Custome
     """Make a customer; the same again returns the one that stands, with aliases that are new."""
     if body.vat_id and body.country in EU and not vat.is_valid(body.vat_id):
         fault = Fault("vat_id", f"{body.vat_id!r} is not a well-formed European tax id (check digits)")
-        raise Refused("The customer cannot be made.", code="invalid_vat_id", faults=[fault])
+        remedy = "Correct the tax id, or leave it out: without one, tax is charged."
+        raise Refused("The customer cannot be made.", code="invalid_vat_id", faults=[fault], remedy=remedy)
     customer_id = body.id or mint("cus")
     facts = body.model_dump(exclude={"aliases", "id"})
     if stands := session.get(Customer, customer_id):
@@ -154,6 +155,11 @@ def verify_tax_id(customer_id: str, body: Verification, session: Database, key: 
     """State that the tax id was verified. Until then tax is charged as if there were none."""
     row = customer(session, customer_id)
     if row.vat_id is None:
-        raise Refused("The customer has no tax id.", code="no_vat_id", faults=[Fault("vat_id", "is not set")])
+        raise Refused(
+            "The customer has no tax id.",
+            code="no_vat_id",
+            faults=[Fault("vat_id", "is not set")],
+            remedy="Only a tax id that the customer was made with can be verified.",
+        )
     row.vat_id_verified_on = body.verified_on
     return _out(session, [row])[0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from sqlmodel import Session
@@ -19,7 +19,7 @@ from api.same_again import others, refuse_other
 from billing.errors import Fault, NotFound, Refused
 from billing.period import month_of
 from models.closing import plan_close
-from models.entity import InvoiceSeries, LegalEntity, TestClock, entities, series_owner, today
+from models.entity import InvoiceSeries, LegalEntity, TestClock, clocks, entities, series_owner, today
 from models.reasons import INVOICE_PREFIX
 from workflows.client import schedule_billing
 from workflows.policies import LIFECYCLE
@@ -81,6 +81,14 @@ def create_clock(body: ClockIn, session: Database, key: Administrator) -> Clock:
     return _clock(standing or row)
 
 
+@router.get("/test-clocks")
+def list_clocks(
+    session: Database, key: Reader, after: str = "", limit: Annotated[int, Query(ge=1, le=500)] = 50
+) -> list[Clock]:
+    """A page of test clocks, behind the id `after`."""
+    return [_clock(row) for row in clocks(session, after, limit)]
+
+
 @router.get("/test-clocks/{clock_id}")
 def read_clock(clock_id: str, session: Database, key: Reader) -> Clock:
     """Where the clock stands."""
@@ -101,7 +109,8 @@ async def advance_clock(clock_id: str, body: AdvanceIn, open_: Open, key: Admini
     before = await run_in_threadpool(standing)
     if body.to < before.now:
         reason = f"must not be before {before.now.isoformat()}, where the clock stands"
-        raise Refused("A clock does not go back.", code="clock_back", faults=[Fault("to", reason)])
+        remedy = "Send it to a later moment, or make another clock."
+        raise Refused("A clock does not go back.", code="clock_back", faults=[Fault("to", reason)], remedy=remedy)
     start: WithStartWorkflowOperation[Any, Any] = WithStartWorkflowOperation(
         ClockWorkflow.run,
         clock_id,
@@ -145,7 +154,11 @@ def _store(open_: Doors, body: EntityIn) -> LegalEntity:
             refuse_other("a legal entity", others(standing, {**facts, "clock_id": body.clock}))
             return standing
         if body.clock is not None and session.get(TestClock, body.clock) is None:
-            raise Refused("The entity cannot be made.", faults=[Fault("clock", f"there is no clock {body.clock!r}")])
+            raise Refused(
+                "The entity cannot be made.",
+                faults=[Fault("clock", f"there is no test clock {body.clock!r}")],
+                remedy="Make the clock first (POST /v1/test-clocks), or leave it out to live on the wall clock.",
+            )
         return _new(session, body)
 
 
@@ -158,7 +171,8 @@ def _new(session: Session, body: EntityIn) -> LegalEntity:
     series = {"invoice": prefix, "credit_note": f"{prefix}CN-"}
     if owner := series_owner(session, list(series.values())):
         fault = Fault("invoice_prefix", f"{prefix!r} gives numbers that {owner} gives already")
-        raise Refused("Two entities would issue the same numbers.", code="conflict", faults=[fault])
+        remedy = "Choose another `invoice_prefix`."
+        raise Refused("Two entities would issue the same numbers.", code="conflict", faults=[fault], remedy=remedy)
     session.add_all(InvoiceSeries(entity_id=row.id, kind=kind, prefix=text) for kind, text in series.items())
     plan_close(session, row, month_of(body.books_from or today(session, row)).start)
     return row

@@ -100,6 +100,8 @@ def read_batch(body: bytes) -> list[Read]:
 def _raws(body: bytes) -> Sequence[bytes | msgspec.Raw]:
     """Each event as it is written. An object is one event if it has an id or a source, else a batch."""
     start = body.lstrip(b" \t\r\n")[:1]
+    if not start:
+        raise invalid([Fault("body", "is empty")])
     try:
         if start == b"[":
             listed: list[msgspec.Raw] = _RAW_LIST.decode(body)
@@ -195,9 +197,10 @@ def _fault(error: msgspec.ValidationError, otherwise: str) -> Fault:
     reason, _, path = str(error).partition(" - at `")
     field = path.rstrip("`").removeprefix("$").replace("[...]", "").replace("[", ".").replace("]", "").strip(".")
     field = field or otherwise
-    return Fault(field, _OF_CLOUD_EVENTS.get(field) or of_msgspec(reason, field))
+    return Fault(field, _OF_CLOUD_EVENTS.get(field) or of_msgspec(reason, field, _FIELDS))
 
 
+_FIELDS = ("events", *EventIn.__struct_encode_fields__)
 _OF_CLOUD_EVENTS = {
     "specversion": "must be 1.0",
     "data_base64": "is not supported: `data` must be JSON",

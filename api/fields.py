@@ -20,6 +20,7 @@ from pydantic import (
     WrapValidator,
 )
 
+from billing.countries import wrong_country
 from billing.errors import Refused
 from billing.money import exponent
 from billing.period import Period, days_between, zone
@@ -69,11 +70,22 @@ def _currency(code: str) -> str:
     return code
 
 
+def _country(code: str) -> str:
+    if wrong := wrong_country(code):
+        raise ValueError(wrong)
+    return code
+
+
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200, strip_whitespace=True)]
 Id = Annotated[str, StringConstraints(pattern=reasons.ENTRY_ID)]
 CallersId = Annotated[str, StringConstraints(pattern=reasons.CALLERS_ID)]
 Code = Annotated[str, StringConstraints(pattern=reasons.COUPON_CODE)]
-Country = Annotated[str, StringConstraints(pattern=reasons.COUNTRY), Field(description="ISO 3166 code, such as DE.")]
+Country = Annotated[
+    str,
+    StringConstraints(pattern=reasons.COUNTRY),
+    AfterValidator(_country),
+    Field(description="ISO 3166 code, such as DE."),
+]
 Currency = Annotated[str, StringConstraints(pattern=reasons.CURRENCY), Field(description="ISO 4217 code, such as EUR.")]
 KnownCurrency = Annotated[Currency, AfterValidator(_currency)]
 TimeZone = Annotated[

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from difflib import get_close_matches
 from typing import get_origin
 
 from fastapi import Request
 from fastapi.dependencies.models import Dependant
+from fastapi.dependencies.utils import request_params_to_args
+from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 
+from api.problems import faults_of
 from billing.errors import Fault, Refused
+from models.reasons import or_rather
 
 STRICT = "/v1/"
 """Routes below it are asked by callers of the API. Gateways, probes and browsers may add parameters of their own."""
@@ -19,7 +22,9 @@ MOST_NAMED = 20
 
 
 async def only_declared(request: Request) -> None:
-    """Refused (422) if a parameter is not one of the route, or is said more than once."""
+    """Refused (422) if a parameter is not one of the route, or is said more than once; what is wrong with the others is
+    told with it.
+    """
     if not request.scope["query_string"]:
         return
     route = request.scope["route"]
@@ -30,9 +35,20 @@ async def only_declared(request: Request) -> None:
         raise Refused(
             "The request does not fit.",
             code="invalid_request",
-            faults=faults[:MOST_NAMED],
+            faults=[*faults[:MOST_NAMED], *_of_the_others(request, route, {fault.field for fault in faults})],
             remedy="Correct these parameters, or leave them out; /docs shows which there are.",
         )
+
+
+def _of_the_others(request: Request, route: APIRoute, named: set[str]) -> list[Fault]:
+    """Parameters that the route has, with values that do not fit, as the framework finds them."""
+    errors = [
+        error
+        for part in _parts(route.dependant)
+        for fields, given in ((part.path_params, request.path_params), (part.query_params, request.query_params))
+        for error in request_params_to_args(fields, given)[1]
+    ]
+    return [fault for fault in faults_of(RequestValidationError(errors)) if fault.field not in named]
 
 
 def declared(route: APIRoute) -> dict[str, bool]:
@@ -60,8 +76,7 @@ def _faults(given: Counter[str], known: dict[str, bool]) -> Iterator[Fault]:
     """Likeness takes long to find, so it is sought for a few names only."""
     for no, (name, times) in enumerate(given.items()):
         if name not in known:
-            near = get_close_matches(name, known, n=1) if no < MOST_NAMED else ()
-            meant = "".join(f"; did you mean {other}" for other in near)
+            meant = or_rather(name, known) if no < MOST_NAMED else ""
             yield Fault(name or "''", f"there is no such parameter{meant}")
         elif times > 1 and not known[name]:
             yield Fault(name, "is given more than once")

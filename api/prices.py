@@ -60,12 +60,13 @@ class EventIn(BaseModel):
 
 
 class PreviewIn(WithItems):
-    """What is tried, and with what: one of `price`, `item`, `plan`; and `quantity`, `usage` or `events`.
+    """What is tried, and with what: one of `price`, `item`, `plan`; and either `quantity`, or `usage` and `events`.
 
     `plan` is the id of one in the catalog (in `version`, or the newest) or a plan as it would be published. `currency`
     picks among a plan's currencies; a price or item alone needs it. `period_number` is which period of a subscription
-    it is, from 0: discounts may hold in the first ones only. `events` are counted by the catalog's meters. `starts_on`
-    is the first day of the period; today if left out.
+    it is, from 0: discounts may hold in the first ones only. `events` are counted by the catalog's meters, and come on
+    top of `usage`. Quantities may be below zero, as events that take usage back make them: they are priced as they are
+    billed. `starts_on` is the first day of the period; today if left out.
     """
 
     price: Price | None = None
@@ -145,7 +146,8 @@ def _plan(session: Session, body: PreviewIn) -> Plan:
     """The one thing that is tried, as a plan in the currency asked for."""
     given = [name for name in ("price", "item", "plan") if getattr(body, name) is not None]
     if len(given) != 1:
-        raise _refused("plan", f"give one of price, item and plan; there is {' and '.join(given) or 'none'}")
+        said = f"give one of price, item and plan; there is {' and '.join(given) or 'none'}"
+        raise _refused("plan", said, "Send exactly one of these.")
     if body.plan is not None:
         if isinstance(body.plan, str):
             plan = catalog.plan(session, body.plan, body.version)
@@ -153,10 +155,11 @@ def _plan(session: Session, body: PreviewIn) -> Plan:
             plan = body.plan.as_plan("preview")
         priced = plan.priced_in(body.currency or plan.currency)
         if priced is None:
-            raise _refused("currency", f"the plan has prices in {', '.join(plan.currencies)}")
+            said = f"the plan has prices in {', '.join(plan.currencies)}"
+            raise _refused("currency", said, "Choose one of these, or leave it out.")
         return priced
     if body.currency is None:
-        raise _refused("currency", "is needed for a price or item alone")
+        raise _refused("currency", "is needed for a price or item alone", "Add the `currency`, such as EUR.")
     if body.item is not None:
         return preview.of_item(body.item, body.currency)
     assert body.price is not None
@@ -173,9 +176,12 @@ def _as_sent(field: str, body: PreviewIn) -> str:
 
 
 def _usage(session: Session, body: PreviewIn, plan: Plan) -> tuple[dict[str, tuple[Portion, ...]], Totals]:
-    """By meter; quantity, usage and events add up. And by day, where a meter asks for events' times."""
+    """By meter: a bare quantity, or usage and events together. And by day, where a meter asks for events' times."""
     found: dict[str, list[Portion]] = {}
     if body.quantity is not None:
+        if others := [name for name in ("usage", "events") if getattr(body, name)]:
+            said = f"cannot be given beside {' and '.join(others)}"
+            raise _refused("quantity", said, "Leave it out, or give nothing but it.")
         found[_only_meter(plan)] = [Portion(body.quantity)]
     for used in body.usage:
         properties = tuple(sorted(used.properties.items()))
@@ -193,11 +199,11 @@ def _only_meter(plan: Plan) -> str:
     meters = {item.meter for item in plan.items if item.meter}
     if len(meters) != 1:
         said = f"say in `usage` of which meter it is; the plan has {', '.join(sorted(meters)) or 'none'}"
-        raise _refused("quantity", said)
+        raise _refused("quantity", said, "Give `usage` instead, of meters that the plan has.")
     return str(meters.pop())
 
 
-def _refused(field: str, reason: str) -> Refused:
+def _refused(field: str, reason: str, remedy: str) -> Refused:
     return Refused(
-        "The price cannot be tried as asked.", code="invalid_request", faults=[Fault(field, reason)], remedy="Mend it."
+        "The price cannot be tried as asked.", code="invalid_request", faults=[Fault(field, reason)], remedy=remedy
     )

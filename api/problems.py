@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from http import HTTPStatus
+from typing import Any
 
 import psycopg
 import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as NoConnectionFree
 from starlette.exceptions import HTTPException
@@ -101,7 +103,7 @@ def install(app: FastAPI) -> None:
             Refused(
                 "The request does not fit.",
                 code="invalid_request",
-                faults=_faults(error),
+                faults=faults_of(error, _schema_of(request)),
                 remedy="Correct these fields.",
             )
         )
@@ -132,21 +134,24 @@ def install(app: FastAPI) -> None:
         if error.status in (RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED):
             return _later("The workflow server cannot be reached.", 5)
         log.error("workflow server refused", error=str(error))
-        return problem(Refused("Something is broken on our side.", code="internal"), 500)
+        return problem(_broken(), 500)
 
     @app.exception_handler(ClientDisconnect)
     async def gone(request: Request, error: ClientDisconnect) -> JSONResponse:
         """Nobody reads the answer; what was taken in before stays, and is known when it is sent again."""
         log.info("the caller went away", path=request.url.path)
-        return problem(Refused("The request did not come to its end.", code="invalid_body"), 400)
+        return problem(
+            Refused("The request did not come to its end.", code="invalid_body", remedy="Send it again."), 400
+        )
 
     @app.exception_handler(Exception)
     async def broken(request: Request, error: Exception) -> JSONResponse:
         log.error("request failed", path=request.url.path, exc_info=error)
-        return problem(
-            Refused("Something is broken on our side.", code="internal", remedy="Report it with the time and path."),
-            500,
-        )
+        return problem(_broken(), 500)
+
+
+def _broken() -> Refused:
+    return Refused("Something is broken on our side.", code="internal", remedy="Report it with the time and path.")
 
 
 def _of_the_framework(request: Request, error: HTTPException) -> JSONResponse:
@@ -157,7 +162,15 @@ def _of_the_framework(request: Request, error: HTTPException) -> JSONResponse:
         methods = _methods(request)
         return problem(_no_such_method(request, methods), error.status_code, {"Allow": ", ".join(methods)})
     code = "too_large" if error.status_code == 413 else HTTPStatus(error.status_code).name.lower()
-    return problem(Refused(str(error.detail), code=code), error.status_code, error.headers)
+    remedy = _OF_THE_FRAMEWORK.get(error.status_code, "Look at /docs for what is answered.")
+    return problem(Refused(str(error.detail), code=code, remedy=remedy), error.status_code, error.headers)
+
+
+_OF_THE_FRAMEWORK: dict[int, str] = {
+    HTTPStatus.UNAUTHORIZED: "Sign in with any user name, and as the password an API key with the scope `read`, as"
+    " `perennial keys create` makes one.",
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "Send less at once.",
+}
 
 
 def _no_such_path(request: Request) -> Refused:
@@ -167,7 +180,7 @@ def _no_such_path(request: Request) -> Refused:
 
 def _no_such_method(request: Request, methods: Sequence[str]) -> Refused:
     return Refused(
-        f"There is no {request.method} of this path.",
+        f"{request.method} is not supported on this path.",
         code="method_not_allowed",
         remedy=f"Use {' or '.join(methods)}; /docs shows what each does.",
     )
@@ -182,19 +195,32 @@ def _methods(request: Request) -> list[str]:
     ]
 
 
-def _faults(error: RequestValidationError) -> list[Fault]:
+def _schema_of(request: Request) -> Mapping[str, Any] | None:
+    """The JSON Schema of the body that the route takes."""
+    body = getattr(request.scope.get("route"), "body_field", None)
+    return None if body is None else _schema(body.field_info.annotation)
+
+
+@cache
+def _schema(kind: type) -> Mapping[str, Any]:
+    return TypeAdapter(kind).json_schema()
+
+
+def faults_of(error: RequestValidationError, schema: Mapping[str, Any] | None = None) -> list[Fault]:
     """Each field once: those of the body by their path in it, parameters by their names."""
     found: list[Fault] = []
     inside = []
     for e in error.errors():
         where, *rest = e["loc"]
-        if where == "body" and e["type"] != "json_invalid":
+        if where == "body" and e["type"] == "missing" and not rest:
+            found.append(Fault("body", "is empty"))
+        elif where == "body" and e["type"] != "json_invalid":
             inside.append({**e, "loc": tuple(rest)})
         elif where == "body":
             found.append(Fault("body", f"is not JSON that can be read: {e['ctx']['error']}"))
         else:
             found.append(Fault(".".join(str(part) for part in rest) or str(where), of_pydantic(e)))
-    found += [Fault(fault.field or "body", fault.reason) for fault in misfits(inside, error.body)]
+    found += [Fault(fault.field or "body", fault.reason) for fault in misfits(inside, error.body, schema)]
     return list({fault.field: fault for fault in reversed(found)}.values())[::-1]
 
 
@@ -208,7 +234,7 @@ def _from_database(error: BaseException) -> JSONResponse:
         return problem(Refused("It conflicts with what is stored.", code="conflict", remedy="Read it again and retry."))
     if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
         return _later("The database cannot be reached.", 5)
-    return problem(Refused("Something is broken on our side.", code="internal"), 500)
+    return problem(_broken(), 500)
 
 
 def _later(reason: str, seconds: int) -> JSONResponse:

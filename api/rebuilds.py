@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query
 from fastapi.concurrency import run_in_threadpool
-from pydantic import BaseModel, ConfigDict, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from sqlmodel import Session
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.service import RPCError
@@ -61,6 +61,7 @@ class MeterChange(BaseModel):
     """What a meter shall have otherwise; what is left out stays as it is."""
 
     model_config = ConfigDict(extra="forbid")
+    event_type: str = Field(default="", description="It never changes: make another meter.")
     quantity_field: str = ""
     unit: Annotated[str, StringConstraints(max_length=50)] = ""
     dimensions: tuple[str, ...] = ()
@@ -280,7 +281,7 @@ def _difference(one: Differing) -> CustomerDifference:
 
 async def _start(open_: Doors, found: RebuildOut, subject: str) -> None:
     """Have what its row says done now; one that runs already looks again."""
-    async with patiently(f"What was asked for is stored as {found.id!r}; send it again to have it carried out."):
+    async with patiently(f"The request is stored as {found.id!r}. Send it again with this id to carry it out."):
         await open_.client.start_workflow(
             Rebuild.run,
             found.meter,

@@ -184,7 +184,7 @@ def _out(session: Session, row: Rollout) -> RolloutOut:
 
 async def _start(open_: Doors, row: Rollout) -> None:
     """Have what the agenda says done now; one that runs already looks again."""
-    async with patiently(f"What was asked for is stored as {row.id!r}; send it again to have it carried out."):
+    async with patiently(f"The request is stored as {row.id!r}. Send it again with this id to carry it out."):
         await open_.client.start_workflow(
             RolloutWorkflow.run,
             row.id,

@@ -38,7 +38,7 @@ class SchemaResponse(JSONResponse):
 def read_schema(name: str) -> SchemaResponse:
     """The JSON Schema of a plan, product, feature, meter, coupon, override or catalog. No key is needed."""
     if name not in SHAPES:
-        raise NotFound("schema", name)
+        raise NotFound("schema", name, remedy=f"There are {', '.join(SHAPES)}.")
     return SchemaResponse(schema_of(name))
 
 

@@ -205,13 +205,15 @@ def _store_cancellation(
     if open_cancellation(session, subscription_id) is not None:
         raise Refused("A cancellation stands already.", code="already_cancelled", remedy="Withdraw it first.")
     if one.state == "ended":
-        raise Refused("The subscription has ended.", code="transition_not_possible")
+        remedy = "Nothing is left to cancel; agree on a new subscription to go on."
+        raise Refused("The subscription has ended.", code="transition_not_possible", remedy=remedy)
     first_unbilled = max(one.billed_through("advance"), today)
     effective_on = {"period_end": first_unbilled, "now": today}.get(str(body.when)) or date.fromisoformat(
         str(body.when)
     )
     if effective_on < today:
-        raise Refused("The end cannot be in the past.", faults=[Fault("when", f"must not be before {today}")])
+        fault = Fault("when", f"must not be before {today}")
+        raise Refused("The end cannot be in the past.", faults=[fault], remedy="Choose that day or a later one.")
     session.add(
         Cancellation(
             id=cancellation_id,
@@ -267,4 +269,4 @@ async def _signal(open_: Doors, subscription_id: str, signal: str, request_id: s
 
 
 def _kept(request_id: str) -> str:
-    return f"What was asked for is stored as {request_id!r}; send it again with this id to have it carried out."
+    return f"The request is stored as {request_id!r}. Send it again with this id to carry it out."

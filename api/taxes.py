@@ -28,7 +28,7 @@ class RateIn(BaseModel):
 
 
 @router.get("")
-def list_rates(session: Database, key: Reader, country: str | None = None) -> list[TaxRateRow]:
+def list_rates(session: Database, key: Reader, country: Country | None = None) -> list[TaxRateRow]:
     """Every rate with its days, or those of one country."""
     return tax.rate_rows(session, country)
 

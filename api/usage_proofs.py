@@ -78,7 +78,8 @@ def prove_usage(
     seen = invoice.summary(session, invoice_id)
     found = usage_check.check(session, seen.id, line)
     if line is not None and not found:
-        raise NotFound("line of usage", f"{seen.number}/{line}")
+        remedy = "Leave out `line`: the proof has every line of usage of the invoice, with its number."
+        raise NotFound("line of usage", f"{seen.number}/{line}", remedy=remedy)
     verdict = usage_check.worst(found)
     return UsageProved(
         number=seen.number, holds=verdict == "holds", verdict=verdict, lines=[_line(one) for one in found]

@@ -117,7 +117,7 @@ def _check(standing: Standing, change: Change, now: datetime) -> None:
     if not change.discount_percent.is_finite() or not 0 <= change.discount_percent <= 100:
         faults.append(Fault("discount_percent", "must be between 0 and 100"))
     if faults:
-        remedy = "Correct these fields and send it again; nothing was changed."
+        remedy = "Correct these fields and send it again, an amendment under a new id; nothing was changed."
         raise Refused("The change cannot be made as asked.", code="invalid_amendment", faults=faults, remedy=remedy)
 
 

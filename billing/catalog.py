@@ -250,7 +250,7 @@ def _misfits(plan: Plan, add_ons: Sequence[AddOn]) -> list[Fault]:
         if add_on.plan.kind != "add_on":
             faults.append(Fault(f"add_ons.{i}", f"{name!r} is a plan and no add-on"))
         elif name in sold[:i]:
-            faults.append(Fault(f"add_ons.{i}", f"{name!r} stands more than once; give its count"))
+            faults.append(Fault(f"add_ons.{i}", f"{name!r} is listed more than once; give its count"))
         elif add_on.plan.interval != plan.interval:
             faults.append(Fault(f"add_ons.{i}", f"{name!r} is billed at another interval than {plan.plan_id!r}"))
         elif add_on.count != 1 and (counted := [item.key for item in add_on.plan.items if item.basis != "fixed"]):

@@ -95,7 +95,7 @@ def _name_faults(draft: Catalog) -> Iterator[Fault]:
             if said := wrong_id(kind, found):
                 yield Fault(at, said)
             elif times[found] > 1:
-                yield Fault(at, f"{found!r} stands more than once")
+                yield Fault(at, f"{found!r} is listed more than once")
         for i, entry in enumerate(entries):
             named = entry.plan if isinstance(entry, Offer) else entry
             if not isinstance(named, Override) and not 1 <= len(str(getattr(named, "name", "")).strip()) <= 200:

@@ -33,23 +33,23 @@ class Refused(Exception):
 
 
 class NotFound(Refused):
-    """What was named does not exist (for this caller). `meant` is the id that the name is an alias of, if so."""
+    """What was named does not exist (for this caller). `meant` is the id that the name is an alias of, if so; `remedy`
+    is for what no list shows.
+    """
 
-    def __init__(self, kind: str, name: str, meant: str = "") -> None:
+    def __init__(self, kind: str, name: str, meant: str = "", remedy: str = "") -> None:
         super().__init__(
             f"There is no {kind} {name!r}" + (f": it is an alias of {meant}." if meant else "."),
             code="not_found",
             remedy=f"Use the id {meant!r}."
             if meant
-            else f"Check the id; list the {_several(kind)} to see which exist.",
+            else remedy or f"Check the id; list the {_several(kind)} to see which exist.",
         )
 
 
 def _several(kind: str) -> str:
-    """The plural: 'legal entities', 'lines of usage', 'keys'."""
-    thing, of, what = kind.partition(" of ")
-    ending = "ies" if thing.endswith("y") and thing[-2] not in "aeiou" else f"{thing[-1]}s"
-    return f"{thing[:-1]}{ending}{of}{what}"
+    """The plural: 'legal entities', 'keys'."""
+    return f"{kind[:-1]}ies" if kind.endswith("y") and kind[-2] not in "aeiou" else f"{kind}s"
 
 
 class Unavailable(Exception):

@@ -95,7 +95,7 @@ def _amount_faults(below: Below, before: Sequence[Below]) -> Iterator[tuple[str,
     if not known:
         yield "currency", f"{below.currency!r} is not an ISO 4217 currency in use"
     elif any(other.currency == below.currency for other in before):
-        yield "currency", f"{below.currency!r} stands more than once"
+        yield "currency", f"{below.currency!r} is listed more than once"
     if not below.amount.is_finite() or not 0 < below.amount < HIGHEST:
         yield "amount", "must be above zero and below 10^12"
     elif known and below.amount != round(below.amount, exponent(below.currency)):

@@ -93,11 +93,11 @@ def _refuse_before_the_contrary(standing: Standing, line: Line, others: Sequence
     """
     if first := total([other.net for other in others if _waits_for(standing, line, other, others)], line.net.currency):
         raise Refused(
-            f"{-first} of what is billed for this usage may be to be given back, about which a question is open;"
-            f" {line.net} more would be billed beside it."
+            f"{-first} already billed for this usage may have to be credited; that question is still open."
+            f" Billing {line.net} now would come on top of it."
             if line.net.minor > 0
-            else f"{first} of this usage may not be billed yet, about which a question is open; {-line.net} of what"
-            " is billed would be given back beside it.",
+            else f"{first} of this usage may still have to be billed; that question is still open."
+            f" Crediting {-line.net} now would come on top of it.",
             code="asked_before",
             remedy="Answer first what else is asked about the same usage; or `waive`.",
         )

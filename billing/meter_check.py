@@ -132,6 +132,6 @@ def dimension_faults(dimensions: Sequence[str], quantity_field: str) -> Iterator
         if not 1 <= len(name) <= LONGEST_NAME:
             yield Fault(f"dimensions.{i}", f"must have 1 to {LONGEST_NAME} characters")
         elif name in dimensions[:i]:
-            yield Fault(f"dimensions.{i}", f"{name!r} stands more than once")
+            yield Fault(f"dimensions.{i}", f"{name!r} is listed more than once")
         elif name == quantity_field:
             yield Fault(f"dimensions.{i}", f"{name!r} is what is added up; `per_event` keeps its values apart")

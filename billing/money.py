@@ -98,7 +98,11 @@ class Money:
         """From units of the currency; refused if it has more decimals than the currency has."""
         minor = Fraction(Decimal(major)) * 10 ** exponent(currency)
         if minor.denominator != 1:
-            raise Refused(f"{major} has more decimal places than {currency} has.", code="too_many_decimals")
+            raise Refused(
+                f"{major} has more decimal places than {currency} has.",
+                code="too_many_decimals",
+                remedy=f"Give at most {exponent(currency)} decimal places.",
+            )
         return cls(minor.numerator, currency)
 
 

@@ -96,7 +96,7 @@ def items_faults(items: Sequence[PlanItem], known: Known) -> Iterator[Fault]:
         if not item.key or ":" in item.key or "/" in item.key:
             yield Fault(f"items.{i}.key", "must not be empty, nor hold ':' or '/'")
         elif times[item.key] > 1:
-            yield Fault(f"items.{i}.key", f"{item.key!r} stands more than once")
+            yield Fault(f"items.{i}.key", f"{item.key!r} is listed more than once")
         yield from under(f"items.{i}", _item_faults(item, known))
 
 
@@ -180,7 +180,7 @@ def entitlement_faults(entitlements: Sequence[Entitlement], known: Known) -> Ite
             yield Fault(f"{at}.feature", f"there is no feature {given.feature!r}; create it first")
             continue
         if named.count(given.feature) > 1:
-            yield Fault(f"{at}.feature", f"{given.feature!r} stands more than once")
+            yield Fault(f"{at}.feature", f"{given.feature!r} is listed more than once")
         for name in ("limit", "value"):
             if (getattr(given, name) is not None) != (kind == name) and given.enabled:
                 says = f"the feature is a {kind}"

@@ -33,10 +33,16 @@ def catalog_of(raw: Mapping[str, Any]) -> Catalog:
         found: Catalog = _reader().validate_python([raw])[0]
     except ValidationError as error:
         inside = [{**e, "loc": e["loc"][1:]} for e in error.errors(include_url=False)]
-        raise _unreadable([*misfits(inside, raw), *confused]) from error
+        raise _unreadable([*misfits(inside, raw, _schema()), *confused]) from error
     if confused:
         raise _unreadable(confused)
     return found
+
+
+@cache
+def _schema() -> dict[str, Any]:
+    """Of the whole catalog, for what a misspelt field may have been meant for."""
+    return TypeAdapter(Catalog).json_schema()
 
 
 def _unreadable(faults: Sequence[Fault]) -> Refused:

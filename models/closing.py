@@ -65,6 +65,18 @@ def closes(session: Session) -> list[MonthClose]:
     return list(session.exec(select(MonthClose).order_by(col(MonthClose.entity_id), col(MonthClose.month))))
 
 
+def comes_first(session: Session, entity_id: str) -> tuple[date, datetime | None] | None:
+    """The entity's first month that is not locked, and when its close begins; None in place of that if it has."""
+    rows = cursor(session).execute(
+        "select month, null::timestamptz from month_close where entity_id = %(entity)s and stage <> 'locked'"
+        " union all select to_date(right(subject, 7), 'YYYY-MM'), due_at from agenda"
+        " where entity_id = %(entity)s and kind = 'close' and done_at is null order by 1 limit 1",
+        {"entity": entity_id},
+    )
+    found: tuple[date, datetime | None] | None = rows.fetchone()
+    return found
+
+
 def keep_tie_outs(session: Session, entity_id: str, month: date, found: list[TieOut]) -> None:
     """Replace the close's tie-outs by these."""
     cur = cursor(session)

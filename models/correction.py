@@ -148,7 +148,7 @@ def _faults(
     for n, c in enumerate(corrections):
         instead = (c.instead.source, c.instead.id) if c.instead else None
         if c.name in seen:
-            faults.append(Fault(f"corrections.{n}.id", "stands more than once"))
+            faults.append(Fault(f"corrections.{n}.id", "is listed more than once"))
         elif c.name not in found:
             faults.append(Fault(f"corrections.{n}.id", "no such event is stored"))
         elif c.name in known and known[c.name] != instead:

@@ -99,7 +99,7 @@ def add_customer(session: Session, row: Customer, aliases: Sequence[str]) -> Cus
     if found is None:
         if holder := session.get(CustomerAlias, row.id):
             fault = Fault("id", f"is an alias of {holder.customer_id}, whose usage it would take")
-            raise Refused("The id is taken.", code="conflict", faults=[fault])
+            raise Refused("The id is taken.", code="conflict", faults=[fault], remedy="Choose a new id.")
         session.merge(AccountRoot(id=row.root_id))
         session.flush()
         session.add(row)
@@ -121,7 +121,8 @@ def add_aliases(session: Session, customer_id: str, wanted: Mapping[str, str]) -
             said = f"is the id of the customer {alias}" if holder.id == alias else f"belongs to {holder.id}"
             faults.append(Fault(field, said))
     if faults:
-        raise Refused("The alias is taken.", code="conflict", faults=faults)
+        remedy = "An alias belongs to one customer: leave it out here, or choose another."
+        raise Refused("The alias is taken.", code="conflict", faults=faults, remedy=remedy)
     return [session.merge(CustomerAlias(alias=alias, customer_id=customer_id)) for alias in wanted.values()]
 
 

@@ -60,6 +60,12 @@ def entities(session: Session) -> list[LegalEntity]:
     return list(session.exec(select(LegalEntity).order_by(col(LegalEntity.id))))
 
 
+def clocks(session: Session, after: str, limit: int) -> list[TestClock]:
+    """A page of test clocks in order of id, behind `after`."""
+    query = select(TestClock).where(TestClock.id > after).order_by(col(TestClock.id))
+    return list(session.exec(query.limit(limit)))
+
+
 def now_on(session: Session, clock_id: str | None) -> datetime:
     """What time it is for whoever lives on that clock; the wall clock for None."""
     if clock_id is None:

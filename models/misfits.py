@@ -6,13 +6,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from billing.errors import Fault
-from models.reasons import NEEDED, of_pydantic, options_of
+from models.likely import fields_at
+from models.reasons import NEEDED, NO_SUCH_FIELD, of_pydantic, options_of, or_rather
 
 
-def misfits(found: Sequence[Mapping[str, Any]], sent: object) -> list[Fault]:
+def misfits(found: Sequence[Mapping[str, Any]], sent: object, schema: Mapping[str, Any] | None = None) -> list[Fault]:
     """Each field once, by its path in `sent`. Of a union, the member that the `kind` there names is meant.
 
-    `found` are pydantic's errors, each with its place (`loc`) from the top of `sent` on.
+    `found` are pydantic's errors, each with its place (`loc`) from the top of `sent` on. By the JSON Schema of what was
+    to be sent, a field that there is not is told which one is like it.
     """
     others = {e["loc"][:-1]: e for e in found if _is_another_kind(e, sent)}
     meant = [e for e in found if not any(e["loc"][: len(other)] == other for other in others)]
@@ -25,10 +27,17 @@ def misfits(found: Sequence[Mapping[str, Any]], sent: object) -> list[Fault]:
             faults[field] = Fault(field, f"must be one of {expected}" if expected else f"{NEEDED}: it names the model")
     said: dict[str, list[str]] = {}
     for e in meant:
-        said.setdefault(path_of(e, sent), []).append(of_pydantic(e))
+        said.setdefault(path_of(e, sent), []).append(of_pydantic(e) + _meant(e, sent, schema))
     for field, reasons in said.items():
         faults.setdefault(field, Fault(field, _together(reasons)))
     return list(faults.values())
+
+
+def _meant(error: Mapping[str, Any], sent: object, schema: Mapping[str, Any] | None) -> str:
+    if schema is None or of_pydantic(error) != NO_SUCH_FIELD:
+        return ""
+    *place, name = _real(error["loc"], sent, named=True)
+    return or_rather(str(name), fields_at(schema, place, sent))
 
 
 def _together(reasons: Sequence[str]) -> str:

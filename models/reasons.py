@@ -6,8 +6,9 @@ Where in a document it stands is not said here; misfits.py does that.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
+from difflib import get_close_matches
 from typing import Any
 
 from billing.catalog_check import CODE, ID, wrong_id
@@ -102,6 +103,11 @@ def options_of(expected: str) -> str:
     return re.sub(r"'([^']+)'", r"\1", expected)
 
 
+def or_rather(name: str, known: Iterable[str]) -> str:
+    """What was meant by a name that there is not, if it is like one of those that there are."""
+    return "".join(f"; did you mean {other}" for other in get_close_matches(name, list(known), n=1, cutoff=0.65))
+
+
 _TYPES = {
     "str": _TEXT,
     "array": _LIST,
@@ -118,15 +124,17 @@ _LENGTH = re.compile(r"Expected `(str|array)` of length (>=|<=) (\d+)")
 _TYPE = re.compile(r"Expected `(\w+)[^`]*`")
 
 
-def of_msgspec(message: str, field: str = "") -> str:
-    """The reason in one of msgspec's messages, without its place. `field` is the field that will be named with it."""
+def of_msgspec(message: str, field: str = "", known: Iterable[str] = ()) -> str:
+    """The reason in one of msgspec's messages, without its place. `field` is the field that will be named with it,
+    `known` are those that may stand there.
+    """
     if message == "Invalid RFC3339 encoded datetime":
         return MOMENT
     if named := _NAMED.fullmatch(message):
         missing, name = named[1] == "missing required", named[2]
         if missing:
             return NEEDED if name == field else f"the field `{name}` is needed"
-        return f"there is no field `{name}`"
+        return f"there is no field `{name}`{or_rather(name, known)}"
     if length := _LENGTH.fullmatch(message):
         bound = _at_least if length[2] == ">=" else _at_most
         return bound(int(length[3]), text=length[1] == "str")

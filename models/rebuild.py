@@ -195,7 +195,7 @@ def _faults(session: Session, asked: Asked, mine: Meter, newest: Meter) -> Itera
         if mine == newest:
             yield Fault("change", "changes nothing; leave it out to count the days anew as they are counted")
         if mine.event_type != newest.event_type:
-            yield Fault("change.event_type", "must stay as it is: make another meter")
+            yield Fault("change.event_type", "a meter's event type never changes: make another meter")
         if asked.since > _FIRST_DAY and (mine.course("UTC") or newest.course("UTC")):
             yield Fault("since", f"must be {_FIRST_DAY}: what goes on from day to day is counted in one way")
         yield from (Fault(f"change.{fault.field}", fault.reason) for fault in counting_faults(mine))

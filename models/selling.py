@@ -138,12 +138,17 @@ def coupons_of(session: Session, codes: Sequence[str], by: Redeeming) -> tuple[R
         except NotFound:
             faults.append(Fault(f"coupons.{i}", f"there is no coupon {code!r}"))
             continue
-        why = "stands more than once" if code in codes[:i] else _not_redeemable(session, coupon, by)
+        why = "is listed more than once" if code in codes[:i] else _not_redeemable(session, coupon, by)
         if why:
             faults.append(Fault(f"coupons.{i}", f"{code!r} {why}"))
         found.append(Redeemed(coupon, by.begins_on))
     if faults:
-        raise Refused("A coupon cannot be redeemed.", code="coupon_refused", faults=faults, remedy="Leave it out.")
+        raise Refused(
+            "A coupon cannot be redeemed.",
+            code="coupon_refused",
+            faults=faults,
+            remedy="Leave out the coupons that are named.",
+        )
     return tuple(found)
 
 

@@ -174,7 +174,12 @@ def _check(agreed: Agreement, seller: LegalEntity, today: date) -> None:
     if (agreed.starts_on - today).days > 3660:
         faults.append(Fault("starts_on", f"is more than ten years after today, {today}"))
     if faults:
-        raise Refused("The agreement cannot be run as it stands.", code="invalid_agreement", faults=faults)
+        raise Refused(
+            "The agreement cannot be run as it stands.",
+            code="invalid_agreement",
+            faults=faults,
+            remedy="Correct the named fields and send it again; nothing was stored.",
+        )
 
 
 def _credit_faults(agreed: Agreement) -> list[Fault]:

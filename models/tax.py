@@ -81,7 +81,12 @@ def add_rate(session: Session, row: TaxRateRow) -> TaxRateRow:
     last = standing[-1] if standing else None
     if same is not None or (last is not None and last.valid_from >= row.valid_from):
         fault = Fault("valid_from", f"a rate of {row.country} stands from {standing[-1].valid_from} on")
-        raise Refused("Only a later rate can be added; what was invoiced at stays.", code="conflict", faults=[fault])
+        raise Refused(
+            "Only a later rate can be added; what was invoiced at stays.",
+            code="conflict",
+            faults=[fault],
+            remedy="Choose a later first day.",
+        )
     if last is not None:
         last.valid_until = row.valid_from
         session.add(last)

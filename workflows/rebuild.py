@@ -46,17 +46,17 @@ class Rebuild(Waiting):
         """The next piece of what is to be done; where nothing is known of, a look."""
         match self._seen.to_do if self._seen else "":
             case "open":
-                step, policy, summary = Rebuilds.open_rebuild, SET_WORK, "have what comes counted too"
+                step, policy, summary = Rebuilds.open_rebuild, SET_WORK, "also count incoming events"
             case "count":
                 step, policy, summary = Rebuilds.count_rebuild, AHEAD, "count what is stored"
             case "compare":
                 step, policy, summary = Rebuilds.compare_rebuild, AHEAD, "compare with what holds"
             case "apply":
-                step, policy, summary = Rebuilds.apply_rebuild, SET_WORK, "let it hold"
+                step, policy, summary = Rebuilds.apply_rebuild, SET_WORK, "apply"
             case "drop":
-                step, policy, summary = Rebuilds.drop_rebuild, SET_WORK, "have nothing more counted"
+                step, policy, summary = Rebuilds.drop_rebuild, SET_WORK, "stop counting"
             case "clear":
-                step, policy, summary = Rebuilds.clear_rebuild, AHEAD, "take away what does not hold"
+                step, policy, summary = Rebuilds.clear_rebuild, AHEAD, "delete superseded totals"
             case _:
                 step, policy, summary = Rebuilds.look_at_rebuild, DATABASE, "what is to be done"
         return await workflow.execute_activity_method(step, self._meter, summary=summary, **policy)

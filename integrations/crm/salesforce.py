@@ -25,6 +25,7 @@ from requests.exceptions import SSLError
 from simple_salesforce.api import Salesforce
 from simple_salesforce.exceptions import SalesforceAuthenticationFailed, SalesforceError
 
+from billing.countries import COUNTRIES
 from billing.errors import Broken, Fault, Refused, Unavailable
 from billing.money import CURRENCIES, Money
 from integrations.crm import Deal, DealStatus, UnreadableDeal
@@ -176,7 +177,7 @@ def _read(crm: str, record: Mapping[str, object]) -> Deal | UnreadableDeal:
         account_id=facts.text("Opportunity.AccountId", "the account that signed"),
         account_name=facts.text("Account.Name", "the customer's legal name"),
         email=facts.text("Account.Email__c", "the address that invoices go to", r"[^@\s]+@[^@\s]+\.[^@\s]+"),
-        country=facts.text("Account.BillingCountryCode", "an ISO 3166 code of two capitals, such as DE", "[A-Z]{2}"),
+        country=facts.choice("Account.BillingCountryCode", COUNTRIES, "an ISO 3166 code of two capitals, such as DE"),
         time_zone=facts.choice("Account.Time_Zone__c", _time_zones(), "an IANA time zone such as Europe/Berlin"),
         vat_id=facts.optional_text("Account.VAT_Id__c"),
         address=facts.address(),

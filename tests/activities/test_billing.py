@@ -308,7 +308,7 @@ def test_a_change_of_the_day_on_which_it_all_ends_is_dropped(company: Company) -
     company.live("2026-02-05")
     assert company.sql("select cause, outcome from agenda where cause like 'a %%'") == [("a change", "dropped")]
     assert company.sql("select state, terms_version from subscription order by id") == [("ended", 1), ("active", 1)]
-    assert [reason for _, reason in company.open_tasks()] == ["The customer has 50.67 EUR to his credit."]
+    assert [reason for _, reason in company.open_tasks()] == ["The customer has a credit balance of 50.67 EUR."]
     sound(company)
 
 

@@ -81,9 +81,22 @@ async def test_an_outdated_preview_changes_nothing(front: Front) -> None:
     await front.post(f"{path}/amendments", {"seats": 7})
     asked = {"id": new("amd"), "discount_percent": 20, "preview_hash": seen["preview_hash"]}
     for _ in range(2):
-        await front.refused("POST", f"{path}/amendments", asked, status=409, code="preview_outdated")
+        refusal = await front.refused("POST", f"{path}/amendments", asked, status=409, code="preview_outdated")
+        assert "under a new id; this one is used up" in refusal["remedy"]
     stands = await front.get(path)
     assert (stands["seats"], stands["discount_percent"]) == ("7", "0")
+
+
+async def test_a_change_of_nothing_is_refused_and_its_id_stays_free(front: Front) -> None:
+    path, amendment = await running(front), new("amd")
+    for nothing in ({}, {"effective_on": "2026-02-01"}, {"coupons": []}, {"plan": ""}, {"seats": None}):
+        asked = {**nothing, "id": amendment}
+        for where, body in (("amendments", asked), ("upgrade-requests", asked), ("amendments/preview", nothing)):
+            refusal = await front.refused("POST", f"{path}/{where}", body, status=422, code="invalid_amendment")
+            said = "changes nothing; give at least one of plan, add_ons, coupons, seats, discount_percent"
+            assert refusal["fields"] == {"body": said}
+    answer = await front.post(f"{path}/amendments", {"id": amendment, "add_ons": []})
+    assert answer["accepted"]
 
 
 async def test_impossible_changes_are_refused_by_preview_and_amendment_alike(front: Front) -> None:
@@ -91,7 +104,7 @@ async def test_impossible_changes_are_refused_by_preview_and_amendment_alike(fro
     await front.put("/v1/plans/dollars", {**TEAM, "currency": "USD"})
     await front.put("/v1/plans/yearly", {**TEAM, "interval": {"unit": "year"}})
     for change, field in (
-        ({"effective_on": "2026-01-01"}, "effective_on"),
+        ({"seats": 2, "effective_on": "2026-01-01"}, "effective_on"),
         ({"plan": "dollars"}, "plan"),
         ({"plan": "yearly"}, "plan"),
         ({"seats": "1.5"}, "seats"),

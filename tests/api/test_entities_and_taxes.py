@@ -35,3 +35,23 @@ async def test_a_rate_ends_the_one_before_and_is_not_edited(front: Any) -> None:
     ]
     await front.refused("POST", "/v1/tax-rates", {**rate, "percent": "19"}, status=409, code="conflict")
     await front.refused("POST", "/v1/tax-rates", {**rate, "valid_from": "2020-01-01"}, status=409, code="conflict")
+
+
+async def test_test_clocks_are_listed_page_by_page(front: Any) -> None:
+    for name in ("page-a", "page-b", "page-c"):
+        await front.post("/v1/test-clocks", {"id": name, "now": "2026-01-01T00:00:00Z"})
+    refusal = await front.refused("GET", "/v1/test-clocks/none", status=404)
+    assert refusal["remedy"] == "Check the id; list the test clocks to see which exist."
+    pages = [
+        [clock["id"] for clock in await front.get(f"/v1/test-clocks?limit=2&after={at}")] for at in ("page-", "page-b")
+    ]
+    assert pages[0] == ["page-a", "page-b"] and pages[1][0] == "page-c"
+    assert (await front.get("/v1/test-clocks?limit=1&after=page-"))[0] == await front.get("/v1/test-clocks/page-a")
+
+
+async def test_a_tax_id_outside_the_union_is_kept_as_it_is(front: Any) -> None:
+    customer = {"name": "N", "email": "a@b.example", "country": "CH", "vat_id": "CHE-123.456.788 MWST"}
+    assert (await front.post("/v1/customers", customer))["vat_id"] == customer["vat_id"]
+    refusal = await front.refused("POST", "/v1/customers", {**customer, "country": "AT"}, status=422)
+    assert (refusal["code"], set(refusal["fields"])) == ("invalid_vat_id", {"vat_id"})
+    await front.post("/v1/customers", {**customer, "country": "XK"})

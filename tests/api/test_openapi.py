@@ -77,6 +77,14 @@ def test_every_parameter_and_every_field_has_words() -> None:
     assert [name for name in SCHEMAS if not SCHEMAS[name].get("description")] == []
 
 
+def test_a_word_for_many_shapes_holds_in_each() -> None:
+    """What may be null says so itself; what cannot be must not say it."""
+    for name, field in (("Because", "plan_id"), ("PlanOut", "plan_id"), ("MeterEntry", "meter_id")):
+        assert "null" not in SCHEMAS[name]["properties"][field]["description"], (name, field)
+    assert "null if it stays" in SCHEMAS["Amendment"]["properties"]["plan_id"]["description"]
+    assert "invoices" not in SCHEMAS["TieOut"]["properties"]["unit"]["description"]
+
+
 def test_no_words_are_left_over() -> None:
     words = read_words()
     parameters = {p["name"] for _, _, o in OPERATIONS for p in o.get("parameters", ())}

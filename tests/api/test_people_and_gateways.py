@@ -134,11 +134,21 @@ async def test_a_task_is_answered_once_and_the_first_answer_stands(front: Front)
 async def test_a_close_is_approved_when_it_waits_and_by_whom_it_was_first(front: Front) -> None:
     path = "/v1/entities/acme/closes/2026-01"
     for _ in range(2):
-        await front.refused("POST", f"{path}/approve", {"by": "Carla"}, status=409, code="not_waiting")
+        for month in ("2026-01", "2026-03"):
+            later = path.replace("2026-01", month)
+            refusal = await front.refused("POST", f"{later}/approve", {"by": "Carla"}, status=409, code="not_waiting")
+            assert refusal["detail"] == f"The close of {month} has not begun."
+            assert refusal["remedy"] == "2026-01 comes first: its close begins at 2026-02-04T23:00:00+00:00."
     await front.refused("POST", f"{path}/approve", {"by": "C"}, status=422, code="invalid_request")
     await front.advance("clk", datetime(2026, 2, 6, tzinfo=UTC))
     found = await front.get(path)
     assert (found["close"]["stage"], found["all_hold"]) == ("awaiting approval", True), found
+    refusal = await front.refused("POST", path.replace("2026-01", "2026-02/approve"), {"by": "Carla"}, status=409)
+    assert refusal["remedy"] == f"2026-01 comes first: GET {path}."
+    [waiting] = [t for t in await front.get("/v1/tasks") if t["kind"] == "approval"]
+    done = {"by": "Carla", "answer": "done"}
+    refusal = await front.refused("POST", f"/v1/tasks/{waiting['id']}/answer", done, status=409, code="conflict")
+    assert refusal["remedy"] == f"POST {path}/approve"
     carla = {"by": "Carla", "note": "looked"}
     answers = await asyncio.gather(*(front.post(f"{path}/approve", carla) for _ in range(2)))
     assert answers == [{"approved_by": "Carla"}] * 2

@@ -150,6 +150,14 @@ BAD: dict[str, tuple[dict[str, Any], set[str]]] = {
         },
         {"price.tiers"},
     ),
+    "quantity and usage": (
+        {"price": TIERS, "currency": "EUR", "quantity": 1, "usage": [{"quantity": 1}]},
+        {"quantity"},
+    ),
+    "quantity and events": (
+        {"plan": "team", "quantity": 1, "events": [{"type": "llm", "data": {"n": 1}}]},
+        {"quantity"},
+    ),
     "a misspelt field": ({"price": TIERS, "currency": "EUR", "qty": 1}, {"qty"}),
 }
 

@@ -17,6 +17,7 @@ pytestmark = pytest.mark.anyio
 COUNTRY = "must be a country in two capital letters (ISO 3166-1), such as DE"
 MOMENT = "must be a moment with its zone, such as 2026-01-31T12:00:00Z"
 RATE = {"country": "DE", "valid_from": "2026-01-01", "percent": 1, "source": "law"}
+NONE = "there is no such field"
 BEGUN = "must be whole or proportional"
 PREVIEW = "/v1/prices/preview"
 CANCEL = "/v1/subscriptions/none/cancellations"
@@ -31,7 +32,15 @@ BODIES: list[tuple[str, Any, str, str]] = [
     ("/v1/customers", {**CUSTOMER, "name": "x" * 201}, "name", "must have at most 200 characters"),
     ("/v1/customers", {**CUSTOMER, "aliases": "a"}, "aliases", "must be a list"),
     ("/v1/customers", [CUSTOMER], "body", "must be fields with their values"),
-    ("/v1/customers", None, "body", "is needed"),
+    ("/v1/customers", None, "body", "is empty"),
+    ("/v1/customers", {**CUSTOMER, "alias": ["a"]}, "alias", "there is no such field; did you mean aliases"),
+    ("/v1/customers", {**CUSTOMER, "country": "XX"}, "country", "XX is no country code in use (ISO 3166-1)"),
+    (
+        "/v1/customers",
+        {**CUSTOMER, "country": "UK"},
+        "country",
+        "UK is no country code in use (ISO 3166-1); did you mean GB",
+    ),
     (
         "/v1/entities",
         {**ENTITY, "functional_currency": "EURO"},
@@ -61,6 +70,10 @@ BODIES: list[tuple[str, Any, str, str]] = [
         "id",
         "must be 2 to 64 small letters, digits, '_', '.' or '-', beginning with a letter or digit",
     ),
+    ("/v1/meters", {**METER, "dimension": []}, "dimension", "there is no such field; did you mean dimensions"),
+    (PREVIEW, {"currency": "EUR", "price": {"kind": "per_unit", "rat": 1}}, "price.rat", f"{NONE}; did you mean rate"),
+    (PREVIEW, {"currency": "EUR", "price": {"kind": "flat", "rate": 1}}, "price.rate", NONE),
+    (PREVIEW, {"plan": {"items": [{"bases": 1}]}}, "plan.items.0.bases", f"{NONE}; did you mean basis"),
     (PREVIEW, {"currency": "EUR", "price": "free"}, "price", "must be fields with their values"),
     (PREVIEW, {"currency": "EUR", "price": {"kind": "package", "begun": "no"}}, "price.begun", BEGUN),
     (PREVIEW, {"currency": "EUR", "price": {"kind": "per_unit", "rate": []}}, "price.rate", "must be a number"),
@@ -81,6 +94,8 @@ PARAMETERS = [
     ("/v1/customers/cus/usage?since=2026-01-01", "until", "is needed"),
     ("/v1/plans?kind=addon", "kind", "must be plan or add_on"),
     (f"/v1/plans?after={'x' * 101}", "after", "must have at most 100 characters"),
+    ("/v1/tax-rates?country=Germany", "country", COUNTRY),
+    ("/v1/tax-rates?country=XX", "country", "XX is no country code in use (ISO 3166-1)"),
     ("/v1/entities/acme/closes/2026-13", "month", "must be a month such as 2026-01"),
     ("/v1/plans/team?version=x", "version", "must be a whole number"),
 ]
@@ -96,6 +111,8 @@ EVENT = {"source": "s", "id": "1", "subject": "cus", "type": "t", "time": "2026-
 CLOUD = {**EVENT, "specversion": "1.0"}
 EVENTS: list[tuple[Any, str, str]] = [
     ({k: v for k, v in EVENT.items() if k != "type"}, "events.0", "the field `type` is needed"),
+    ({**EVENT, "typ": "t"}, "events.0", "there is no field `typ`; did you mean type"),
+    ({"event": []}, "events", "there is no field `event`; did you mean events"),
     ({**EVENT, "more": 1}, "events.0", "there is no field `more`"),
     ({**EVENT, "type": 1}, "events.0.type", "must be text"),
     ({**EVENT, "type": ""}, "events.0.type", "must not be empty"),
@@ -120,6 +137,14 @@ EVENTS: list[tuple[Any, str, str]] = [
 async def test_an_event_is_refused_in_the_same_words(front: Front, body: Any, field: str, reason: str) -> None:
     refusal = problem(await front.api.post("/v1/events", json=body), 422, "invalid_events")
     assert refusal["fields"] == {field: reason}
+
+
+@pytest.mark.parametrize("body", [b"", b" \n"])
+async def test_a_body_of_nothing_is_said_to_be_empty(front: Front, body: bytes) -> None:
+    refusal = await front.refused("POST", "/v1/events", body, status=422, code="invalid_events")
+    assert refusal["fields"] == {"body": "is empty"}
+    refusal = await front.refused("POST", "/v1/customers", body, status=422)
+    assert refusal["fields"]["body"] in ("is empty", "is not JSON that can be read: there is nothing but blanks in it")
 
 
 def patterns(of: object) -> Iterator[str]:

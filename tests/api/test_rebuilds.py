@@ -56,6 +56,12 @@ async def test_what_cannot_be_is_refused_with_its_place(front: Front, path: str,
     assert await front.get(path) == []
 
 
+async def test_the_event_type_of_a_meter_never_changes(front: Front, path: str) -> None:
+    refusal = await front.refused("POST", path, change(event_type="other"), status=422, code="invalid_rebuild")
+    said = "a meter's event type never changes: make another meter"
+    assert refusal["fields"] == {"change.event_type": said}
+
+
 @pytest.mark.parametrize(
     "raw",
     [

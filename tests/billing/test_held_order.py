@@ -30,7 +30,7 @@ def asked_about(*calls: int) -> Life:
 def test_what_may_be_billed_already_is_not_billed_before_what_is_to_be_given_back() -> None:
     life = asked_about(-300, 300)
     life.books.asked.reverse()
-    with pytest.raises(Refused, match=r"3\.00 EUR of what is billed for this usage may be to be given back") as refused:
+    with pytest.raises(Refused, match=r"3\.00 EUR already billed for this usage may have to be credited") as refused:
         life.books.answer(True)
     assert (refused.value.code, refused.value.remedy) == (
         "asked_before",
@@ -46,7 +46,7 @@ def test_nor_what_came_when_more_was_held_than_was_taken_back() -> None:
     life = asked_about(600, -300, 200)
     life.books.answer(True)
     life.books.asked.reverse()
-    with pytest.raises(Refused, match=r"3\.00 EUR of what is billed for this usage may be to be given back"):
+    with pytest.raises(Refused, match=r"3\.00 EUR already billed for this usage may have to be credited"):
         life.books.answer(True)
     life.books.asked.reverse()
     life.answers(True, True)
@@ -138,7 +138,7 @@ def test_what_may_never_have_been_billed_is_not_given_back_before_what_came_is_b
     """Given back, and the 300 that came waived, 700 would be billed of usage that never came to less than 1,000."""
     life = asked_about(300, -300)
     life.books.asked.reverse()
-    with pytest.raises(Refused, match=r"3\.00 EUR of this usage may not be billed yet, about which a") as refused:
+    with pytest.raises(Refused, match=r"3\.00 EUR of this usage may still have to be billed; that question") as refused:
         life.books.answer(True)
     assert refused.value.code == "asked_before"
     life.books.asked.reverse()

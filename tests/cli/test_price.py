@@ -151,7 +151,7 @@ def test_a_plan_of_the_live_catalog(perennial: Perennial, engine: Engine) -> Non
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
-        (['{"kind": "per_unit", "rat": 1}'], "rat: there is no such field"),
+        (['{"kind": "per_unit", "rat": 1}'], "rat: there is no such field; did you mean rate"),
         (['{"kind": "per_unit", "rate": 1e4000}'], "rate: must be a number"),
         (['{"kind": "per_unit"'], "line"),
         (["{}"], "kind"),

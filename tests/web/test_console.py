@@ -14,6 +14,7 @@ import pytest
 from models.api_key import create_key
 from models.database import transaction
 from tests.conftest import CUSTOMER, ENTITY, House
+from web.error_page import preferred
 
 pytestmark = pytest.mark.anyio
 
@@ -61,6 +62,40 @@ async def test_a_browser_is_asked_for_a_key(house: Any) -> None:
         assert (await visit(house, path, ingester)).status_code == 403
     assert (await visit(house, "/console", reader, user="anyone")).status_code == 200
     assert (await visit(house, "/console/invoices/none", reader)).status_code == 404
+
+
+BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
+
+
+async def test_a_browser_gets_errors_as_pages_with_the_same_words(house: Any) -> None:
+    basic = base64.b64encode(f"me:{house.key}".encode()).decode()
+    for path, status, key in (
+        ("/console", 401, ""),
+        ("/console/invoices/<b>", 404, basic),
+        ("/console/no", 404, basic),
+    ):
+        given = {"Authorization": f"Basic {key}"} if key else {"Authorization": ""}
+        problem = await house.api.get(path, headers=given)
+        page = await house.api.get(path, headers={**given, "Accept": BROWSER})
+        assert page.status_code == problem.status_code == status
+        assert page.headers["content-type"] == "text/html; charset=utf-8"
+        assert page.headers.get("www-authenticate") == problem.headers.get("www-authenticate")
+        seen, said = Page(page.text), problem.json()
+        assert said["remedy"] and all(said[name] in seen.text for name in ("title", "detail", "remedy", "code"))
+        assert seen.tags["b"] == 0
+    answer = await house.api.delete("/console", headers={"Accept": BROWSER})
+    assert (answer.status_code, answer.headers["allow"]) == (405, "GET")
+    outside = await house.api.get("/v1/customers/none", headers={"Accept": BROWSER})
+    assert outside.headers["content-type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize(
+    ("accept", "media"),
+    [("", ""), ("*/*", "*/*"), (BROWSER, "text/html"), ("application/json, text/html;q=0.9", "application/json"),
+     ("text/html;q=x, a/b;q=0.1", "a/b")],
+)  # fmt: skip
+def test_what_is_preferred_stands_highest(accept: str, media: str) -> None:
+    assert preferred(accept) == media
 
 
 async def test_pages_show_what_there_is_and_nothing_that_was_written_is_markup(house: Any) -> None:
