@@ -15,19 +15,20 @@ from temporalio.client import Client, WorkflowUpdateFailedError
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.service import RPCError, RPCStatusCode
 
-from api.access import Administrator, Database, Open, Reader, Writer, patiently
+from api.access import Administrator, Database, Doors, Open, Reader, Writer, patiently
 from api.bodies import ExactRoute
 from api.fields import LongText, Person
 from api.pages import behind, place
 from billing.errors import Fault, Refused
 from billing.late import to_be_billed
 from billing.money import Money
+from billing.period import month_of
 from billing.rollout import to_be_moved
 from billing.tieout import TieOut
 from models import agenda, closing, held, ledger, task
 from models.agenda import Upcoming
 from models.closing import MonthClose
-from models.entity import entity, now_on
+from models.entity import entity, now_on, today
 from models.ledger import JournalRow
 from models.reasons import MONTH
 from models.task import Task
@@ -56,8 +57,15 @@ class TrialLine(BaseModel):
 
 @router.get("/entities/{entity_id}/ledger/{month}/trial-balance")
 def trial_balance(entity_id: str, month: MonthText, session: Database, key: Reader) -> list[TrialLine]:
-    """Every account up to the end of the month."""
-    entity(session, entity_id)
+    """Every account's sums from the beginning up to the end of the month; up to now, if it is this month."""
+    now = month_of(today(session, entity(session, entity_id)))
+    if _first(month) > now.start:
+        raise Refused(
+            f"{month} has not begun.",
+            code="invalid_request",
+            faults=[Fault("month", f"must be {now.start:%Y-%m} or earlier")],
+            remedy="Ask for a month that has begun.",
+        )
     return [
         TrialLine(
             account=row.account,
@@ -153,9 +161,11 @@ async def approve_close(
         except WorkflowUpdateFailedError as error:
             raise _not_waiting(command, error.cause) from error
         except RPCError as error:
-            if error.status is RPCStatusCode.NOT_FOUND:
+            if error.status is not RPCStatusCode.NOT_FOUND:
+                raise
+            if not (earlier := await run_in_threadpool(_approved_by, open_, command)):
                 raise _not_waiting(command, None) from error
-            raise
+            by = earlier  # It has ended since.
     if by != body.by:
         raise Refused(
             f"{by} has approved this close already.",
@@ -164,6 +174,11 @@ async def approve_close(
             remedy="Nothing is left to approve; read the close to see its stage.",
         )
     return {"approved_by": by}
+
+
+def _approved_by(open_: Doors, command: Month) -> str | None:
+    with open_.transaction() as session:
+        return closing.month_close(session, command.entity_id, command.month).approved_by
 
 
 def _refuse_too_early(session: Session, entity_id: str, month: date) -> None:

@@ -125,8 +125,13 @@ def set_payment_method(
     """
     customer(session, customer_id)
     if body.gateway not in gateways:
-        fault = Fault("gateway", f"{body.gateway!r} is none of this installation's, which are: {', '.join(gateways)}")
-        raise Refused("The payment method could not be charged here.", code="unknown_gateway", faults=[fault])
+        fault = Fault("gateway", f"must be one of this installation's: {', '.join(gateways)}")
+        raise Refused(
+            "The payment method could not be charged here.",
+            code="unknown_gateway",
+            faults=[fault],
+            remedy="Store the method at one of these gateways, and send its token there.",
+        )
     stored = session.get(PaymentMethod, customer_id)
     if stored is None or (stored.gateway, stored.token) != (body.gateway, body.token):
         new = PaymentMethod(customer_id=customer_id, added_at=datetime.now(UTC), **body.model_dump())

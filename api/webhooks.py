@@ -14,7 +14,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from api.access import Administrator, Doors, Open, patiently
 from billing.errors import NotFound, Refused
-from integrations.payments import GatewayEvent, Paid, PaymentGateway, Pending
+from integrations.payments import COMPARE_SECRETS, GatewayEvent, Paid, PaymentGateway, Pending
 from models import payment
 from models.payment import PaymentAttempt
 from workflows.client import INTAKE
@@ -31,7 +31,7 @@ async def receive_webhook(gateway: str, request: Request, open_: Open) -> dict[s
     if gateway not in known:
         raise NotFound("payment gateway", gateway)
     if not all(value.isascii() for value in request.headers.values()):  # Comparing such a signature fails.
-        raise Refused("This webhook is not signed.", code="bad_signature")
+        raise Refused("This webhook is not signed.", code="bad_signature", remedy=COMPARE_SECRETS)
     event = known[gateway].read_event(await request.body(), request.headers)
     if event is None:
         return {"outcome": "not used"}

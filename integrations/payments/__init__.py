@@ -13,6 +13,9 @@ from typing import Protocol
 
 from billing.money import Money
 
+COMPARE_SECRETS = "Compare the endpoint's signing secret with the one in the settings."
+"""What to do about a webhook whose signature does not fit."""
+
 
 @dataclass(frozen=True, slots=True)
 class ChargeOrder:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from billing.errors import Fault, NotFound, Refused, Unavailable
 from billing.ids import derive
-from integrations.payments import ChargeOrder, Declined, GatewayEvent, Outcome, Paid, Pending
+from integrations.payments import COMPARE_SECRETS, ChargeOrder, Declined, GatewayEvent, Outcome, Paid, Pending
 
 FINAL = frozenset(("expired_card", "lost_card", "stolen_card"))
 API_KEY = "pretend-key"
@@ -74,7 +74,8 @@ class PretendGateway:
     def read_event(self, body: bytes, headers: Mapping[str, str]) -> GatewayEvent | None:
         given = next((value for name, value in headers.items() if name.lower() == "pretend-signature"), "")
         if not hmac.compare_digest(_signature(body), given):
-            raise Refused("This webhook is not signed by the pretend gateway.", code="bad_signature")
+            said = "This webhook is not signed by the pretend gateway."
+            raise Refused(said, code="bad_signature", remedy=COMPARE_SECRETS)
         facts = json.loads(body)
         if facts["kind"] != "payment":
             return None

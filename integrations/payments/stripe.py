@@ -19,7 +19,7 @@ from stripe.params import PaymentIntentListParams
 from billing.errors import Fault, Refused, Unavailable
 from billing.ids import derive
 from billing.money import Money, exponent
-from integrations.payments import ChargeOrder, Declined, GatewayEvent, Outcome, Paid, Pending
+from integrations.payments import COMPARE_SECRETS, ChargeOrder, Declined, GatewayEvent, Outcome, Paid, Pending
 
 # Codes after which the same card cannot work again (docs.stripe.com/declines/codes).
 FINAL_CODES = frozenset(
@@ -91,7 +91,7 @@ class StripeGateway:
             raise Refused(
                 "This webhook is not signed by Stripe, or is too old.",
                 code="bad_signature",
-                remedy="Compare the endpoint's signing secret with the one in the settings.",
+                remedy=COMPARE_SECRETS,
             ) from error
         except ValueError as error:
             raise Refused("This webhook is signed but its body is not valid JSON.", code="unreadable_event") from error

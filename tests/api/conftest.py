@@ -72,10 +72,6 @@ LIBRARIES = re.compile(
 """How pydantic and msgspec begin; our own reasons begin with a small letter, or with what was sent."""
 
 
-WITHOUT_REMEDY = {"bad_signature", "unknown_gateway"}
-"""Refusals that do not say what to do: of a webhook that is not signed, and of a payment method's gateway."""
-
-
 def problem(response: httpx.Response, status: int, code: str = "") -> dict[str, Any]:
     """The problem document of a refusal, proved to be whole."""
     assert response.status_code == status, f"{response.status_code}: {response.text[:500]}"
@@ -83,7 +79,7 @@ def problem(response: httpx.Response, status: int, code: str = "") -> dict[str, 
     found: dict[str, Any] = response.json()
     assert found["status"] == status
     assert found["title"] and found["detail"] and found["code"]
-    assert found["remedy"] or found["code"] in WITHOUT_REMEDY, found
+    assert found["remedy"], found
     assert all(set(e) == {"field", "reason"} and e["field"] and e["reason"] for e in found["errors"])
     assert not [e for e in found["errors"] if LIBRARIES.match(e["reason"])], found["errors"]
     if code:

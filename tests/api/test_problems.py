@@ -161,6 +161,7 @@ async def test_the_field_is_named(front: Front, path: str, body: Any, field: str
         ("/v1/entities/acme/closes/2026-13", "month"),
         ("/v1/entities/acme/ledger/9999-12/journal", "month"),
         ("/v1/entities/acme/ledger/٢٠٢٦-01/trial-balance", "month"),
+        ("/v1/entities/acme/ledger/2199-12/trial-balance", "month"),
         ("/v1/plans/team?version=x", "version"),
     ],
 )
