@@ -109,7 +109,7 @@ def may(scope: Scope) -> Any:
         text = given.credentials if given else ""
         return allowed(held(request), text, scope)
 
-    return Security(check)
+    return Security(check, scopes=[scope])
 
 
 def allowed(open_: Doors, text: str, scope: Scope) -> str:

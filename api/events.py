@@ -71,7 +71,7 @@ OPENAPI_PARTS = _PARTS
 _BATCH_BODY, _ONE_BODY, _CLOUD_BODY, _RECEIPT = _BODY
 _RECEIPTS = {"description": "What became of the events.", "content": {"application/json": {"schema": _RECEIPT}}}
 BODY_OF_EVENTS: dict[str, Any] = {
-    "security": [{"HTTPBearer": []}],
+    "security": [{"HTTPBearer": ["ingest"]}],
     "parameters": [{"name": "whatever_time", "in": "query", "schema": {"type": "boolean", "default": False}}],
     "requestBody": {
         "required": True,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -28,7 +29,7 @@ class Field:
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One thing that can be asked."""
+    """One thing that can be asked. `scope` is what its key needs; empty where none is asked for."""
 
     id: str
     method: str
@@ -39,6 +40,7 @@ class Operation:
     takes: tuple[tuple[str, str], ...]
     gives: tuple[tuple[str, str], ...]
     status: str
+    scope: str
 
 
 @router.get("/docs")
@@ -75,6 +77,7 @@ def _operations(document: Schema) -> Iterator[Operation]:
                 _content(said.get("requestBody", {})),
                 _content(answer),
                 status,
+                " ".join(word for one in said.get("security", ()) for words in one.values() for word in words),
             )
 
 
@@ -124,5 +127,18 @@ _LIMITS = {
 
 
 def _bounds(schema: Schema) -> str:
-    said = [words.format(schema[name]) for name, words in _LIMITS.items() if schema.get(name) not in (None, "")]
-    return " ".join(said)
+    said = [(words, schema[name]) for name, words in _LIMITS.items() if schema.get(name) not in (None, "", [])]
+    return " ".join(words.format(json.dumps(value)) for words, value in said)
+
+
+def _prose(text: str) -> list[str]:
+    """Its paragraphs, each in one line."""
+    return [" ".join(paragraph.split()) for paragraph in text.split("\n\n") if paragraph.strip()]
+
+
+def _in_code(text: str) -> list[tuple[str, bool]]:
+    """Its pieces, and whether they stood between backticks."""
+    return [(piece, no % 2 == 1) for no, piece in enumerate(text.split("`")) if piece]
+
+
+templates.env.filters |= {"prose": _prose, "in_code": _in_code}

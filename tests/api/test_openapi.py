@@ -103,6 +103,14 @@ def test_money_says_its_unit() -> None:
                 assert "minor unit" in about or "_minor" in about, (name, field)
 
 
+def test_each_operation_says_which_scope_its_key_needs() -> None:
+    asked = {path: one for _, path, one in OPERATIONS if one.get("security")}
+    assert len(asked) > 50
+    for path, operation in asked.items():
+        [[scope]] = [scopes for said in operation["security"] for scopes in said.values()]
+        assert scope in ("ingest", "read", "write", "admin"), path
+
+
 async def test_the_reference_shows_everything_and_loads_nothing() -> None:
     transport = httpx.ASGITransport(application())
     async with httpx.AsyncClient(transport=transport, base_url="http://api.test") as client:
@@ -113,5 +121,6 @@ async def test_the_reference_shows_everything_and_loads_nothing() -> None:
         assert f'id="{operation["operationId"]}"' in page and path in page
     for name in SCHEMAS:
         assert f'id="{name}"' in page
+    assert "Key: <code>ingest</code>." in page and "`" not in page
     assert "<script" not in page and "http://" not in page.replace("http://www.w3.org/2000/svg", "")
     assert "https://" not in page
