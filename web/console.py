@@ -32,8 +32,8 @@ templates.env.globals["explain"] = explain
 
 
 def _figure(value: Decimal, unit: str) -> str:
-    """Money as its currency is written, any other quantity with its thousands told apart."""
-    return str(Money.of(value, unit)) if unit in CURRENCIES else f"{value.normalize():,f}"
+    """Money as its currency is written, any other quantity with its thousands told apart and its unit."""
+    return str(Money.of(value, unit)) if unit in CURRENCIES else f"{value.normalize():,f} {unit}"
 
 
 templates.env.globals["figure"] = _figure
