@@ -8,16 +8,18 @@ from time import monotonic, sleep
 
 import structlog
 from sqlalchemy import Engine
+from sqlmodel import Session
 from temporalio import activity
 
 from activities.printing import printable
 from activities.pulse import heartbeating
 from activities.rendering import render_invoice
 from activities.settling import status_of
-from billing.errors import Broken
+from billing.errors import Broken, Refused
 from integrations.crm import Crm, DealStatus
-from models import outbox
+from models import outbox, task
 from models.database import cursor, transaction
+from models.entity import now_on
 from models.outbox import DOORS, Delivery
 from models.outbox import Door as Door
 from models.subscription import subscription
@@ -84,9 +86,14 @@ class Deliveries:
                 log.warning("delivery failed", door=door, delivery=delivery.id, error=str(error))
                 with transaction(self.engine) as session:
                     outbox.failed(session, delivery.id, f"{type(error).__name__}: {error}")
+                    if isinstance(error, Refused | Broken):
+                        _ask(session, door, delivery, error)
             else:
                 with transaction(self.engine) as session:
                     outbox.delivered(session, delivery.id)
+                    if delivery.attempts > 1:
+                        now = now_on(session, delivery.clock_id)
+                        task.close_tasks(session, _subject(door, delivery), now, "delivered")
         return len(claimed)
 
     def _one(self, door: Door, delivery: Delivery) -> None:
@@ -122,3 +129,19 @@ class Deliveries:
                 " on conflict do nothing",
                 (invoice_id, "application/pdf", hashlib.sha256(content).hexdigest(), content),
             )
+
+
+def _ask(session: Session, door: Door, delivery: Delivery, error: Refused | Broken) -> None:
+    """Time alone does not mend it: a person gets to know, once, until it is delivered after all."""
+    names = ", ".join(f"{name} {value}" for name, value in sorted(delivery.payload.items()))
+    remedy = f"{error.remedy} " if isinstance(error, Refused) and error.remedy else ""
+    question = Refused(
+        f"Not delivered to {door} ({names}): {error}",
+        remedy=f"{remedy}It is tried again every ten minutes; this closes by itself when it has gone out.",
+    )
+    subject, now = _subject(door, delivery), now_on(session, delivery.clock_id)
+    task.open_task(session, "delivery", subject, delivery.entity_id, question, now)
+
+
+def _subject(door: Door, delivery: Delivery) -> str:
+    return f"delivery/{door}/{delivery.id}"

@@ -40,10 +40,13 @@ class Outbox(SQLModel, table=True):
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """What a door is given: the id of the row and the names it needs."""
+    """What a door is given: the id of the row and the names it needs; for whom, on which clock, and for which time."""
 
     id: str
     payload: dict[str, str]
+    entity_id: str
+    clock_id: str | None
+    attempts: int
 
 
 def post(
@@ -72,8 +75,8 @@ def claim(session: Session, door: Door, limit: int) -> list[Delivery]:
         " select id from outbox where door = %s and delivered_at is null and not_before <= clock_timestamp()"
         " order by created_at, id limit %s for update skip locked), taken as ("
         " update outbox o set not_before = clock_timestamp() + %s, attempts = attempts + 1 from free"
-        " where o.id = free.id returning o.id, o.payload, o.created_at)"
-        " select id, payload from taken order by created_at, id",
+        " where o.id = free.id returning o.id, o.payload, o.entity_id, o.clock_id, o.attempts, o.created_at)"
+        " select id, payload, entity_id, clock_id, attempts from taken order by created_at, id",
         (door, limit, CLAIM),
     ).fetchall()
 

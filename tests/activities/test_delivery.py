@@ -12,7 +12,7 @@ from temporalio.testing import ActivityEnvironment
 from activities import delivery
 from activities.delivery import DeliverFor, Deliveries, Drain
 from activities.onboarding import DealRef, Onboarding
-from billing.errors import Unavailable
+from billing.errors import Refused, Unavailable
 from integrations.crm import DealStatus
 from integrations.crm.pretend import PretendCrm
 from integrations.crm.salesforce import SalesforceCrm
@@ -91,6 +91,25 @@ def test_a_status_that_changes_while_it_is_told_is_told_again(
     monkeypatch.setattr(crm, "write_back", slowly)
     deliveries._some("crm")
     assert crm.told["deal_1"].status == "active, terms 2"
+
+
+def test_what_time_alone_does_not_mend_is_a_persons_task_until_it_is_delivered(
+    company: Company, deliveries: Deliveries, crm: PretendCrm
+) -> None:
+    for _ in range(4):
+        crm.fail(Refused("The deal is gone.", remedy="Restore it in the CRM."))
+    for _ in range(2):
+        deliveries._some("crm")
+        company.sql("update outbox set not_before = now()")
+    asked = company.sql("select kind, entity_id, opened_at, reason, remedy from task where answered_at is null")
+    assert len(asked) == 2
+    for kind, entity_id, opened_at, reason, remedy in asked:
+        assert (kind, entity_id, opened_at) == ("delivery", "acme", NOON)
+        assert reason.startswith("Not delivered to crm (deal_id deal_1, ") and reason.endswith(": The deal is gone.")
+        assert remedy.startswith("Restore it in the CRM. It is tried again")
+    deliveries._some("crm")
+    assert [door for door, *_ in waiting(company)] == ["documents"] and company.open_tasks() == []
+    assert company.sql("select distinct answer from task") == [("delivered",)]
 
 
 def test_an_outage_delays_and_holds_up_neither_the_clock_nor_the_other_door(
