@@ -24,7 +24,7 @@ from billing.late import to_be_billed
 from billing.money import Money
 from billing.period import month_of
 from billing.rollout import to_be_moved
-from billing.tieout import TieOut
+from billing.tieout import Item, TieOut
 from models import agenda, closing, held, ledger, task
 from models.agenda import Upcoming
 from models.closing import MonthClose
@@ -108,11 +108,30 @@ def journal(
 _KEYS = msgspec.json.Decoder(tuple[date, str])
 
 
+class TieOutSeen(BaseModel):
+    """Two sides that must be equal, in `unit`; it holds if nothing differs. `items` are the single things that do."""
+
+    name: str
+    left_label: str
+    left: Decimal
+    right_label: str
+    right: Decimal
+    unit: str
+    difference: Decimal
+    holds: bool
+    items: list[Item]
+
+    @classmethod
+    def of(cls, found: TieOut) -> TieOutSeen:
+        fields = {name: getattr(found, name) for name in cls.model_fields}
+        return cls(**{**fields, "items": list(found.items)})
+
+
 class CloseOut(BaseModel):
     """A month's close: its stage and its tie-outs with their differences."""
 
     close: MonthClose
-    tie_outs: list[TieOut]
+    tie_outs: list[TieOutSeen]
     all_hold: bool
 
 
@@ -127,7 +146,8 @@ def read_close(entity_id: str, month: MonthText, session: Database, key: Reader)
     """How the close of a month stands."""
     row = closing.month_close(session, entity_id, _first(month))
     found = closing.tie_outs(session, entity_id, row.month)
-    return CloseOut(close=row, tie_outs=found, all_hold=bool(found) and all(t.holds for t in found))
+    seen = [TieOutSeen.of(one) for one in found]
+    return CloseOut(close=row, tie_outs=seen, all_hold=bool(found) and all(t.holds for t in found))
 
 
 class ApprovalIn(BaseModel):

@@ -83,9 +83,9 @@ def tie_outs(console: Console, close: Json) -> None:
     """Each comparison with its difference."""
     table = _table("  tie-out", "one side", "the other", "difference", "", numbers=4)
     for t in close["tie_outs"]:
-        left, right = Decimal(t["left"]), Decimal(t["right"])
-        holds = "[green]holds[/]" if left == right and not t["items"] else "[red]DIFFERS[/]"
-        table.add_row(f"  {t['name']} ({t['unit']})", f"{left:,f}", f"{right:,f}", f"{left - right:,f}", holds)
+        figures = (f"{Decimal(t[name]):,f}" for name in ("left", "right", "difference"))
+        holds = "[green]holds[/]" if t["holds"] else "[red]DIFFERS[/]"
+        table.add_row(f"  {t['name']} ({t['unit']})", *figures, holds)
     console.print(table)
 
 

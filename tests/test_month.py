@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -35,6 +36,7 @@ async def test_a_month_from_the_agreement_to_the_locked_books(house: Any) -> Non
     close = await house.get("/v1/entities/acme/closes/2026-01")
     assert close["close"]["stage"] == "awaiting approval"
     assert close["all_hold"], close["tie_outs"]
+    assert all(one["holds"] and Decimal(one["difference"]) == 0 for one in close["tie_outs"])
     await house.post("/v1/entities/acme/closes/2026-01/approve", {"by": "Carla"})
     await house.advance("clk", datetime(2026, 2, 7, tzinfo=UTC))
     balance = {

@@ -82,7 +82,7 @@ def test_a_word_for_many_shapes_holds_in_each() -> None:
     for name, field in (("Because", "plan_id"), ("PlanOut", "plan_id"), ("MeterEntry", "meter_id")):
         assert "null" not in SCHEMAS[name]["properties"][field]["description"], (name, field)
     assert "null if it stays" in SCHEMAS["Amendment"]["properties"]["plan_id"]["description"]
-    assert "invoices" not in SCHEMAS["TieOut"]["properties"]["unit"]["description"]
+    assert "invoices" not in SCHEMAS["TieOutSeen"]["properties"]["unit"]["description"]
 
 
 def test_no_words_are_left_over() -> None:
