@@ -93,6 +93,7 @@ class Hands:
             self.lifecycle.look,
             self.lifecycle.amend,
             self.lifecycle.cancel,
+            self.lifecycle.withdraw_amendment,
             self.lifecycle.withdraw_cancellation,
             self.lifecycle.ask,
             self.lifecycle.park,

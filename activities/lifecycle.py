@@ -13,7 +13,7 @@ from activities.settling import apply_amendment, realign_lanes, settle, standing
 from billing.amending import preview
 from billing.errors import Refused
 from billing.period import instant, local_day
-from models import agenda, task
+from models import agenda, rollout, task
 from models.amendment import Amendment, Cancellation, open_cancellation
 from models.customer import customer, lock_roots
 from models.database import cursor, transaction
@@ -142,6 +142,29 @@ class Lifecycle:
             net_minor=seen.net.minor,
             currency=one.currency,
         )
+
+    @activity.defn
+    def withdraw_amendment(self, amendment_id: str) -> Answer:
+        """Undo an amendment that is planned. Asking again changes nothing; coupons that it redeemed stay redeemed."""
+        with transaction(self.engine) as session:
+            asked = session.get(Amendment, amendment_id)
+            if asked is None:
+                return Answer(False, f"There is no amendment {amendment_id!r}.", "List the amendments.", "not_found")
+            row = _locked(session, asked.subscription_id)
+            now = now_on(session, row.clock_id)
+            settle(session, [row.root_id], now, row.clock_id)
+            session.refresh(asked)
+            if asked.withdrawn_at is not None:
+                return Answer(True, effective_on=asked.effective_on.isoformat())
+            if asked.id not in agenda.open_causes(session, subject_of(row.id)):
+                said = "has taken effect" if asked.applied_at else "is not planned"
+                remedy = "Amend the subscription again, under a new id."
+                return Answer(False, f"The amendment {said}.", remedy, "nothing_to_withdraw")
+            asked.withdrawn_at = now
+            session.flush()
+            rollout.skipped(session, row.id, "its amendment was withdrawn", now, asked.id)
+            agenda.done(session, subject_of(row.id), asked.id, now, "withdrawn")
+            return Answer(True, effective_on=asked.effective_on.isoformat())
 
     @activity.defn
     def cancel(self, cancellation_id: str) -> Answer:

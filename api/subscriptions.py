@@ -135,6 +135,23 @@ async def amend(subscription_id: str, body: AmendmentIn, open_: Open, key: Write
     return await _ask(open_, subscription_id, "amend", amendment_id)
 
 
+@router.post("/{subscription_id}/amendments/{amendment_id}/withdraw")
+async def withdraw_amendment(subscription_id: str, amendment_id: str, open_: Open, key: Writer) -> Answer:
+    """Undo an amendment that is planned for a later day. Repeated, it changes nothing. Coupons that were redeemed by it
+    stay redeemed, and its id stays taken.
+    """
+
+    def known() -> None:
+        with open_.transaction() as session:
+            asked = session.get(Amendment, amendment_id)
+            if asked is None or asked.subscription_id != subscription(session, subscription_id).id:
+                remedy = "The subscription lists its amendments."
+                raise NotFound("amendment of this subscription", amendment_id, remedy=remedy)
+
+    await run_in_threadpool(known)
+    return await _ask(open_, subscription_id, "withdraw_amendment", amendment_id, once=False)
+
+
 @router.post("/{subscription_id}/upgrade-requests", status_code=202)
 async def request_upgrade(subscription_id: str, body: AmendmentIn, open_: Open, key: Writer) -> dict[str, str]:
     """Like an amendment, but not waited for: the request is stored, and the subscription gets a signal."""
@@ -238,14 +255,17 @@ def _lifecycle(subscription_id: str) -> WithStartWorkflowOperation[Any, Any]:
     )
 
 
-async def _ask(open_: Doors, subscription_id: str, update: str, *args: str) -> Answer:
-    """An update, with the workflow started if it does not run; a refusal becomes a problem document."""
+async def _ask(open_: Doors, subscription_id: str, update: str, *args: str, once: bool = True) -> Answer:
+    """An update, with the workflow started if it does not run; a refusal becomes a problem document.
+
+    What is to happen `once` under its id gets the first answer again.
+    """
     async with patiently(_kept(*args) if args else "Read the subscription; if nothing has changed, send it again."):
         answer: Answer = await open_.client.execute_update_with_start_workflow(
             update,
             args=args,
             start_workflow_operation=_lifecycle(subscription_id),
-            id=args[0] if args else None,
+            id=args[0] if args and once else None,
             result_type=Answer,
         )
     if not answer.accepted:

@@ -30,6 +30,7 @@ class Amendment(SQLModel, table=True):
     requested_at: datetime = moment()
     preview_hash: str | None = None
     applied_at: datetime | None = moment(default=None)
+    withdrawn_at: datetime | None = moment(default=None)
     answer: Any = Field(default=None, sa_column=Column(JSONB))
 
 

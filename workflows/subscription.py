@@ -44,6 +44,14 @@ class Subscription(Waiting):
     async def cancel(self, cancellation_id: str) -> Answer:
         return await self._cancel(cancellation_id)
 
+    @workflow.update(description="Undo an amendment that is planned. Asking again changes nothing.")
+    async def withdraw_amendment(self, amendment_id: str) -> Answer:
+        answer = await workflow.execute_activity_method(
+            Lifecycle.withdraw_amendment, amendment_id, summary=f"withdraw {amendment_id}", **DATABASE
+        )
+        self._changed = True
+        return answer
+
     @workflow.update(description="Undo a cancellation that has not taken effect.")
     async def withdraw_cancellation(self) -> Answer:
         answer = await workflow.execute_activity_method(

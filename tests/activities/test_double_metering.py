@@ -11,6 +11,7 @@ from billing.errors import Refused
 from tests.activities.company import FEE_ONLY, TEAM, Company
 from tests.activities.launching import go_on, make, publish_version
 from tests.activities.test_rollout import take_back
+from tests.activities.twice import twice
 
 TENTH = date(2026, 1, 10)
 BILLED = (
@@ -51,6 +52,18 @@ def test_nobody_signs_for_what_a_planned_change_will_price(two: Company) -> None
     two.amend("a2", "one", date(2026, 1, 5), "fee", seats=2)  # It stays planned; another seat prices nothing new.
     with pytest.raises(Refused, match="billed twice"):
         two.sign("anna", "usage", subscription_id="three", starts_on=date(2026, 1, 5))
+
+
+def test_who_withdraws_the_planned_change_may_sign(two: Company) -> None:
+    assert two.amend("a1", "one", TENTH, "usage").accepted
+    assert twice(two, two.lifecycle.withdraw_amendment, "a1").accepted
+    two.sign("anna", "usage", subscription_id="three", starts_on=date(2026, 1, 5))
+    two.use("anna", "2026-01-15", 1000)
+    two.live("2026-02-06")
+    assert billed(two, "one", "three") == [("three", 1000)]
+    assert two.sql("select outcome from agenda where cause = 'a1'") == [("withdrawn",)]
+    assert two.lifecycle.amend("a1").scheduled  # The first answer again, and nothing else.
+    assert two.sql("select count(*) from subscription_terms where subscription_id = 'one'") == [(1,)]
 
 
 def test_what_was_planned_in_spite_of_it_happens_to_one_of_them(two: Company) -> None:

@@ -135,6 +135,22 @@ async def test_an_upgrade_is_asked_for_by_signal(front: Front) -> None:
     assert stands["amendments"][0]["answer"]["accepted"]
 
 
+async def test_a_planned_amendment_is_withdrawn_until_it_takes_effect(front: Front) -> None:
+    path, planned, done = await running(front), new("amd"), new("amd")
+    await front.post(f"{path}/amendments", {"id": planned, "seats": 7, "effective_on": "2026-01-20"})
+    await front.post(f"{path}/amendments", {"id": done, "seats": 4})
+    for _ in range(2):
+        assert (await front.post(f"{path}/amendments/{planned}/withdraw", None))["effective_on"] == "2026-01-20"
+    late = await front.refused("POST", f"{path}/amendments/{done}/withdraw", status=409, code="nothing_to_withdraw")
+    assert late["detail"] == "The amendment has taken effect."
+    other = await running(front)
+    for unknown in (f"{path}/amendments/none/withdraw", f"{other}/amendments/{planned}/withdraw"):
+        await front.refused("POST", unknown, status=404, code="not_found")
+    seen = await front.get(path)
+    assert {one["id"]: one["withdrawn_at"] is not None for one in seen["amendments"]} == {planned: True, done: False}
+    assert seen["seats"] == "4"
+
+
 async def test_a_cancellation_at_the_period_end_and_its_withdrawal(front: Front) -> None:
     path, name = await running(front), new("can")
     asked = {"id": name, "reason": "moves in-house"}

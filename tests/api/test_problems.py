@@ -69,6 +69,7 @@ UNKNOWN = [
     ("POST", "/v1/subscriptions/none/upgrade-requests", {"seats": 2}),
     ("POST", "/v1/subscriptions/none/cancellations", {"reason": "r"}),
     ("POST", "/v1/subscriptions/none/cancellations/withdraw", None),
+    ("POST", "/v1/subscriptions/none/amendments/none/withdraw", None),
     ("POST", "/v1/entities/none/closes/2026-01/approve", {"by": "Carla"}),
     ("POST", "/v1/tasks/none/answer", {"by": "Carla", "answer": "done"}),
     ("POST", "/webhooks/none", {}),
