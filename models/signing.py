@@ -153,8 +153,8 @@ def refuse_metered(taken: Mapping[str, str], plan: Plan) -> None:
             "The customer's usage would be billed twice.",
             code="double_metering",
             faults=faults,
-            remedy="End the other subscription first, or withdraw its planned amendment; or make a customer of its own for this"
-            " usage.",
+            remedy="End the other subscription first, or withdraw its planned amendment; or make a customer of its own"
+            " for this usage.",
         )
 
 
