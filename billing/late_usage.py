@@ -125,7 +125,7 @@ def _refuse_what_was_never_billed(standing: Standing, line: Line, others: Sequen
     """
     if _is_too_much(standing, line, others):
         first, is_billed = _surely_first(line, others), _is_billed(standing, line)
-        asked_about = f", of which {-first} is surely to be given back, about which a question is open" if first else ""
+        asked_about = f", of which {-first} is certain to be credited; that question is still open" if first else ""
         raise Refused(
             f"It would give back {-line.net}, and {is_billed} is billed for this usage{asked_about}.",
             code="never_billed",

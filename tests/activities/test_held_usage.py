@@ -58,7 +58,7 @@ def test_what_is_in_doubt_cannot_be_let_go_before_what_is_sure(company: Company)
     company.live("2026-04-02")
     (sure, _), (doubtful, reason) = questions(company)
     assert "net -3.00 EUR" in reason
-    with pytest.raises(Refused, match=r"10\.00 EUR is surely to be given back") as refused:
+    with pytest.raises(Refused, match=r"10\.00 EUR is certain to be credited") as refused:
         answer(company, doubtful, "bill")
     assert refused.value.code == "never_billed"
     answer(company, sure, "bill")
@@ -78,7 +78,7 @@ def test_what_may_be_billed_already_comes_after_what_is_to_be_given_back(company
         company.live(f"2026-{month}-02")
     (back, _), (again, reason) = questions(company)
     assert "net 3.00 EUR (of what is billed, 3.00 EUR was to be given back" in reason
-    with pytest.raises(Refused, match=r"about which a question is open; 3\.00 EUR more would be billed") as refused:
+    with pytest.raises(Refused, match=r"that question is still open. Billing 3\.00 EUR now would") as refused:
         answer(company, again, "bill")
     assert refused.value.code == "asked_before"
     assert [key for key, _ in questions(company)] == [back, again], "both are open still"

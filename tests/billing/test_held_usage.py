@@ -72,7 +72,7 @@ def test_what_is_in_doubt_is_not_given_back_before_what_is_sure() -> None:
     life.use(-1300)
     life.books.asked.reverse()
     assert life.asked == [-300, -1000]
-    with pytest.raises(Refused, match=r"10\.00 EUR is surely to be given back, about which a question is") as refused:
+    with pytest.raises(Refused, match=r"10\.00 EUR is certain to be credited; that question is still open") as refused:
         life.books.answer(True)
     assert refused.value.remedy == "Answer `waive`; or first what else is asked about the same usage."
     life.books.asked.reverse()
