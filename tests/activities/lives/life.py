@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import date, timedelta
 from decimal import Decimal
 from itertools import count
@@ -22,7 +23,7 @@ from models.standing import standings
 from models.usage import totals_of
 from models.values import read
 from tests.activities.company import Company
-from tests.activities.lives.sold import BUYS, METERS, PLANS, SUBJECTS, ZONES, drawn, owner
+from tests.activities.lives.sold import BUYS, METERS, PLANS, POLICIES, SUBJECTS, ZONES, drawn, owner
 
 FIRST_DAY = date(2026, 1, 1)
 
@@ -62,7 +63,7 @@ class Life:
         with transaction(self.engine) as session:
             make_months(session, FIRST_DAY - timedelta(days=90), 20)
             for one in METERS:
-                put_meter(session, one)
+                put_meter(session, replace(one, late=self.dice.choice(POLICIES)))
             for name, content in PLANS.items():
                 publish(
                     session,
@@ -135,7 +136,7 @@ class Life:
         return drawn(self.dice, next(self._events), self.day, subjects)
 
     def draw_some(self) -> list[Event]:
-        return [self.draw() for _ in range(self.dice.randint(1, 6))]
+        return [self.draw() for _ in range(self.dice.randint(2, 8))]
 
     def draw_wrong(self) -> list[Event]:
         mine = [e for e in self.accepted.values() if e.id not in self.void and not self.is_taken(e)]

@@ -183,8 +183,12 @@ def put_policy(life: Life) -> None:
 
 
 def ask(life: Life) -> None:
-    """For a rebuild, in which most often nothing changes; one that changes something has no end."""
-    meter, change = draw_change(life)
+    ask_for(life, life.draw_meter())
+
+
+def ask_for(life: Life, meter: str) -> None:
+    """A rebuild, in which often nothing changes; one that changes something has no end."""
+    change = draw_change(life, meter)
     since = life.draw_day(0, -3, -10, -40, -70)
     until = since + timedelta(days=life.dice.randint(1, 30)) if not change and life.dice.random() < 0.7 else None
     with transaction(life.engine) as session:
@@ -194,12 +198,11 @@ def ask(life: Life) -> None:
         asked(life.engine, meter, since, until, id=life.request("rebuild"), **change)
 
 
-def draw_change(life: Life) -> tuple[str, Change]:
-    """Nothing that would leave a meter without a field that it needs."""
-    meter, change = life.draw_meter(), life.dice.choice(CHANGES)
-    if meter in ("users", "count") and {"aggregation", "carries_over", "per_event"} & {*change}:
-        change = {}
-    return meter, change
+def draw_change(life: Life, meter: str) -> Change:
+    """Nothing that would leave the meter without a field that it needs."""
+    change = life.dice.choice(CHANGES)
+    needs_more = meter in ("users", "count") and {"aggregation", "carries_over", "per_event"} & {*change}
+    return {} if needs_more else change
 
 
 def go_on(life: Life) -> None:
@@ -217,6 +220,8 @@ def decide(life: Life) -> None:
 def carry_out(life: Life) -> None:
     """A rebuild, to its end: the money that it shows is what late usage changes by."""
     meter = life.draw_meter()
+    if not life.open_rebuild(meter):
+        ask_for(life, meter)
     row = life.open_rebuild(meter)
     if row is None or row.compared_at or row.drop_at:
         return
