@@ -43,7 +43,7 @@ class Life:
 
     def __init__(self, company: Company, seed: int) -> None:
         self.company, self.engine, self.dice = company, company.engine, random.Random(seed)
-        self.day = FIRST_DAY
+        self.day = self.dice.choice([FIRST_DAY, date(2026, 1, 20), date(2026, 2, 10)])
         self.known = {*ZONES}
         self.accepted: dict[str, Event] = {}
         self.waiting: dict[str, Event] = {}
@@ -52,7 +52,7 @@ class Life:
         self.again: Counter[str] = Counter()
         self.taken: set[date] = set()
         self.gone: set[str] = set()
-        self.is_forgetful = self.dice.random() < 0.3
+        self.is_forgetful = self.dice.random() < 0.4
         self._events, self._requests = count(1), count(1)
         self._sell()
         self.subscriptions = [self._sign(name) for name in ZONES]

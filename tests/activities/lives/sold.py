@@ -27,8 +27,8 @@ Change = Mapping[str, object]
 CHANGES: tuple[Change, ...] = (
     {},
     {},
-    {},
     {"filters": (Filter("region", ("eu", "3")),)},
+    {"filters": (Filter("region", ("us",)),)},
     {"filters": (Filter("ok", ("false",), without=True),)},
     {"filters": ()},
     {"dimensions": ("region",)},
@@ -41,7 +41,7 @@ CHANGES: tuple[Change, ...] = (
     {"carries_over": True},
     {"carries_over": False},
 )
-"""What a rebuild may change of a meter; most often nothing, as a backfill."""
+"""What a rebuild may change of a meter; often nothing, as a backfill does."""
 POLICIES: tuple[Late, ...] = (
     NextInvoice(),
     NextInvoice(),

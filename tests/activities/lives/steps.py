@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import date, timedelta
 
 from msgspec import structs
-from psycopg.errors import RaiseException
 
 from billing.errors import Refused
 from billing.late import NextInvoice
@@ -125,13 +124,14 @@ def discard_one(life: Life) -> None:
 
 
 def take_a_month(life: Life) -> None:
-    """The oldest one with its events, unless its days are being counted anew; totals and bills stay."""
+    """The oldest one with its events, once no days are being counted anew; totals and bills stay."""
     month = date(2026, 1 + len(life.taken), 1)
-    if life.is_forgetful and life.day > month + timedelta(days=60):
-        with suppress(RaiseException):
-            assert life.company.sql("select take_usage_month(%s)", month) == [(True,)]
-            life.taken.add(month)
-            life.gone |= {event.id for event in life.accepted.values() if month_of(event) == month}
+    if life.is_forgetful and life.day > month + timedelta(days=45):
+        for one in METERS:
+            finish_rebuild(life, one.meter_id)
+        assert life.company.sql("select take_usage_month(%s)", month) == [(True,)]
+        life.taken.add(month)
+        life.gone |= {event.id for event in life.accepted.values() if month_of(event) == month}
 
 
 # Time, terms and bills.
@@ -189,7 +189,7 @@ def ask(life: Life) -> None:
 def ask_for(life: Life, meter: str) -> None:
     """A rebuild, in which often nothing changes; one that changes something has no end."""
     change = draw_change(life, meter)
-    since = life.draw_day(0, -3, -10, -40, -70)
+    since = life.draw_day(0, -5, -20, -40, -70, -90)
     until = since + timedelta(days=life.dice.randint(1, 30)) if not change and life.dice.random() < 0.7 else None
     with transaction(life.engine) as session:
         if change and (newest(session, meter).carries or change.get("carries_over")):
@@ -233,20 +233,23 @@ def carry_out(life: Life) -> None:
     for name, minor, _ in rows:
         shown[name] += minor
     before = life.late()
-    if apply_or_drop(life, meter, row.id) and not any(refused for *_, refused in rows):
+    if finish_rebuild(life, meter) and not any(refused for *_, refused in rows):
         assert changed(before, life.late()) == {name: shown[name] for name in ZONES}
 
 
-def apply_or_drop(life: Life, meter: str, name: str) -> bool:
-    """Whether it was applied; it is dropped if the meter would not fit what is sold by now."""
+def finish_rebuild(life: Life, meter: str) -> bool:
+    """Whether one was applied; it is dropped if the meter would not fit what is sold by now."""
+    row = life.open_rebuild(meter)
+    if row is None:
+        return False
     try:
         carried_out(life.engine, meter)
         if life.open_rebuild(meter):
-            decided(life.engine, meter, apply=True, name=name)
+            decided(life.engine, meter, apply=True, name=row.id)
             carried_out(life.engine, meter)
     except Refused as refusal:
         assert refusal.code == "invalid_rebuild"
-        decided(life.engine, meter, apply=False, name=name)
+        decided(life.engine, meter, apply=False, name=row.id)
         carried_out(life.engine, meter)
         return False
     return True
@@ -269,8 +272,7 @@ def settle(life: Life) -> None:
     bring no more of them.
     """
     for one in METERS:
-        if row := life.open_rebuild(one.meter_id):
-            apply_or_drop(life, one.meter_id, row.id)
+        finish_rebuild(life, one.meter_id)
         with transaction(life.engine) as session:
             put_meter(session, replace(newest(session, one.meter_id), late=NextInvoice()))
     for month in range(12):
@@ -291,8 +293,8 @@ def settle(life: Life) -> None:
 Step = Callable[[Life], None]
 WEIGHTS: dict[Step, int] = {
     send: 10,
-    go_on: 10,
-    live: 7,
+    live: 8,
+    go_on: 7,
     carry_out: 5,
     correct_some: 4,
     ask: 4,
