@@ -36,9 +36,10 @@ up: .venv/sandbox.stamp ## the whole stack in this terminal; Ctrl-C stops it, th
 down: .venv/sandbox.stamp ## stop the stack that runs in another terminal
 	@$(RUN)/perennial down
 
-storm: .venv/test.stamp ## kill processes many times, and send more random plans around (KILLS=100 SEED=7 PLANS=1000)
-	@KILLS=$(or $(KILLS),100) PLANS=$(or $(PLANS),1000) $(if $(SEED),SEED=$(SEED)) $(RUN)/python -m pytest \
-		tests/test_kills.py tests/test_ingest_storm.py tests/api/test_round_trip.py tests/cli/test_catalog_files.py
+storm: .venv/test.stamp ## kill processes many times, and draw more plans and lives (KILLS=100 SEED=7 PLANS=1000 LIVES=30)
+	@KILLS=$(or $(KILLS),100) PLANS=$(or $(PLANS),1000) LIVES=$(or $(LIVES),30) $(if $(SEED),SEED=$(SEED)) \
+		$(RUN)/python -m pytest tests/test_kills.py tests/test_ingest_storm.py tests/api/test_round_trip.py \
+		tests/cli/test_catalog_files.py tests/activities/test_lives.py
 
 clean: ## remove the stack's data, the environment and what tools have left
 	@if [ -d $(FOLDER) ]; then [ -x $(RUN)/python ] && $(RUN)/python -m sandbox.clear $(FOLDER) || { \

@@ -27,6 +27,8 @@ MOST_EVENTS = 500_000
 MOST_NAMED = 100
 """So many differences of a line are named; all are counted."""
 _ROWS_AT_ONCE = 2_000
+_ANY_METER = ""
+"""Of months that were taken away: whatever the customer had in them, counted or not."""
 
 Verdict = Literal["holds", "broken", "unsigned", "taken_away", "too_many"]
 What = Literal["came", "void", "counted", "not_counted", "altered"]
@@ -119,8 +121,7 @@ def _signed(row: tuple[Any, ...]) -> Signed:
 
 
 def _check(session: Session, signed: Signed, left: int) -> Checked:
-    missing = _missing(session, signed)
-    if missing:
+    if missing := _missing(session, signed, signed.meter):
         return Checked(signed, "taken_away", missing=missing)
     sets = _Sets()
     for read, row in enumerate(_events(session, signed, left + 1)):
@@ -129,16 +130,19 @@ def _check(session: Session, signed: Signed, left: int) -> Checked:
         sets.add(row)
     then, now = sets.then.reduced, sets.now.reduced
     verdict: Verdict = "unsigned" if signed.behind is None else "holds" if then == signed.behind else "broken"
+    if verdict == "broken" and "altered" not in sets.counts and (missing := _missing(session, signed, _ANY_METER)):
+        # What was made void, or ceased to be counted, before its month was taken away was no meter's any more.
+        return Checked(signed, "taken_away", missing=missing)
     return Checked(signed, verdict, then, now, sets.counts, tuple(sets.named))
 
 
-def _missing(session: Session, signed: Signed) -> tuple[date, ...]:
-    """Months that were taken away and had events of this meter that may lie in the window."""
+def _missing(session: Session, signed: Signed, meter: str) -> tuple[date, ...]:
+    """Months that were taken away and had events, counted by this meter then, that may lie in the window."""
     since, until, _ = _bounds(session, signed)
     rows = cursor(session).execute(
         "select month from usage_taken where customer_id = %s and meter_id = %s"
         " and month < %s at time zone 'UTC' and month + interval '1 month' > %s at time zone 'UTC' order by 1",
-        (signed.customer_id, signed.meter, until, since),
+        (signed.customer_id, meter, until, since),
     )
     return tuple(month for (month,) in rows)
 

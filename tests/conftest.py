@@ -86,6 +86,7 @@ LONGEST = (
     "tests/test_metering_guide.py",
     "tests/test_ingest_storm.py",
     "tests/cli/test_event_import.py",
+    "tests/activities/test_lives.py",
     "tests/models/test_corrections.py",
     "tests/api/test_round_trip.py",
     "tests/cli/test_catalog_files.py",

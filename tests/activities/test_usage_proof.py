@@ -148,6 +148,18 @@ def test_a_months_events_that_were_taken_away_are_said_to_be_gone(billed: Compan
     assert (said(one), one.missing) == (("taken_away", None, None, {}), (date(2026, 1, 1),))
 
 
+def test_what_was_void_before_its_month_was_taken_away_is_gone_too(billed: Company) -> None:
+    """No meter counts it by then."""
+    billed.sql("select make_usage_month('2026-01-01')")
+    with transaction(billed.engine) as session:
+        correct(session, [Correction("s", name, "wrong") for name in ("one", "two", "three")], "key")
+    [one] = proofs(billed)
+    assert said(one) == ("holds", 3, 0, {"void": 3})
+    billed.sql("select take_usage_month('2026-01-01')")
+    [one] = proofs(billed)
+    assert (said(one), one.missing) == (("taken_away", None, None, {}), (date(2026, 1, 1),))
+
+
 def test_what_was_billed_before_signatures_is_unsigned(billed: Company) -> None:
     with billed.tampering() as do:
         do("update usage_proof set events = null, digest = null")

@@ -1,0 +1,49 @@
+"""Random lives of a company: usage, corrections, names, rebuilds, policies, changes of terms, bills and answers.
+
+Whatever happens in whatever order, usage is counted as a fold of all events says, every proof holds, the money that is
+shown before a rebuild or an event is what late usage changes by, and in the end each window is billed once, at the
+price of all its usage.
+
+`make test` lives the same two lives each time; LIVES asks for so many others, which are longer, as `make storm` does.
+The seed is printed and can be given: LIVES=1 SEED=7.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+
+import pytest
+
+from models import rebuilding
+from tests.activities.company import Company
+from tests.activities.lives.checks import all_is_billed, all_is_counted, months_close
+from tests.activities.lives.life import Life
+from tests.activities.lives.steps import draw_step, settle
+
+LIVES = int(os.environ.get("LIVES", "0"))
+SEED = int(os.environ.get("SEED", str(random.randrange(10**6))))
+SEEDS = range(SEED, SEED + LIVES) if LIVES else (8, 13)
+"""In these two, rebuilds and events change what was billed, people bill and waive, minimums shrink and months go."""
+STEPS = 150 if LIVES else 60
+EVENTS_AT_ONCE = 9
+"""Of a rebuild, so that much happens before it has counted all."""
+
+
+@pytest.mark.parametrize("no", range(len(SEEDS)))
+def test_usage_is_counted_and_billed_once_whatever_happens(
+    no: int, company: Company, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rebuilding, "EVENTS_AT_ONCE", EVENTS_AT_ONCE)
+    print(f"seed {SEEDS[no]}")
+    life = Life(company, SEEDS[no])
+    for turn in range(STEPS):
+        do = draw_step(life)
+        print(f"{turn:4} {life.day} {do.__name__}")
+        do(life)
+        if turn % 15 == 14:
+            all_is_counted(life)
+    settle(life)
+    all_is_counted(life)
+    all_is_billed(life)
+    months_close(life, "2026-01", "2026-02")
