@@ -127,4 +127,4 @@ def test_where_others_go_on_they_wait_until_it_has_looked(company: Company, monk
     already = 7 * trying.ATTEMPTS
     assert days_of(try_out(company)) == [("2026-01-20", already, already + 1000), ("2026-02-20", 0, 2000)]
     waiting[0].join(10)
-    assert company.sql("select quantity from usage_total where day = '2026-01-20'") == [(already + 7,)]
+    assert company.sql("select sum(quantity) from usage_total where day = '2026-01-20'") == [(already + 7,)]
