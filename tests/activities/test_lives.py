@@ -20,6 +20,7 @@ from tests.activities.company import Company
 from tests.activities.lives.checks import all_is_billed, all_is_counted, months_close
 from tests.activities.lives.life import Life
 from tests.activities.lives.steps import draw_step, settle
+from tests.models.test_slots import taken
 
 LIVES = int(os.environ.get("LIVES", "0"))
 SEED = int(os.environ.get("SEED", str(random.randrange(10**6))))
@@ -32,15 +33,17 @@ EVENTS_AT_ONCE = 9
 
 @pytest.mark.parametrize("no", range(len(SEEDS)))
 def test_usage_is_counted_and_billed_once_whatever_happens(
-    no: int, company: Company, monkeypatch: pytest.MonkeyPatch
+    no: int, company: Company, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Others hold slots of totals all the while, so that these lie in several."""
     monkeypatch.setattr(rebuilding, "EVENTS_AT_ONCE", EVENTS_AT_ONCE)
     print(f"seed {SEEDS[no]}")
-    life = Life(company, SEEDS[no])
+    life, busy = Life(company, SEEDS[no]), random.Random(SEEDS[no])
     for turn in range(STEPS):
         do = draw_step(life)
         print(f"{turn:4} {life.day} {do.__name__}")
-        do(life)
+        with taken(database_url, busy.sample(range(3), busy.randint(0, 3))):
+            do(life)
         if turn % 15 == 14:
             all_is_counted(life)
     settle(life)
