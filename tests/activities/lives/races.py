@@ -10,6 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, time, timedelta
 
+from psycopg.errors import SerializationFailure
+from sqlalchemy.exc import OperationalError
+
 from billing.errors import Refused
 from billing.period import zone
 from models.catalog import put_meter
@@ -74,11 +77,15 @@ class Race(Life):
 
 
 def _code_of(act: Act) -> str:
-    """Of its refusal, if it is refused."""
+    """Of its refusal, if it is refused. Whose snapshot is too old by then does it once more, as its worker would."""
     try:
         act()
     except Refused as refusal:
         return refusal.code
+    except OperationalError as error:
+        if not isinstance(error.orig, SerializationFailure):
+            raise
+        return _code_of(act)
     return ""
 
 
