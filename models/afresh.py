@@ -95,7 +95,9 @@ select e.source, e.id, e.type, e.day, e.occurred_at, e.data::text, counted_by(e.
 from usage_event e join usage_key k on k.key = usage_key_of(e.source, e.id)
 where e.customer_id = %(customer)s and (%(type)s::text is null or e.type = %(type)s)
   and e.occurred_at >= %(since)s and e.occurred_at < %(until)s
-  and (%(seen)s::text is null or pg_visible_in_snapshot(e.batch, %(seen)s::text::pg_snapshot) = %(before)s)
+  and (%(seen)s::text is null or %(before)s = (pg_visible_in_snapshot(e.batch, %(seen)s::text::pg_snapshot)
+       -- A snapshot does not tell that its own transaction is under way.
+       and e.batch is distinct from pg_current_xact_id_if_assigned()))
   and not {IS_VOID}
 limit %(limit)s
 """

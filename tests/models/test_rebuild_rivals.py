@@ -17,6 +17,7 @@ from billing.catalog import Filter, Meter
 from billing.errors import Refused
 from models import meter_version, rebuilding, usage
 from models.catalog import put_meter
+from models.correction import Correction, correct
 from models.database import cursor, transaction
 from models.event import Event
 from models.intake import hold_all
@@ -74,6 +75,34 @@ def test_a_month_that_is_just_being_taken_away_is_not_counted_anew(
         with pytest.raises(Refused) as refusal:
             asking.result(20)
     assert [fault.field for fault in refusal.value.faults] == ["since"]
+
+
+def test_what_counts_instead_is_counted_whoever_commits_while_the_correction_waits_for_a_rebuild(
+    engine: Engine, sql: Sql, threads: ThreadPoolExecutor, database_url: str
+) -> None:
+    """It has a number of its own by then, from the first of two rebuilds, and a sender has a later one."""
+    with transaction(engine) as session:
+        put_meter(session, Meter("calls", "Calls", "llm", aggregation="count"))
+    sent(engine)
+    for name, one in (("reb-1", "tokens"), ("reb-2", "calls")):
+        asked(engine, one, *MARCH, id=name)
+    at = datetime(2026, 3, 29, 12, tzinfo=UTC)
+    instead = Event("s", "instead", "berlin", "llm", at, {"n": 10})
+
+    def mend() -> int:
+        with transaction(engine) as session:
+            return correct(session, [Correction("s", "3", "wrong", instead)], "key")
+
+    with psycopg.connect(database_url) as rival:
+        rival.execute("select from meter_rebuild where id = 'reb-2' for update")
+        mending = threads.submit(mend)
+        sleep(0.5)
+        assert not mending.done()
+        send(engine, [Event("s", "more", "berlin", "llm", at, {"n": 100})])
+        rival.commit()
+        assert mending.result(20) == 1
+    totals = "select meter_id, sum(quantity)::int, sum(events)::int from usage_total group by 1 order by 1"
+    assert sql(totals) == [("calls", 4, 4), ("tokens", 113, 4)]
 
 
 def test_the_same_id_with_another_change_is_told_also_when_it_is_done(engine: Engine, sql: Sql) -> None:

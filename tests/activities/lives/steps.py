@@ -21,6 +21,8 @@ from models.database import transaction
 from models.discard import discard_named
 from models.intake import receive, replay
 from models.meter_version import meter as newest
+from models.meter_version import spans
+from models.rebuild import MeterRebuild
 from models.recount import recount
 from models.task import Task
 from models.trying import tried
@@ -247,12 +249,22 @@ def finish_rebuild(life: Life, meter: str) -> bool:
         if life.open_rebuild(meter):
             decided(life.engine, meter, apply=True, name=row.id)
             carried_out(life.engine, meter)
+            holds_its_days(life, row)
     except Refused as refusal:
         assert refusal.code == "invalid_rebuild"
         decided(life.engine, meter, apply=False, name=row.id)
         carried_out(life.engine, meter)
         return False
     return True
+
+
+def holds_its_days(life: Life, row: MeterRebuild) -> None:
+    with transaction(life.engine) as session:
+        found = spans(session, row.meter_id)
+    mine = [
+        (span.since, span.until, span.series) for span in found if span.since < row.until and row.since < span.until
+    ]
+    assert mine == [(row.since, row.until, row.series)]
 
 
 def recount_some(life: Life) -> None:
