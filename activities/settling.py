@@ -79,6 +79,8 @@ def _overtaken(session: Session, row: Amendment, now: datetime) -> str:
         return f"the subscription ends on {cancellation.effective_on}"
     if rollout.overtaken(session, row.id):
         return "the subscription has been moved to another plan since"
+    if row.plan_id is None and row.extras is None:
+        return ""  # Other seats or another discount price no other meter.
     one = standing_of(session, row.subscription_id)
     change = change_of(session, row, one.terms)
     try:
