@@ -26,11 +26,11 @@ from billing.journal import Entry, credits_drawn, invoice_issued
 from billing.period import local_day, zone
 from models import held, invoice, ledger, outbox, payment, revenue, task, usage_proof
 from models.billable import rated
+from models.billing_run import BillingBatch, BillingRun, batches_of
 from models.credit import CreditGrant
 from models.customer import lock_roots
 from models.database import cursor, transaction
 from models.entity import entity, now_on
-from models.invoice import BillingBatch, BillingRun, batches_of
 from models.standing import standings
 from models.subscription import due_roots, keep_policies, see_usage, set_lanes
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 from fractions import Fraction
 
@@ -14,9 +15,8 @@ from billing.period import Period
 from billing.proration import MIRROR
 from billing.quantity import decimal_of, in_steps
 from models import invoice
-from models.customer import customer
-from models.entity import entity
 from models.invoice import Invoice, InvoiceLine
+from models.party import PartyVersion
 from models.subscription import Contract
 
 MOST_STEPS = 20
@@ -28,7 +28,7 @@ def printable(session: Session, invoice_id: str) -> InvoiceDocument:
     """The document as it was issued; nothing is computed but sums of what stands there."""
     seen = invoice.summary(session, invoice_id)
     row = session.get_one(Invoice, invoice_id)
-    seller, buyer = entity(session, row.entity_id), customer(session, row.customer_id)
+    seller, buyer = invoice.parties(session, invoice_id)
     contract = session.get_one(Contract, row.contract_id)
     lines = invoice.lines(session, invoice_id)
 
@@ -41,10 +41,8 @@ def printable(session: Session, invoice_id: str) -> InvoiceDocument:
         issued_on=row.issued_on,
         due_on=row.due_on,
         service_period=Period(row.period_start, row.period_end),
-        seller=Party(
-            seller.name, _lines(seller.address), seller.country, seller.vat_id or "", seller.email, seller.name
-        ),
-        buyer=Party(buyer.name, _lines(buyer.address), buyer.country, buyer.vat_id or "", buyer.email),
+        seller=replace(_party(seller), registration=seller.name),
+        buyer=_party(buyer),
         purchase_order=contract.purchase_order or "",
         currency=row.currency,
         lines=tuple(_line(x) for x in lines),
@@ -60,6 +58,10 @@ def printable(session: Session, invoice_id: str) -> InvoiceDocument:
         amount_due=money(row.due_minor),
         payment_terms=_terms(row, contract),
     )
+
+
+def _party(seen: PartyVersion) -> Party:
+    return Party(seen.name, _lines(seen.address), seen.country, seen.vat_id or "", seen.email)
 
 
 def _terms(row: Invoice, contract: Contract) -> str:

@@ -7,25 +7,29 @@ from datetime import UTC, date, datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Query
-from pydantic import BaseModel, ConfigDict, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from sqlmodel import Session
 from stdnum.eu import vat
 
 from api.access import Database, Gateways, Reader, Writer, mint
 from api.bodies import ExactRoute
-from api.fields import CallersId, Country, Day, LongText, Name, TimeZone
+from api.fields import CallersId, Country, Day, LongText, Name, TimeZone, VersionBehind
 from api.same_again import others, refuse_other
 from billing.errors import Fault, Refused
 from billing.taxes import EU
 from models.customer import (
     Customer,
     CustomerAlias,
+    CustomerVersion,
     PaymentMethod,
     add_aliases,
     add_customer,
     aliases_of,
+    change_customer,
     customer,
+    customer_versions,
     customers,
+    held_customer,
 )
 from models.payment import collect_with
 from models.reasons import EMAIL
@@ -34,6 +38,7 @@ router = APIRouter(prefix="/v1/customers", tags=["Customers"], route_class=Exact
 
 
 Alias = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+Email = Annotated[str, StringConstraints(pattern=EMAIL, max_length=320)]
 
 
 class CustomerIn(BaseModel):
@@ -42,12 +47,23 @@ class CustomerIn(BaseModel):
     model_config = ConfigDict(extra="forbid")
     id: CallersId | None = None
     name: Name
-    email: Annotated[str, StringConstraints(pattern=EMAIL, max_length=320)]
+    email: Email
     country: Country
     time_zone: TimeZone = "UTC"
     address: LongText = ""
     vat_id: LongText | None = None
     aliases: list[Alias] = []
+
+
+class CustomerChange(BaseModel):
+    """What is to be otherwise from now on; what is left out stays as it is, and a `vat_id` of null is taken away."""
+
+    model_config = ConfigDict(extra="forbid")
+    name: Name = Field(default_factory=str)
+    email: Email = Field(default_factory=str)
+    country: Country = Field(default_factory=str)
+    address: LongText = Field(default_factory=str)
+    vat_id: LongText | None = None
 
 
 class CustomerOut(BaseModel):
@@ -63,6 +79,7 @@ class CustomerOut(BaseModel):
     vat_id: str | None
     vat_id_verified_on: date | None
     created_at: datetime
+    version: int
     aliases: list[str]
 
 
@@ -84,16 +101,20 @@ class Verification(BaseModel):
 @router.post("", status_code=201)
 def create_customer(body: CustomerIn, session: Database, key: Writer) -> CustomerOut:
     """Make a customer; the same again returns the one that stands, with aliases that are new."""
-    if body.vat_id and body.country in EU and not vat.is_valid(body.vat_id):
-        fault = Fault("vat_id", f"{body.vat_id!r} is not a well-formed European tax id (check digits)")
-        remedy = "Correct the tax id, or leave it out: without one, tax is charged."
-        raise Refused("The customer cannot be made.", code="invalid_vat_id", faults=[fault], remedy=remedy)
+    _refuse_malformed(body.country, body.vat_id)
     customer_id = body.id or mint("cus")
     facts = body.model_dump(exclude={"aliases", "id"})
     if stands := session.get(Customer, customer_id):
         refuse_other("a customer", others(stands, facts))
     row = Customer(**facts, id=customer_id, root_id=customer_id, created_at=datetime.now(UTC))
-    return _out(session, [add_customer(session, row, body.aliases)])[0]
+    return _out(session, [add_customer(session, row, body.aliases, by_key=key)])[0]
+
+
+def _refuse_malformed(country: str, vat_id: str | None) -> None:
+    if vat_id and country in EU and not vat.is_valid(vat_id):
+        fault = Fault("vat_id", f"{vat_id!r} is not a well-formed European tax id (check digits)")
+        remedy = "Correct the tax id, or leave it out: without one, tax is charged."
+        raise Refused("The tax id is malformed.", code="invalid_vat_id", faults=[fault], remedy=remedy)
 
 
 @router.get("")
@@ -108,6 +129,28 @@ def list_customers(
 def read_customer(customer_id: str, session: Database, key: Reader) -> CustomerOut:
     """One customer, by its id; an alias is no id, and the refusal says whose it is."""
     return _out(session, [customer(session, customer_id)])[0]
+
+
+@router.patch("/{customer_id}")
+def edit_customer(customer_id: str, body: CustomerChange, session: Database, key: Writer) -> CustomerOut:
+    """Change a customer for all that is issued from now on; what is issued already keeps what it printed. Another
+    country or tax id counts for tax from the next invoice on, and a tax id has then to be verified anew.
+    """
+    row = change_customer(session, customer_id, body.model_dump(exclude_unset=True), by_key=key)
+    _refuse_malformed(row.country, row.vat_id)
+    return _out(session, [row])[0]
+
+
+@router.get("/{customer_id}/versions")
+def read_customer_versions(
+    customer_id: str,
+    session: Database,
+    key: Reader,
+    after: VersionBehind = 0,
+    limit: Annotated[int, Query(ge=1, le=500)] = 50,
+) -> list[CustomerVersion]:
+    """How the customer was printed, since when and by whose key; a page in order, behind the version `after`."""
+    return customer_versions(session, customer(session, customer_id).id, after, limit)
 
 
 def _out(session: Session, rows: Sequence[Customer]) -> list[CustomerOut]:
@@ -158,13 +201,13 @@ def add_alias(customer_id: str, body: AliasIn, session: Database, key: Writer) -
 @router.put("/{customer_id}/tax-id-verification")
 def verify_tax_id(customer_id: str, body: Verification, session: Database, key: Writer) -> CustomerOut:
     """State that the tax id was verified. Until then tax is charged as if there were none."""
-    row = customer(session, customer_id)
+    row = held_customer(session, customer_id)  # Another tax id would not be the one that was verified.
     if row.vat_id is None:
         raise Refused(
             "The customer has no tax id.",
             code="no_vat_id",
             faults=[Fault("vat_id", "is not set")],
-            remedy="Only a tax id that the customer was made with can be verified.",
+            remedy="Give it one first (PATCH /v1/customers/{id}).",
         )
     row.vat_id_verified_on = body.verified_on
     return _out(session, [row])[0]

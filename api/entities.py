@@ -14,12 +14,25 @@ from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 
 from api.access import Administrator, Database, Doors, Open, Reader, mint, patiently
 from api.bodies import ExactRoute
-from api.fields import Country, Day, Id, KnownCurrency, LongText, Moment, Name, TimeZone
+from api.fields import Country, Day, Id, KnownCurrency, LongText, Moment, Name, TimeZone, VersionBehind
 from api.same_again import others, refuse_other
 from billing.errors import Fault, NotFound, Refused
 from billing.period import month_of
 from models.closing import plan_close
-from models.entity import InvoiceSeries, LegalEntity, TestClock, clocks, entities, series_owner, today
+from models.entity import (
+    EntityVersion,
+    InvoiceSeries,
+    LegalEntity,
+    TestClock,
+    add_entity,
+    change_entity,
+    clocks,
+    entities,
+    entity,
+    entity_versions,
+    series_owner,
+    today,
+)
 from models.reasons import INVOICE_PREFIX
 from workflows.client import schedule_billing
 from workflows.policies import LIFECYCLE
@@ -139,14 +152,14 @@ async def create_entity(body: EntityIn, open_: Open, key: Administrator) -> Lega
 
     On the wall clock its daily billing is scheduled. The same id again changes nothing.
     """
-    row = await run_in_threadpool(_store, open_, body)
+    row = await run_in_threadpool(_store, open_, body, key)
     if row.clock_id is None:
         async with patiently("The entity is stored, its daily billing is not scheduled; send it again."):
             await schedule_billing(open_.client, row.id, row.time_zone)
     return row
 
 
-def _store(open_: Doors, body: EntityIn) -> LegalEntity:
+def _store(open_: Doors, body: EntityIn, key: str) -> LegalEntity:
     with open_.transaction() as session:
         standing = session.get(LegalEntity, body.id)
         if standing is not None:
@@ -159,14 +172,13 @@ def _store(open_: Doors, body: EntityIn) -> LegalEntity:
                 faults=[Fault("clock", f"there is no test clock {body.clock!r}")],
                 remedy="Make the clock first (POST /v1/test-clocks), or leave it out to live on the wall clock.",
             )
-        return _new(session, body)
+        return _new(session, body, key)
 
 
-def _new(session: Session, body: EntityIn) -> LegalEntity:
+def _new(session: Session, body: EntityIn, key: str) -> LegalEntity:
     facts = body.model_dump(exclude={"clock", "invoice_prefix", "books_from"})
     row = LegalEntity(**facts, clock_id=body.clock)
-    session.add(row)
-    session.flush()
+    add_entity(session, row, by_key=key)
     prefix = body.invoice_prefix or f"{body.id.upper()}-"
     series = {"invoice": prefix, "credit_note": f"{prefix}CN-"}
     if owner := series_owner(session, list(series.values())):
@@ -176,6 +188,38 @@ def _new(session: Session, body: EntityIn) -> LegalEntity:
     session.add_all(InvoiceSeries(entity_id=row.id, kind=kind, prefix=text) for kind, text in series.items())
     plan_close(session, row, month_of(body.books_from or today(session, row)).start)
     return row
+
+
+class EntityChange(BaseModel):
+    """What is to be otherwise from now on; what is left out stays as it is."""
+
+    model_config = ConfigDict(extra="forbid")
+    name: Name = Field(default_factory=str)
+    address: LongText = Field(default_factory=str)
+    email: LongText = Field(default_factory=str)
+    vat_id: LongText | None = None
+    payment_terms_days: Annotated[int, Field(ge=0, le=365)] = Field(default_factory=int)
+    close_after_days: Annotated[int, Field(ge=0, le=27)] = Field(default_factory=int)
+
+
+@router.patch("/entities/{entity_id}")
+def edit_entity(entity_id: str, body: EntityChange, session: Database, key: Administrator) -> LegalEntity:
+    """Change a legal entity for all that is issued and agreed from now on: what it has issued keeps what it printed,
+    and contracts keep their payment terms. Its country, currency, time zone and clock stay.
+    """
+    return change_entity(session, entity_id, body.model_dump(exclude_unset=True), by_key=key)
+
+
+@router.get("/entities/{entity_id}/versions")
+def read_entity_versions(
+    entity_id: str,
+    session: Database,
+    key: Reader,
+    after: VersionBehind = 0,
+    limit: Annotated[int, Query(ge=1, le=500)] = 50,
+) -> list[EntityVersion]:
+    """How the entity was printed, since when and by whose key; a page in order, behind the version `after`."""
+    return entity_versions(session, entity(session, entity_id).id, after, limit)
 
 
 @router.get("/entities")

@@ -106,3 +106,7 @@ Seats = Annotated[Decimal, Field(ge=0, le=10**9, description="A whole number.")]
 Percent = Annotated[Decimal, Field(ge=0, le=100, description="0 to 100.")]
 LongText = Annotated[str, StringConstraints(max_length=2000)]
 Person = Annotated[str, StringConstraints(min_length=2, max_length=200), Field(description="Who does this, by name.")]
+
+
+VersionBehind = Annotated[int, Query(ge=0, le=2**31 - 1)]
+"""Of pages of versions: the one behind which to go on."""

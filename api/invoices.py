@@ -24,6 +24,7 @@ from models.billable import rated
 from models.customer import customer as known_customer
 from models.entity import now_on
 from models.invoice import Invoice, InvoiceLine, InvoiceSummary, InvoiceTax
+from models.party import Party
 from models.payment import PaymentAttempt, attempts
 from models.standing import standing
 from models.subscription import subscription as known_subscription
@@ -32,9 +33,13 @@ router = APIRouter(prefix="/v1", tags=["Invoices"], route_class=ExactRoute)
 
 
 class InvoiceOut(BaseModel):
-    """An invoice with lines, taxes and payments. Amounts ending in `_minor` are in minor units of the currency."""
+    """An invoice with seller and buyer as it prints them, lines, taxes and payments. Amounts ending in `_minor` are in
+    minor units of the currency.
+    """
 
     invoice: InvoiceSummary
+    seller: Party
+    buyer: Party
     status: str
     lines: list[InvoiceLine]
     taxes: list[InvoiceTax]
@@ -83,8 +88,11 @@ def list_invoices(
 def read_invoice(invoice_id: str, session: Database, key: Reader) -> InvoiceOut:
     """One invoice, by id or number."""
     seen = invoice.summary(session, invoice_id)
+    seller, buyer = invoice.parties(session, seen.id)
     return InvoiceOut(
         invoice=seen,
+        seller=Party(**seller.model_dump()),
+        buyer=Party(**buyer.model_dump()),
         status=seen.status,
         lines=invoice.lines(session, seen.id),
         taxes=invoice.taxes(session, seen.id),

@@ -87,6 +87,8 @@ def bill(standing: Standing, facts: Facts, occasion: Occasion) -> Bill:
         issued_on=occasion.issued_on,
         issued_at=occasion.cutoff,
         payment_terms_days=standing.payment_terms_days,
+        entity_version=standing.entity_version,
+        customer_version=standing.customer_version,
     )
     decision = decide(standing.parties, facts.rates, occasion.issued_on)
     invoice = assemble(heading, lines, decision, facts.grants)

@@ -18,7 +18,7 @@ DocumentKind = Literal["invoice", "credit_note"]
 
 @dataclass(frozen=True, slots=True)
 class Heading:
-    """Who owes whom under which agreement, and when."""
+    """Who owes whom under which agreement, and when; the versions are what is printed of both."""
 
     invoice_id: str
     entity_id: str
@@ -29,6 +29,8 @@ class Heading:
     issued_on: date
     issued_at: datetime
     payment_terms_days: int
+    entity_version: int = 1
+    customer_version: int = 1
 
     @property
     def due_on(self) -> date:

@@ -67,7 +67,7 @@ class Standing:
     """One subscription with its terms, watermarks and what was billed. `ends_on` is the first day not billed.
 
     `late` are its meters' policies for late usage, where they are not the usual one. `set_aside` is late usage that was
-    held for a person: asked about, or waived.
+    held for a person: asked about, or waived. The versions are what documents print of who sells and who buys.
     """
 
     subscription_id: str
@@ -92,6 +92,8 @@ class Standing:
     pending: tuple[PendingLine, ...] = ()
     late: tuple[tuple[str, Late], ...] = ()
     set_aside: tuple[Line, ...] = ()
+    entity_version: int = 1
+    customer_version: int = 1
 
     @property
     def zone(self) -> ZoneInfo:

@@ -9,6 +9,7 @@ from sqlmodel import Field, Session, SQLModel, col, select
 
 from billing.errors import Fault, NotFound, Refused
 from models.database import cursor
+from models.party import PartyVersion, change, version_of
 from models.values import moment
 
 
@@ -20,7 +21,9 @@ class AccountRoot(SQLModel, table=True):
 
 
 class Customer(SQLModel, table=True):
-    """Who buys. Its time zone decides to which day a moment belongs, and stays as it is."""
+    """Who buys. Its time zone decides to which day a moment belongs, and stays as it is. What documents print of it is
+    also kept by `version`.
+    """
 
     __tablename__ = "customer"
     id: str = Field(primary_key=True)
@@ -33,6 +36,15 @@ class Customer(SQLModel, table=True):
     vat_id: str | None = None
     vat_id_verified_on: date | None = None
     created_at: datetime = moment()
+    version: int = 1
+
+
+class CustomerVersion(PartyVersion, table=True):
+    """A customer as it is printed on what is issued from `since` on, up to the next version."""
+
+    __tablename__ = "customer_version"
+    customer_id: str = Field(primary_key=True, foreign_key="customer.id")
+    version: int = Field(primary_key=True)
 
 
 class CustomerAlias(SQLModel, table=True):
@@ -89,7 +101,7 @@ def known_as(session: Session, name: str) -> Customer | None:
     return session.get(Customer, alias.customer_id if alias else name)
 
 
-def add_customer(session: Session, row: Customer, aliases: Sequence[str]) -> Customer:
+def add_customer(session: Session, row: Customer, aliases: Sequence[str], *, by_key: str | None = None) -> Customer:
     """The customer with its own root; one that exists already stays as it is. Aliases that are new are added.
 
     Refused if the id, or one of the aliases, stands for another customer.
@@ -103,10 +115,46 @@ def add_customer(session: Session, row: Customer, aliases: Sequence[str]) -> Cus
         session.merge(AccountRoot(id=row.root_id))
         session.flush()
         session.add(row)
-        session.flush()
+        _keep_version(session, row, by_key)
         found = row
     add_aliases(session, found.id, {f"aliases.{n}": alias for n, alias in enumerate(aliases)})
     return found
+
+
+def held_customer(session: Session, customer_id: str) -> Customer:
+    """The customer as it stays until the commit, and nothing is billed to it meanwhile."""
+    row = customer(session, customer_id)
+    lock_roots(session, [row.root_id])
+    session.refresh(row)
+    return row
+
+
+def change_customer(
+    session: Session, customer_id: str, wanted: Mapping[str, object], *, by_key: str | None = None
+) -> Customer:
+    """The customer with other facts, for all that is issued from now on. Who verified a tax id did so for that id in
+    that country, so another one of either is not verified.
+    """
+    row = held_customer(session, customer_id)
+    before = row.version
+    new = change(row, wanted)
+    if new & {"country", "vat_id"}:
+        row.vat_id_verified_on = None
+    if row.version > before:
+        _keep_version(session, row, by_key)
+    return row
+
+
+def _keep_version(session: Session, row: Customer, by_key: str | None) -> None:
+    session.flush()
+    session.add(CustomerVersion(customer_id=row.id, **version_of(row, by_key)))
+    session.flush()
+
+
+def customer_versions(session: Session, customer_id: str, after: int, limit: int) -> list[CustomerVersion]:
+    """A page of how the customer was printed, in order, behind the version `after`."""
+    mine = select(CustomerVersion).where(CustomerVersion.customer_id == customer_id, CustomerVersion.version > after)
+    return list(session.exec(mine.order_by(col(CustomerVersion.version)).limit(limit)))
 
 
 def add_aliases(session: Session, customer_id: str, wanted: Mapping[str, str]) -> list[CustomerAlias]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
 
 from sqlmodel import Field, Session, SQLModel, col, select
 
 from billing.errors import NotFound
 from billing.period import local_day, zone
+from models.party import PartyVersion, change, version_of
 from models.values import large, moment
 
 
@@ -23,7 +24,9 @@ class TestClock(SQLModel, table=True):
 
 
 class LegalEntity(SQLModel, table=True):
-    """Who issues invoices and keeps books, on the wall clock or on one test clock."""
+    """Who issues invoices and keeps books, on the wall clock or on one test clock. What documents print of it is also
+    kept by `version`.
+    """
 
     __tablename__ = "legal_entity"
     id: str = Field(primary_key=True)
@@ -37,6 +40,15 @@ class LegalEntity(SQLModel, table=True):
     clock_id: str | None = Field(default=None, foreign_key="test_clock.id")
     payment_terms_days: int = 14
     close_after_days: int = 4
+    version: int = 1
+
+
+class EntityVersion(PartyVersion, table=True):
+    """A legal entity as it is printed on what it issues from `since` on, up to the next version."""
+
+    __tablename__ = "legal_entity_version"
+    entity_id: str = Field(primary_key=True, foreign_key="legal_entity.id")
+    version: int = Field(primary_key=True)
 
 
 class InvoiceSeries(SQLModel, table=True):
@@ -54,6 +66,37 @@ def entity(session: Session, entity_id: str) -> LegalEntity:
     if found is None:
         raise NotFound("legal entity", entity_id)
     return found
+
+
+def add_entity(session: Session, row: LegalEntity, *, by_key: str | None = None) -> None:
+    session.add(row)
+    _keep_version(session, row, by_key)
+
+
+def change_entity(
+    session: Session, entity_id: str, wanted: Mapping[str, object], *, by_key: str | None = None
+) -> LegalEntity:
+    """The entity with other facts, for all that it issues and agrees from now on."""
+    row = session.get(LegalEntity, entity_id, with_for_update={"key_share": True})
+    if row is None:
+        raise NotFound("legal entity", entity_id)
+    before = row.version
+    change(row, wanted)
+    if row.version > before:
+        _keep_version(session, row, by_key)
+    return row
+
+
+def _keep_version(session: Session, row: LegalEntity, by_key: str | None) -> None:
+    session.flush()
+    session.add(EntityVersion(entity_id=row.id, **version_of(row, by_key)))
+    session.flush()
+
+
+def entity_versions(session: Session, entity_id: str, after: int, limit: int) -> list[EntityVersion]:
+    """A page of how the entity was printed, in order, behind the version `after`."""
+    mine = select(EntityVersion).where(EntityVersion.entity_id == entity_id, EntityVersion.version > after)
+    return list(session.exec(mine.order_by(col(EntityVersion.version)).limit(limit)))
 
 
 def entities(session: Session) -> list[LegalEntity]:

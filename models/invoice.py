@@ -6,11 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
-from typing import Any
 
 from psycopg.rows import class_row, tuple_row
-from sqlalchemy import Column
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy import Column, ForeignKeyConstraint
 from sqlmodel import Field, Session, SQLModel, col, select
 
 from billing.biller import Bill
@@ -20,18 +18,32 @@ from billing.invoice import Invoice as Document
 from billing.line import Because, Line
 from billing.money import Money
 from billing.period import Period
+from models.customer import CustomerVersion
 from models.database import copy_rows, cursor
+from models.entity import EntityVersion
 from models.values import Whole, copied, large, moment
 
 
 class Invoice(SQLModel, table=True):
-    """An issued document. `due_minor` is what was to be paid at issue; what is open now is in the ledger."""
+    """An issued document. `due_minor` is what was to be paid at issue; what is open now is in the ledger. The versions
+    are what it prints of who sells and who buys (models/party.py).
+    """
 
     __tablename__ = "invoice"
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["customer_id", "customer_version"], ["customer_version.customer_id", "customer_version.version"]
+        ),
+        ForeignKeyConstraint(
+            ["entity_id", "entity_version"], ["legal_entity_version.entity_id", "legal_entity_version.version"]
+        ),
+    )
     id: str = Field(primary_key=True)
     kind: str
-    entity_id: str = Field(foreign_key="legal_entity.id")
-    customer_id: str = Field(foreign_key="customer.id")
+    entity_id: str
+    entity_version: int
+    customer_id: str
+    customer_version: int
     contract_id: str = Field(foreign_key="contract.id")
     subscription_id: str = Field(foreign_key="subscription.id")
     currency: str
@@ -137,39 +149,13 @@ class RenderedDocument(SQLModel, table=True):
     content: bytes
 
 
-class BillingRun(SQLModel, table=True):
-    """One billing of an entity up to a cut-off; `posted_on` is fixed when it starts."""
-
-    __tablename__ = "billing_run"
-    id: str = Field(primary_key=True)
-    entity_id: str = Field(foreign_key="legal_entity.id")
-    cutoff: datetime = moment()
-    posted_on: date
-    finished_at: datetime | None = moment(default=None)
-
-
-class BillingBatch(SQLModel, table=True):
-    """What a batch of a run did; doing it again returns this."""
-
-    __tablename__ = "billing_batch"
-    run_id: str = Field(primary_key=True, foreign_key="billing_run.id")
-    no: int = Field(primary_key=True)
-    result: Any = Field(sa_column=Column(JSONB, nullable=False))
-
-
-def batches_of(session: Session, run_id: str) -> int:
-    """The highest number of a batch that the run has finished."""
-    row = cursor(session).execute("select max(no) from billing_batch where run_id = %s", (run_id,)).fetchone()
-    return (row and row[0]) or 0
-
-
 def line_id(invoice_id: str, line: Line) -> str:
     return derive("il", invoice_id, line.key)
 
 
 _INVOICE = (
-    "id kind entity_id customer_id contract_id subscription_id currency issued_on issued_at due_on period_start"
-    " period_end net_minor tax_minor total_minor drawn_minor due_minor run_id"
+    "id kind entity_id entity_version customer_id customer_version contract_id subscription_id currency issued_on"
+    " issued_at due_on period_start period_end net_minor tax_minor total_minor drawn_minor due_minor run_id"
 ).split()
 _LINE = (
     "id invoice_id no subscription_id kind item description period_start period_end meter_id quantity gross_minor"
@@ -218,7 +204,9 @@ def _document_row(d: Document, run_id: str) -> tuple[object, ...]:
         head.invoice_id,
         d.kind,
         head.entity_id,
+        head.entity_version,
         head.customer_id,
+        head.customer_version,
         head.contract_id,
         head.subscription_id,
         head.currency,
@@ -376,6 +364,13 @@ def summary(session: Session, invoice_id: str) -> InvoiceSummary:
     if found is None:
         raise NotFound("invoice", invoice_id)
     return found
+
+
+def parties(session: Session, invoice_id: str) -> tuple[EntityVersion, CustomerVersion]:
+    """Seller and buyer as the invoice prints them."""
+    row = session.get_one(Invoice, invoice_id)
+    buyer = session.get_one(CustomerVersion, (row.customer_id, row.customer_version))
+    return session.get_one(EntityVersion, (row.entity_id, row.entity_version)), buyer
 
 
 def lines(session: Session, invoice_id: str) -> list[InvoiceLine]:

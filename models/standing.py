@@ -27,7 +27,7 @@ from models.values import read, read_late
 _HEAD = """
 select s.id, s.root_id, s.customer_id, s.contract_id, s.entity_id, s.clock_id, s.currency, s.time_zone, s.anchor,
        s.interval_unit, s.interval_count, s.state, c.payment_terms_days, e.country, u.country,
-       u.vat_id_verified_on is not null, k.effective_on
+       u.vat_id_verified_on is not null, k.effective_on, e.version, u.version
 from subscription s join contract c on c.id = s.contract_id join legal_entity e on e.id = s.entity_id
 join customer u on u.id = s.customer_id
 left join cancellation k on k.subscription_id = s.id and k.scheduled_at is not null and k.withdrawn_at is null
@@ -71,6 +71,8 @@ def _complete(session: Session, heads: Iterable[tuple[Any, ...]]) -> list[Standi
             parties=Parties(row[13], row[14], row[15]),
             ends_on=row[16],
             history=(),
+            entity_version=row[17],
+            customer_version=row[18],
         )
         for row in heads
     }

@@ -24,7 +24,7 @@ from models.catalog import Meter, plan, publish
 from models.closing import plan_close, tie_outs
 from models.customer import Customer, PaymentMethod, add_customer
 from models.database import cursor, transaction
-from models.entity import InvoiceSeries, LegalEntity, TestClock
+from models.entity import InvoiceSeries, LegalEntity, TestClock, add_entity
 from models.event import Event
 from models.intake import receive
 from models.signing import Agreement, sign
@@ -85,8 +85,7 @@ class Company:
                 email="",
                 clock_id=f"clock-{self.entity}",
             )
-            session.add(row)
-            session.flush()
+            add_entity(session, row)
             prefix = self.entity.upper()
             session.add(InvoiceSeries(entity_id=row.id, kind="invoice", prefix=f"{prefix}-"))
             session.add(InvoiceSeries(entity_id=row.id, kind="credit_note", prefix=f"{prefix}-CN-"))

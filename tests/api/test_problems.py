@@ -18,7 +18,7 @@ pytestmark = pytest.mark.anyio
 
 DOCUMENT = application().openapi()
 SCHEMAS = DOCUMENT["components"]["schemas"]
-CHANGES = [(m, path) for path, by in DOCUMENT["paths"].items() for m in by if m in ("post", "put")]
+CHANGES = [(m, path) for path, by in DOCUMENT["paths"].items() for m in by if m in ("post", "put", "patch")]
 OF_METER = "/v1/meters/{meter_id}"
 FROM_MEMORY = {"/v1/schemas/{name}.json", OF_METER, f"{OF_METER}/versions", f"{OF_METER}/rebuilds"}
 """Where the database is not asked for what cannot be a name."""

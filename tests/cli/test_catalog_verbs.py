@@ -29,11 +29,11 @@ from models.sold import sold_counts
 from tests.cli.conftest import EXAMPLE, Perennial
 
 PEOPLE = """
-insert into legal_entity (id, name, country, functional_currency, time_zone, address, email)
-  values ('acme', 'Acme GmbH', 'DE', 'EUR', 'Europe/Berlin', '', '');
+insert into legal_entity (id, version, name, country, functional_currency, time_zone, address, email)
+  values ('acme', 1, 'Acme GmbH', 'DE', 'EUR', 'Europe/Berlin', '', '');
 insert into account_root (id) values ('a'), ('b'), ('c');
-insert into customer (id, root_id, name, email, country, time_zone, address, created_at)
-  select id, id, id, '', 'DE', 'Europe/Berlin', '', now() from account_root;
+insert into customer (id, version, root_id, name, email, country, time_zone, address, created_at)
+  select id, 1, id, id, '', 'DE', 'Europe/Berlin', '', now() from account_root;
 """
 TABLES = "product feature meter coupon plan plan_sale customer_override".split()
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)

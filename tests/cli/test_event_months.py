@@ -28,8 +28,8 @@ def engine(database_url: str) -> Iterator[Engine]:
     with transaction(engine) as session:
         cursor(session).execute("insert into account_root (id) values ('anna')")
         cursor(session).execute(
-            "insert into customer (id, root_id, name, email, country, time_zone, address, created_at)"
-            " values ('anna', 'anna', 'Anna', '', 'DE', 'Europe/Berlin', '', now())"
+            "insert into customer (id, version, root_id, name, email, country, time_zone, address, created_at)"
+            " values ('anna', 1, 'anna', 'Anna', '', 'DE', 'Europe/Berlin', '', now())"
         )
         make_months(session, datetime(2026, 1, 1, tzinfo=UTC).date(), 1)
         receive(session, [event(no) for no in range(EVENTS)])

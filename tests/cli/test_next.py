@@ -12,8 +12,8 @@ from tests.cli.conftest import Perennial
 
 LONG = "subscription/sub_0f1e2d3c4b5a69788796a5b4c3d2e1f00f1e2d3c4b5a6978"
 PLANNED = """
-insert into legal_entity (id, name, country, functional_currency, time_zone, address, email)
-  values ('acme', 'Acme GmbH', 'DE', 'EUR', 'Europe/Berlin', '', '')
+insert into legal_entity (id, version, name, country, functional_currency, time_zone, address, email)
+  values ('acme', 1, 'Acme GmbH', 'DE', 'EUR', 'Europe/Berlin', '', '')
 """
 
 

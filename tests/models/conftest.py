@@ -13,15 +13,15 @@ from sqlalchemy import Engine
 Sql = Callable[..., list[tuple[Any, ...]]]
 
 SETTING = """
-insert into legal_entity (id, name, country, functional_currency, time_zone, address, email)
-  values ('acme', 'Acme GmbH', 'DE', 'EUR', 'Europe/Berlin', '', ''), ('other', 'Other', 'US', 'USD', 'UTC', '', '');
+insert into legal_entity (id, version, name, country, functional_currency, time_zone, address, email) values
+  ('acme', 1, 'Acme GmbH', 'DE', 'EUR', 'Europe/Berlin', '', ''), ('other', 1, 'Other', 'US', 'USD', 'UTC', '', '');
 insert into invoice_series (entity_id, kind, prefix)
   values ('acme', 'invoice', 'A-'), ('acme', 'credit_note', 'A-CN-'), ('other', 'invoice', 'O-');
 insert into meter (id, name, event_type, quantity_field, unit) values ('tokens', 'Tokens', 'llm', 'n', 'tokens');
 insert into account_root (id) values ('berlin'), ('york');
-insert into customer (id, root_id, name, email, country, time_zone, address, created_at) values
-  ('berlin', 'berlin', 'Kunde AG', '', 'DE', 'Europe/Berlin', '', now()),
-  ('york', 'york', 'Customer Inc', '', 'US', 'America/New_York', '', now());
+insert into customer (id, version, root_id, name, email, country, time_zone, address, created_at) values
+  ('berlin', 1, 'berlin', 'Kunde AG', '', 'DE', 'Europe/Berlin', '', now()),
+  ('york', 1, 'york', 'Customer Inc', '', 'US', 'America/New_York', '', now());
 """
 
 

@@ -26,8 +26,10 @@ INVOICES = """
 set session_replication_role = replica;
 insert into payment_method values ('berlin', 'pretend', 'card', now());
 insert into invoice (id, kind, entity_id, customer_id, contract_id, subscription_id, currency, issued_on, issued_at,
-    due_on, period_start, period_end, net_minor, tax_minor, total_minor, drawn_minor, due_minor, run_id)
-  select id, kind, entity, 'berlin', 'c', 's', 'EUR', at, at, at, at, at, 1, 0, 1, drawn, 1 - drawn, 'run' from (values
+    due_on, period_start, period_end, net_minor, tax_minor, total_minor, drawn_minor, due_minor, run_id, entity_version,
+    customer_version)
+  select id, kind, entity, 'berlin', 'c', 's', 'EUR', at, at, at, at, at, 1, 0, 1, drawn, 1 - drawn, 'run', 1, 1
+  from (values
     ('inv_c', 'invoice', 'acme', 0, date '2026-01-01'), ('inv_b', 'invoice', 'acme', 0, '2026-01-02'),
     ('inv_a', 'invoice', 'acme', 0, '2026-01-03'), ('inv_o', 'invoice', 'other', 0, '2026-01-02'),
     ('inv_n', 'credit_note', 'acme', 1, '2026-01-02')) v (id, kind, entity, drawn, at);

@@ -16,11 +16,18 @@ from models.event import ANY_CONTENT, Event, Named, digest_of
 from models.migrations import migrate
 from models.usage import folded
 from sandbox.postgres import Postgres
-from tests.models.conftest import SETTING
 
 START = datetime(
     2026, 3, 28, 22, 30, tzinfo=UTC
 )  # Half past eleven in the evening in Berlin; clocks change that night.
+SETTING = """
+insert into legal_entity (id, name, country, functional_currency, time_zone, address, email)
+  values ('acme', 'Acme GmbH', 'DE', 'EUR', 'Europe/Berlin', '', '');
+insert into account_root (id) values ('berlin');
+insert into customer (id, root_id, name, email, country, time_zone, address, created_at)
+  values ('berlin', 'berlin', 'Kunde AG', '', 'DE', 'Europe/Berlin', 'Gasse 1', now());
+insert into meter (id, name, event_type, quantity_field, unit) values ('tokens', 'Tokens', 'llm', 'n', 'tokens');
+"""
 METERS = """
 insert into meter (id, name, event_type, quantity_field, unit, dimensions, aggregation)
   values ('calls', 'Calls', 'llm', '', '', '{}', 'count'), ('by', 'By', 'llm', 'n', '', '{model}', 'sum')
@@ -106,6 +113,11 @@ def test_what_came_before_is_digested(postgres: Postgres) -> None:
         assert {day: found.digest for (name, day), found in its.sets.items() if name == meter} == expected
         assert sum(found.events for (name, _), found in its.sets.items() if name == meter) == 7
     with psycopg.connect(url) as new:
+        printed = new.execute(
+            "select e.name, c.name, c.address from invoice i join legal_entity_version e using (entity_id)"
+            " join customer_version c using (customer_id) where (entity_version, customer_version) = (1, 1)"
+        )
+        assert printed.fetchall() == [("Acme GmbH", "Kunde AG", "Gasse 1")]
         found = new.execute(
             "select meter_id, starts_at, quantity, events from usage_window order by meter_id desc, starts_at"
         ).fetchall()

@@ -29,8 +29,9 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 # A test of numbers needs documents, not what is on them.
 BARE = "set session_replication_role = replica; insert into invoice (id, kind, entity_id, customer_id, contract_id,"
 BARE += " subscription_id, currency, issued_on, issued_at, due_on, period_start, period_end, net_minor, tax_minor,"
-BARE += " total_minor, drawn_minor, due_minor, run_id) select i, 'invoice', 'acme', 'berlin', 'c', 's', 'EUR', d, d, d,"
-BARE += " d, d, 0, 0, 0, 0, 0, 'r' from unnest(array[{ids}]) i, (values (date '2026-01-01')) v (d);"
+BARE += " total_minor, drawn_minor, due_minor, run_id, entity_version, customer_version) select i, 'invoice', 'acme',"
+BARE += " 'berlin', 'c', 's', 'EUR', d, d, d, d, d, 0, 0, 0, 0, 0, 'r', 1, 1 from unnest(array[{ids}]) i,"
+BARE += " (values (date '2026-01-01')) v (d);"
 BARE += " set session_replication_role = origin"
 
 

@@ -103,8 +103,8 @@ def test_a_coupon_for_five_is_redeemed_by_five_of_sixteen_at_once(
 
     sql("insert into account_root select 'c' || n from generate_series(0, 15) n")
     sql(
-        "insert into customer (id, root_id, name, email, country, time_zone, address, created_at)"
-        " select 'c' || n, 'c' || n, 'C', '', 'DE', 'UTC', '', now() from generate_series(0, 15) n"
+        "insert into customer (id, version, root_id, name, email, country, time_zone, address, created_at)"
+        " select 'c' || n, 1, 'c' || n, 'C', '', 'DE', 'UTC', '', now() from generate_series(0, 15) n"
     )
     answers = list(threads.map(one, range(16)))
     assert sorted(answers) == ["coupon_refused"] * 11 + ["signed"] * 5

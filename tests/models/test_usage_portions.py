@@ -206,8 +206,9 @@ def test_the_longest_properties_fit_into_the_key(engine: Engine, sql: Sql) -> No
     assert sum(len(name.encode()) for name in names) == MOST_BYTES
     meter(sql, "m" * 64, names, per_event=True)
     sql(
-        "insert into customer (id, root_id, name, email, country, time_zone, address, created_at)"
-        " select %s, root_id, name, email, country, time_zone, address, created_at from customer where id = 'berlin'",
+        "insert into customer (id, version, root_id, name, email, country, time_zone, address, created_at)"
+        " select %s, 1, root_id, name, email, country, time_zone, address, created_at from customer"
+        " where id = 'berlin'",
         ["c" * 64],
     )
     values = {name: word(LONGEST_VALUE) for name in names}
