@@ -17,16 +17,15 @@ from activities.pulse import heartbeating
 from billing.dunning import DunningPolicy
 from billing.errors import Broken, Refused, Unavailable
 from billing.ids import derive
-from billing.journal import Capture, payment_captured
-from billing.money import Money
+from billing.journal import payment_captured
 from billing.period import local_day, zone
 from integrations.payments import ChargeOrder, Declined, Outcome, Paid, PaymentGateway, Pending
-from models import agenda, credit, invoice, ledger, payment, task
+from models import agenda, invoice, ledger, payment, settlement, task
 from models.customer import PaymentMethod, customer, lock_roots
 from models.database import transaction
 from models.entity import entity, now_on
 from models.invoice import Invoice
-from models.payment import PaymentAttempt
+from models.payment import PaymentAttempt, subject_of
 
 DUNNING = DunningPolicy()
 LOOK_AGAIN = timedelta(days=1)
@@ -67,10 +66,6 @@ class Collected:
     attempts: int
     customer: str
     entity: str
-
-
-def subject_of(invoice_id: str) -> str:
-    return f"collection/{invoice_id}"
 
 
 class Payments:
@@ -243,6 +238,8 @@ def _begin(session: Session, gateway: str, invoice_id: str, again: bool) -> Char
             state="started",
             started_at=now_on(session, clock_id),
         )
+    elif begun.method_token is None:
+        begun.amount_minor = owed  # The gateway refused it, and a part may have come by bank since.
     begun.gateway, begun.method_token = means
     session.add(begun)
     begun_at = None if clock_id else begun.started_at
@@ -308,31 +305,13 @@ def record(session: Session, attempt_id: str, outcome: Outcome) -> str:
 
 
 def _settle(session: Session, document: Invoice, attempt: PaymentAttempt, now: datetime) -> None:
-    seller = entity(session, document.entity_id)
-    day = ledger.posting_day(session, seller.id, local_day(now, zone(seller.time_zone)))
-    capture = Capture(
-        attempt.id, seller.id, document.customer_id, document.contract_id, document.id, attempt.amount, day
-    )
-    ledger.post(session, [payment_captured(capture)])
-    credit.make_usable(session, document.id, now)
-    if not any(one.state == "pending" for one in payment.attempts(session, document.id)):
-        agenda.drop(session, subject_of(document.id), "collect", now)
-    task.close_tasks(session, subject_of(document.id), now, "paid")
-    _ask_about_too_much(session, document, attempt, now)
-
-
-def _ask_about_too_much(session: Session, document: Invoice, attempt: PaymentAttempt, now: datetime) -> None:
-    """The invoice was paid otherwise before: what came is in the ledger, and a person sees to whom it belongs."""
-    over = -invoice.summary(session, document.id).open_minor
-    if over <= 0:
-        return
-    refusal = Refused(
-        f"The payment {attempt.reference} of {attempt.amount} came when less was owed: the invoice is overpaid by"
-        f" {Money(over, document.currency)}.",
-        code="overpaid",
-        remedy=f"Give it back at the gateway {attempt.gateway!r}, or agree with the customer; then answer this task.",
-    )
-    task.open_task(session, "overpayment", subject_of(document.id), document.entity_id, refusal, now)
+    """If the invoice was paid otherwise before, what came is in the ledger, and a person sees to whom it belongs."""
+    day = local_day(now, zone(entity(session, document.entity_id).time_zone))
+    receipt = settlement.receipt(session, document, attempt.id, attempt.amount, day)
+    ledger.post(session, [payment_captured(receipt)])
+    what = f"The payment {attempt.reference} of {attempt.amount}"
+    remedy = f"Give it back at the gateway {attempt.gateway!r}, or agree with the customer; then answer this task."
+    settlement.after_money(session, document, what, remedy, now)
 
 
 def _look_again(session: Session, document: Invoice, attempt: PaymentAttempt, now: datetime) -> None:

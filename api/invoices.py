@@ -28,6 +28,7 @@ from models.party import Party
 from models.payment import PaymentAttempt, attempts
 from models.standing import standing
 from models.subscription import subscription as known_subscription
+from models.transfer import BankTransfer, transfers
 
 router = APIRouter(prefix="/v1", tags=["Invoices"], route_class=ExactRoute)
 
@@ -44,6 +45,7 @@ class InvoiceOut(BaseModel):
     lines: list[InvoiceLine]
     taxes: list[InvoiceTax]
     payments: list[PaymentAttempt]
+    transfers: list[BankTransfer]
 
 
 class Explained(BaseModel):
@@ -97,6 +99,7 @@ def read_invoice(invoice_id: str, session: Database, key: Reader) -> InvoiceOut:
         lines=invoice.lines(session, seen.id),
         taxes=invoice.taxes(session, seen.id),
         payments=attempts(session, seen.id),
+        transfers=transfers(session, seen.id),
     )
 
 

@@ -12,6 +12,7 @@ from datetime import date
 from typing import Literal
 
 from billing.chart import (
+    CASH,
     CONTRACT_POSITION,
     CREDIT_WALLETS,
     PROVIDER_CLEARING,
@@ -28,7 +29,7 @@ from billing.money import Money
 from billing.period import Period
 from billing.revenue import Obligation
 
-CauseKind = Literal["invoice", "credit_draw", "payment", "recognition"]
+CauseKind = Literal["invoice", "credit_draw", "payment", "transfer", "recognition"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,10 +138,10 @@ def credits_drawn(invoice: Invoice) -> Entry | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Capture:
-    """A payment captured by a provider for one invoice."""
+class Receipt:
+    """Money that came for one invoice; `cause_id` is the payment's or the transfer's."""
 
-    attempt_id: str
+    cause_id: str
     entity_id: str
     customer_id: str
     contract_id: str
@@ -149,22 +150,22 @@ class Capture:
     posted_on: date
 
 
-def payment_captured(capture: Capture) -> Entry:
+def payment_captured(receipt: Receipt) -> Entry:
     """The provider owes us what the customer owed."""
+    return _received(receipt, PROVIDER_CLEARING, "payment", "Card payment captured")
+
+
+def transfer_received(receipt: Receipt) -> Entry:
+    """The bank has what the customer owed."""
+    return _received(receipt, CASH, "transfer", "Bank transfer received")
+
+
+def _received(receipt: Receipt, where: Account, kind: CauseKind, description: str) -> Entry:
     about = [
-        replace(p, customer_id=capture.customer_id, contract_id=capture.contract_id, invoice_id=capture.invoice_id)
-        for p in (debit(PROVIDER_CLEARING, capture.amount), credit(RECEIVABLES, capture.amount))
+        replace(p, customer_id=receipt.customer_id, contract_id=receipt.contract_id, invoice_id=receipt.invoice_id)
+        for p in (debit(where, receipt.amount), credit(RECEIVABLES, receipt.amount))
     ]
-    return _entry(
-        Entry(
-            capture.entity_id,
-            capture.posted_on,
-            "payment",
-            capture.attempt_id,
-            "Card payment captured",
-            tuple(about),
-        )
-    )
+    return _entry(Entry(receipt.entity_id, receipt.posted_on, kind, receipt.cause_id, description, tuple(about)))
 
 
 def revenue_recognised(

@@ -167,15 +167,25 @@ _PAID = """
     where i.entity_id = %(entity)s and a.state = 'paid'
 """
 
+# Transfers likewise: on their value date, or on the first day of the month that was open.
+_TRANSFERRED = """
+    select t.id, t.invoice_id, t.amount_minor,
+      case when e.posted_on > t.received_on and extract(day from e.posted_on) = 1 then e.posted_on
+        else t.received_on end as paid_on
+    from bank_transfer t join invoice i on i.id = t.invoice_id
+    left join journal_entry e on e.cause_kind = 'transfer' and e.cause_id = t.id
+    where i.entity_id = %(entity)s
+"""
+
 RECEIVABLES = Comparison(
     "receivables",
-    "invoices less credits drawn and payments",
+    "invoices less credits drawn, payments and transfers",
     "receivables in the ledger",
     f"""
     select coalesce(d.invoice_id, g.invoice_id), coalesce(d.owed, 0), coalesce(g.owed, 0) from (
       select i.id as invoice_id, i.total_minor
         - coalesce((select sum(w.amount_minor) from credit_draw w where w.invoice_id = i.id), 0)
-        - coalesce((select sum(p.amount_minor) from ({_PAID}) p
+        - coalesce((select sum(p.amount_minor) from ({_PAID} union all {_TRANSFERRED}) p
                     where p.invoice_id = i.id and p.paid_on <= %(through)s), 0) as owed
       from invoice i where i.entity_id = %(entity)s and i.issued_on <= %(through)s) d
     full join (
@@ -195,6 +205,20 @@ PAYMENTS = Comparison(
       select cause_id, sum({_SIGNED}) as amount from journal_line
       where entity_id = %(entity)s and account = '1050' and posted_on between %(month)s and %(through)s group by 1) g
     on g.cause_id = p.id
+    """,
+)
+
+TRANSFERS = Comparison(
+    "bank transfers",
+    "transfers received",
+    "cash at bank in the ledger",
+    f"""
+    select coalesce(t.id, g.cause_id), coalesce(t.amount_minor, 0), coalesce(g.amount, 0) from (
+      select id, amount_minor from ({_TRANSFERRED}) a where paid_on between %(month)s and %(through)s) t
+    full join (
+      select cause_id, sum({_SIGNED}) as amount from journal_line
+      where entity_id = %(entity)s and account = '1000' and posted_on between %(month)s and %(through)s group by 1) g
+    on g.cause_id = t.id
     """,
 )
 
@@ -298,7 +322,7 @@ HELD_USAGE = Comparison(
     """,
 )
 
-COMPARISONS = (RECEIVABLES, PAYMENTS, CREDITS, TAX, PROMISES, HELD_USAGE, TRIAL_BALANCE, KEPT_TOTALS)
+COMPARISONS = (RECEIVABLES, PAYMENTS, TRANSFERS, CREDITS, TAX, PROMISES, HELD_USAGE, TRIAL_BALANCE, KEPT_TOTALS)
 
 
 def compare(session: Session, c: Comparison, entity_id: str, month: Period) -> list[tuple[str, int, int]]:

@@ -55,6 +55,20 @@ class WebhookReceived(SQLModel, table=True):
     received_at: datetime = moment()
 
 
+def subject_of(invoice_id: str) -> str:
+    """The invoice's collection, on the agenda and in tasks."""
+    return f"collection/{invoice_id}"
+
+
+def is_collected(session: Session, invoice_id: str, now: datetime) -> bool:
+    """Whether somebody may be collecting it: anything of its collection was due by now."""
+    row = cursor(session).execute(
+        "select exists (select from agenda where subject = %s and (done_at is not null or due_at <= %s))",
+        (subject_of(invoice_id), now),
+    )
+    return bool(row.fetchall()[0][0])
+
+
 def attempts(session: Session, invoice_id: str) -> list[PaymentAttempt]:
     query = select(PaymentAttempt).where(PaymentAttempt.invoice_id == invoice_id).order_by(col(PaymentAttempt.no))
     return list(session.exec(query))

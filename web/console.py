@@ -21,9 +21,10 @@ from billing.explain import explain
 from billing.money import CURRENCIES, Money
 from models import agenda, closing, invoice, ledger, task
 from models.backlog import backlog
-from models.customer import customer, names_of
+from models.customer import names_of
 from models.payment import attempts
 from models.reasons import MONTH
+from models.transfer import transfers
 
 router = APIRouter()
 templates = Jinja2Templates(directory=pathlib.Path(__file__).parent / "templates")
@@ -87,10 +88,11 @@ def one_invoice(request: Request, invoice_id: str, session: Database, viewer: Vi
         "invoice.html",
         {
             "invoice": seen,
-            "customer": customer(session, seen.customer_id),
+            "buyer": invoice.parties(session, seen.id)[1],
             "lines": invoice.lines(session, seen.id),
             "taxes": invoice.taxes(session, seen.id),
             "attempts": attempts(session, seen.id),
+            "transfers": transfers(session, seen.id),
             "printed": invoice.is_printed(session, seen.id),
         },
     )

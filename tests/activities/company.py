@@ -28,6 +28,7 @@ from models.entity import InvoiceSeries, LegalEntity, TestClock, add_entity
 from models.event import Event
 from models.intake import receive
 from models.signing import Agreement, sign
+from models.transfer import BankTransfer, receive_transfer
 from models.values import read
 
 TEAM = {
@@ -242,6 +243,15 @@ class Company:
 
     def bill_one(self, subscription_id: str, cause: str) -> Billed:
         return self.billing.bill_one(BillOne(subscription_id, cause))
+
+    def transfer(self, name: str, invoice_id: str, minor: int, on: str) -> BankTransfer:
+        """So much came to the bank for that invoice."""
+        day = date.fromisoformat(on)
+        with transaction(self.engine) as session:
+            came = BankTransfer(
+                id=name, invoice_id=invoice_id, amount_minor=minor, currency="EUR", received_on=day, by_key="test"
+            )
+            return receive_transfer(session, came)
 
     # The close.
 

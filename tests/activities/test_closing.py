@@ -14,6 +14,7 @@ from tests.activities.company import Company
 TIE_OUTS = {
     "receivables",
     "payments",
+    "bank transfers",
     "prepaid credits",
     "tax",
     "promises",
@@ -26,6 +27,8 @@ TIE_OUTS = {
     "usage folded",
     "usage billed",
 }
+
+INVOICE = "select id from invoice where customer_id = %s order by issued_on limit 1"
 
 
 def two_months(company: Company) -> Company:
@@ -44,6 +47,8 @@ def two_months(company: Company) -> Company:
     company.live("2026-02-05")
     company.use("anna", "2026-02-04", 77)
     company.live("2026-02-06")
+    [(owed,)] = company.sql(INVOICE, "carl")
+    company.transfer("bank-1", owed, 10_00, "2026-01-28")
     return company
 
 
@@ -66,9 +71,6 @@ def test_every_tie_out_holds_in_honest_months(month: Company) -> None:
     assert month.prove("2026-02").differences == ()
     month.lock("2026-02")
     assert sorted(month.erp.journals) == ["acme-2026-01", "acme-2026-02"]
-
-
-INVOICE = "select id from invoice where customer_id = %s order by issued_on limit 1"
 
 
 def entry_lost(company: Company, kind: str, contract: str) -> str:
@@ -116,6 +118,15 @@ def test_a_payment_without_its_entry(month: Company) -> None:
     found = month.differences("2026-01")
     assert off(found["payments"]) == [(attempt, "156.00")]
     assert off(found["receivables"]) == [(invoice, "-156.00")]
+    assert len(found) == 2
+
+
+def test_a_transfer_without_its_entry(month: Company) -> None:
+    transfer = entry_lost(month, "transfer", "con-sub-carl")
+    [(invoice,)] = month.sql(INVOICE, "carl")
+    found = month.differences("2026-01")
+    assert off(found["bank transfers"]) == [(transfer, "10.00")]
+    assert off(found["receivables"]) == [(invoice, "-10.00")]
     assert len(found) == 2
 
 

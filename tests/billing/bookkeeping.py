@@ -21,7 +21,7 @@ from billing.explain import explain
 from billing.folding import Clocks, Folding, portion_of
 from billing.ids import derive
 from billing.invoice import Invoice
-from billing.journal import Capture, Entry, credits_drawn, invoice_issued, payment_captured, revenue_recognised
+from billing.journal import Entry, Receipt, credits_drawn, invoice_issued, payment_captured, revenue_recognised
 from billing.late_usage import refuse_to_bill
 from billing.line import Because, Line
 from billing.modifiers import Redeemed
@@ -224,7 +224,7 @@ class Books:
                 day = local_day(at, self.standing.zone)
                 self._post(
                     payment_captured(
-                        Capture(
+                        Receipt(
                             derive("att", head.invoice_id),
                             head.entity_id,
                             head.customer_id,

@@ -129,7 +129,7 @@ async def test_pages_show_what_there_is_and_nothing_that_was_written_is_markup(h
         assert not {"script", "img", "b", "i", "u"} & set(seen.tags) - {"b"}
         assert not {name for name in seen.attributes if name.startswith("on")} | {"src"} & seen.attributes
     close = Page((await visit(house, "/console/closes/acme/2026-01")).text)
-    for said in ("awaiting approval", "nobody yet", "13 of 13", "Contract position", "live totals", "0.00 EUR"):
+    for said in ("awaiting approval", "nobody yet", "14 of 14", "Contract position", "live totals", "0.00 EUR"):
         assert said in close.text, said
     assert (await visit(house, "/console/closes/acme/2026-1")).status_code == 422
     for link in {*overview.links, *page.links, *close.links}:

@@ -1,0 +1,43 @@
+"""What follows when money has come for an invoice, whichever way it came."""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+
+from sqlmodel import Session
+
+from billing.errors import Refused
+from billing.journal import Receipt
+from billing.money import Money
+from models import agenda, credit, invoice, ledger, payment, task
+from models.invoice import Invoice
+
+
+def receipt(session: Session, document: Invoice, cause_id: str, amount: Money, day: date) -> Receipt:
+    """The money as it is posted: on that day, or on the first of the month that is open by now."""
+    posted_on = ledger.posting_day(session, document.entity_id, day)
+    return Receipt(
+        cause_id, document.entity_id, document.customer_id, document.contract_id, document.id, amount, posted_on
+    )
+
+
+def after_money(session: Session, document: Invoice, what: str, remedy: str, now: datetime) -> bool:
+    """What waited for the invoice to be paid goes on, if it is paid by what was posted; says whether it is.
+
+    Of what is too much a person is told: `what` came, and the `remedy`.
+    """
+    open_minor = invoice.summary(session, document.id).open_minor
+    if open_minor > 0:
+        return False
+    subject = payment.subject_of(document.id)
+    credit.make_usable(session, document.id, now)
+    if not any(one.state == "pending" for one in payment.attempts(session, document.id)):
+        agenda.drop(session, subject, "collect", now)
+    task.close_tasks(session, subject, now, "paid")
+    if open_minor < 0:
+        over = Money(-open_minor, document.currency)
+        refusal = Refused(
+            f"{what} came when less was owed: the invoice is overpaid by {over}.", code="overpaid", remedy=remedy
+        )
+        task.open_task(session, "overpayment", subject, document.entity_id, refusal, now)
+    return True

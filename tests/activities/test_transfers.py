@@ -1,0 +1,148 @@
+"""Bank transfers: each is posted once, and what waited for the money goes on."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from activities.payments import Payments, subject_of
+from billing.errors import Refused
+from integrations.payments import ChargeOrder, Outcome
+from models.customer import PaymentMethod
+from models.database import transaction
+from models.invoice import summary
+from tests.activities.company import Company
+from tests.activities.twice import tables, twice
+
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+OWED = 119_00
+
+
+@pytest.fixture
+def invoice_id(company: Company) -> str:
+    """Ada pays by bank, and was billed 119.00 for January."""
+    company.set_clock(NOON)
+    company.customer("ada", card=False)
+    company.lifecycle.look(company.sign("ada", "fee"))
+    company.bill()
+    [(found, owed)] = company.sql("select id, due_minor from invoice")
+    assert owed == OWED
+    return str(found)
+
+
+@pytest.fixture
+def payments(company: Company) -> Payments:
+    return Payments(company.engine, "pretend", company.gateway)
+
+
+def open_minor(company: Company, invoice_id: str) -> int:
+    with transaction(company.engine) as session:
+        return summary(session, invoice_id).open_minor
+
+
+def planned(company: Company, invoice_id: str) -> list[str]:
+    query = "select cause from agenda where subject = %s and done_at is null order by 1"
+    return [cause for (cause,) in company.sql(query, subject_of(invoice_id))]
+
+
+def test_a_transfer_pays_the_invoice_once(company: Company, invoice_id: str) -> None:
+    company.set_clock(NOON + timedelta(days=5))
+    company.transfer("bank-1", invoice_id, OWED, "2026-01-05")
+    before = tables(company)
+    company.transfer("bank-1", invoice_id, OWED, "2026-01-05")
+    assert tables(company) == before
+    assert (open_minor(company, invoice_id), planned(company, invoice_id)) == (0, [])
+    assert (company.balance("1000"), company.balance("1100"), company.balance("1050")) == (OWED, 0, 0)
+    [(posted, kind)] = company.sql("select posted_on::text, cause_kind from journal_entry where cause_id = 'bank-1'")
+    assert (posted, kind) == ("2026-01-05", "transfer")
+    assert company.open_tasks() == []
+
+
+def test_twelve_at_once_are_one(company: Company, invoice_id: str, threads: ThreadPoolExecutor) -> None:
+    sent = [threads.submit(company.transfer, "bank-1", invoice_id, 50_00, "2026-01-01") for _ in range(12)]
+    assert {one.result().amount_minor for one in sent} == {50_00}
+    assert open_minor(company, invoice_id) == OWED - 50_00
+
+
+def test_what_is_left_of_an_invoice_is_collected_on_its_day(
+    company: Company, invoice_id: str, payments: Payments
+) -> None:
+    company.transfer("bank-1", invoice_id, 100_00, "2026-01-01")
+    assert planned(company, invoice_id) == ["due"]
+    with transaction(company.engine) as session:
+        session.add(PaymentMethod(customer_id="ada", gateway="pretend", token="card", added_at=NOON))
+    company.set_clock(NOON + timedelta(days=20))
+    assert twice(company, payments.collect, invoice_id).settled
+    assert company.sql("select amount_minor, state from payment_attempt") == [(19_00, "paid")]
+    assert (company.balance("1000"), company.balance("1050"), company.balance("1100")) == (100_00, 19_00, 0)
+
+
+def test_who_is_asked_for_a_method_need_not_be_asked_when_the_money_is_there(
+    company: Company, invoice_id: str, payments: Payments
+) -> None:
+    company.set_clock(NOON + timedelta(days=20))
+    assert payments.collect(invoice_id).waiting_for_person
+    assert company.open_tasks() == [
+        (subject_of(invoice_id), "The invoice is due, and the customer has no payment method.")
+    ]
+    company.transfer("bank-1", invoice_id, OWED, "2026-01-19")
+    assert company.open_tasks() == []
+    assert planned(company, invoice_id) == ["settled by bank-1"], "the collection that waits must look"
+    assert twice(company, payments.collect, invoice_id).settled
+    assert planned(company, invoice_id) == []
+
+
+def test_a_refused_attempt_is_taken_up_for_what_is_left(
+    company: Company, invoice_id: str, payments: Payments, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    charge = company.gateway.charge
+
+    def refuse(order: ChargeOrder) -> Outcome:
+        raise Refused("There is no such card.", code="resource_missing")
+
+    with transaction(company.engine) as session:
+        session.add(PaymentMethod(customer_id="ada", gateway="pretend", token="card", added_at=NOON))
+    company.set_clock(NOON + timedelta(days=20))
+    monkeypatch.setattr(company.gateway, "charge", refuse)
+    with pytest.raises(Refused, match="no such card"):
+        payments.collect(invoice_id)
+    attempt = "select amount_minor, state, method_token from payment_attempt"
+    assert company.sql(attempt) == [(OWED, "started", None)]
+    company.transfer("bank-1", invoice_id, 100_00, "2026-01-01")
+    monkeypatch.setattr(company.gateway, "charge", charge)
+    assert payments.collect(invoice_id).settled
+    assert company.sql(attempt) == [(19_00, "paid", "card")]
+    assert open_minor(company, invoice_id) == 0
+
+
+def test_what_is_too_much_is_in_the_ledger_and_a_person_is_told(company: Company, invoice_id: str) -> None:
+    company.transfer("bank-1", invoice_id, 100_00, "2026-01-01")
+    company.transfer("bank-2", invoice_id, 100_00, "2026-01-01")
+    assert open_minor(company, invoice_id) == OWED - 200_00
+    [(subject, reason)] = company.open_tasks()
+    assert (subject, reason[:12], reason[-10:]) == (subject_of(invoice_id), "The transfer", "81.00 EUR.")
+    company.live("2026-02-06")
+    assert company.prove("2026-01").differences == ()
+
+
+def test_a_transfer_of_a_closed_month_is_posted_in_the_open_one(company: Company, invoice_id: str) -> None:
+    company.live("2026-02-06")
+    assert company.prove("2026-01").differences == ()
+    company.lock("2026-01")
+    company.transfer("bank-1", invoice_id, OWED, "2026-01-30")
+    [(posted,)] = company.sql("select posted_on::text from journal_entry where cause_id = 'bank-1'")
+    assert posted == "2026-02-01"
+    assert company.differences("2026-01") == {}
+    company.live("2026-03-06")
+    assert company.prove("2026-02").differences == ()
+
+
+@pytest.mark.parametrize(("on", "said"), [("2026-01-02", "today in the books"), ("2025-12-31", "was issued")])
+def test_days_on_which_it_cannot_have_come(company: Company, invoice_id: str, on: str, said: str) -> None:
+    before = tables(company)
+    with pytest.raises(Refused) as refusal:
+        company.transfer("bank-1", invoice_id, OWED, on)
+    assert said in refusal.value.faults[0].reason
+    assert tables(company) == before
