@@ -62,13 +62,15 @@ class OverrideVersion(SQLModel, table=True):
 
 
 class CouponRedemption(SQLModel, table=True):
-    """A subscription has redeemed a coupon; once and for all."""
+    """A subscription has redeemed a coupon by its contract or an amendment, which is the `cause`; once and for all,
+    unless the amendment is withdrawn before it takes effect.
+    """
 
     __tablename__ = "coupon_redemption"
     coupon_id: str = Field(primary_key=True)
     subscription_id: str = Field(primary_key=True, foreign_key="subscription.id")
     redeemed_on: date
-    cause: str
+    cause: str = Field(primary_key=True)
     redeemed_at: datetime = moment()
 
 
@@ -166,17 +168,26 @@ def overrides_of(session: Session, customer_ids: Sequence[str]) -> dict[str, lis
 
 def redeemed_count(session: Session, coupon_id: str) -> int:
     """By how many subscriptions."""
-    row = (
-        cursor(session).execute("select count(*) from coupon_redemption where coupon_id = %s", (coupon_id,)).fetchone()
+    return _redeemed(session, coupon_id)[0]
+
+
+def _redeemed(session: Session, coupon_id: str, subscription_id: str = "") -> tuple[int, bool]:
+    """By how many subscriptions, and whether by that one. What came with an amendment went with it."""
+    asked = cursor(session).execute(
+        "select count(*), coalesce(bool_or(subscription_id = %s), false) from coupon_redemption r where coupon_id = %s"
+        " and not exists (select from amendment a where a.id = r.cause and a.withdrawn_at is not null)",
+        (subscription_id, coupon_id),
     )
-    return int(row[0]) if row else 0
+    many, by_it = asked.fetchall()[0]
+    return many, by_it
 
 
 def used_up(session: Session, coupon: Coupon, subscription_id: str) -> str:
     """Why this subscription cannot redeem it any more; empty if it can."""
-    if session.get(CouponRedemption, (coupon.coupon_id, subscription_id)) is not None:
+    many, by_it = _redeemed(session, coupon.coupon_id, subscription_id)
+    if by_it:
         return "has been redeemed by this subscription"
-    if coupon.most is not None and redeemed_count(session, coupon.coupon_id) >= coupon.most:
+    if coupon.most is not None and many >= coupon.most:
         return f"has been redeemed {coupon.most} times, as often as it may be"
     return ""
 

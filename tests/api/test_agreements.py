@@ -151,6 +151,22 @@ async def test_a_planned_amendment_is_withdrawn_until_it_takes_effect(front: Fro
     assert seen["seats"] == "4"
 
 
+async def test_coupons_of_a_withdrawn_amendment_can_be_redeemed_again(front: Front) -> None:
+    coupon, first, second = new("C"), new("amd"), new("amd")
+    discounts = [{"kind": "percent", "value": "10"}]
+    await front.put(f"/v1/coupons/{coupon}", {"name": "Tenth", "discounts": discounts, "most": 1})
+    path, other = await running(front), await running(front)
+    wanted = {"coupons": [coupon], "effective_on": "2026-01-20"}
+    await front.post(f"{path}/amendments", {**wanted, "id": first})
+    await front.refused("POST", f"{other}/amendments", wanted, status=422, code="coupon_refused")
+    await front.post(f"{path}/amendments/{first}/withdraw", None)
+    assert (await front.get(f"/v1/coupons/{coupon}"))["redeemed"] == 0
+    await front.post(f"{path}/amendments", {**wanted, "id": second})
+    assert (await front.get(f"/v1/coupons/{coupon}"))["redeemed"] == 1
+    await front.refused("POST", f"{path}/amendments", wanted, status=422, code="coupon_refused")
+    await front.refused("POST", f"{other}/amendments", wanted, status=422, code="coupon_refused")
+
+
 async def test_a_cancellation_at_the_period_end_and_its_withdrawal(front: Front) -> None:
     path, name = await running(front), new("can")
     asked = {"id": name, "reason": "moves in-house"}
