@@ -126,7 +126,7 @@ class Closing:
     @activity.defn
     def recognise(self, command: Month) -> Recognised:
         """Post what should be earned by the month's last day and has not been posted."""
-        with snapshot(self.engine) as session:
+        with heartbeating(), snapshot(self.engine) as session:
             seller = entity(session, command.entity_id)
             _measure_delivery(session, command)
             entries = [
@@ -144,7 +144,7 @@ class Closing:
     @activity.defn
     def prove(self, command: Month) -> Proof:
         """Compute and keep the tie-outs."""
-        with snapshot(self.engine) as session:
+        with heartbeating(), snapshot(self.engine) as session:
             currency = entity(session, command.entity_id).functional_currency
             standings_now = _standings(session, command.entity_id)
             found = proofs(session, command.entity_id, currency, month_of(command.month), standings_now)

@@ -14,7 +14,7 @@ from activities.closing import Begun, Closing, Proof
 from activities.closing import Month as Month
 from workflows import attributes
 from workflows.billing_run import BillingRun
-from workflows.policies import DATABASE, NEIGHBOUR, SET_WORK
+from workflows.policies import DATABASE, NEIGHBOUR, WHOLE_ENTITY
 from workflows.waiting import Waiting, until
 
 T = TypeVar("T")
@@ -106,7 +106,7 @@ class MonthlyClose(Waiting):
     async def _recognise(self) -> None:
         recognised = await self._step(
             lambda: workflow.execute_activity_method(
-                Closing.recognise, self._month, summary="post what was earned", **SET_WORK
+                Closing.recognise, self._month, summary="post what was earned", **WHOLE_ENTITY
             )
         )
         self._tick_off("recognised", f"{recognised.amount_minor} minor units in {recognised.entries} entries")
@@ -116,7 +116,7 @@ class MonthlyClose(Waiting):
         while True:
             await self._recognise()
             proof: Proof = await self._step(
-                lambda: workflow.execute_activity_method(Closing.prove, self._month, summary="tie-outs", **SET_WORK)
+                lambda: workflow.execute_activity_method(Closing.prove, self._month, summary="tie-outs", **WHOLE_ENTITY)
             )
             if not proof.differences:
                 self._tick_off("tied out", f"{proof.holding} tie-outs hold")

@@ -10,10 +10,12 @@ from threading import Event
 import psycopg
 import pytest
 
+from activities import closing
 from activities.billing import BillBatch
 from activities.closing import Approval
 from billing.errors import Refused, Unavailable
 from tests.activities.company import Company
+from tests.activities.twice import Slow
 
 LEDGER = ("journal_entry", "journal_line", "account_total", "obligation", "invoice", "invoice_line")
 
@@ -240,3 +242,15 @@ def test_a_payment_captured_in_a_closed_month_counts_where_it_is_posted(company:
     assert company.differences("2026-01") == {}
     company.live("2026-03-06")
     assert company.prove("2026-02").differences == ()
+
+
+def test_a_large_month_is_recognised_and_proved_with_a_beating_heart(
+    company: Company, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    month = company.month("2026-01")
+    company.closing.begin(month)
+    for verb, step in (("totals_of", company.closing.recognise), ("proofs", company.closing.prove)):
+        slow = Slow(getattr(closing, verb))
+        monkeypatch.setattr(closing, verb, slow)
+        slow.run(step, month)
+    assert company.sql("select stage from month_close") == [("tied out",)]
