@@ -22,7 +22,7 @@ from billing.standing import Standing
 from integrations.erp import Erp, JournalBatch, JournalEntry, JournalLine
 from models import agenda, closing, ledger, revenue, task
 from models.closing import MonthClose
-from models.database import cursor, snapshot, transaction
+from models.database import cursor, snapshot, take_time, transaction
 from models.entity import entity, now_on
 from models.standing import standings
 from models.usage import totals_of
@@ -127,6 +127,7 @@ class Closing:
     def recognise(self, command: Month) -> Recognised:
         """Post what should be earned by the month's last day and has not been posted."""
         with heartbeating(), snapshot(self.engine) as session:
+            take_time(session)
             seller = entity(session, command.entity_id)
             _measure_delivery(session, command)
             entries = [
@@ -145,6 +146,7 @@ class Closing:
     def prove(self, command: Month) -> Proof:
         """Compute and keep the tie-outs."""
         with heartbeating(), snapshot(self.engine) as session:
+            take_time(session)
             currency = entity(session, command.entity_id).functional_currency
             standings_now = _standings(session, command.entity_id)
             found = proofs(session, command.entity_id, currency, month_of(command.month), standings_now)

@@ -145,7 +145,7 @@ class Lifecycle:
 
     @activity.defn
     def withdraw_amendment(self, amendment_id: str) -> Answer:
-        """Undo an amendment that is planned. Asking again changes nothing; coupons that it redeemed stay redeemed."""
+        """Undo an amendment that is planned. Asking again changes nothing; its coupons can be redeemed again."""
         with transaction(self.engine) as session:
             asked = session.get(Amendment, amendment_id)
             if asked is None:

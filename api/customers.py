@@ -38,6 +38,7 @@ router = APIRouter(prefix="/v1/customers", tags=["Customers"], route_class=Exact
 
 
 Alias = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+VatId = Annotated[LongText, StringConstraints(min_length=1)]
 Email = Annotated[str, StringConstraints(pattern=EMAIL, max_length=320)]
 
 
@@ -51,7 +52,7 @@ class CustomerIn(BaseModel):
     country: Country
     time_zone: TimeZone = "UTC"
     address: LongText = ""
-    vat_id: LongText | None = None
+    vat_id: VatId | None = None
     aliases: list[Alias] = []
 
 
@@ -63,7 +64,7 @@ class CustomerChange(BaseModel):
     email: Email = Field(default_factory=str)
     country: Country = Field(default_factory=str)
     address: LongText = Field(default_factory=str)
-    vat_id: LongText | None = None
+    vat_id: VatId | None = None
 
 
 class CustomerOut(BaseModel):
@@ -92,15 +93,20 @@ class MethodIn(BaseModel):
 
 
 class Verification(BaseModel):
-    """Evidence that the tax id was checked with the authority on that day; None takes it back."""
+    """Evidence that the tax id was checked with the authority on that day; None takes it back. Say which `vat_id` was
+    checked, and it is refused if the customer has another one by now.
+    """
 
     model_config = ConfigDict(extra="forbid")
     verified_on: Day | None
+    vat_id: VatId | None = None
 
 
 @router.post("", status_code=201)
 def create_customer(body: CustomerIn, session: Database, key: Writer) -> CustomerOut:
-    """Make a customer; the same again returns the one that stands, with aliases that are new."""
+    """Make a customer; the same again returns the one that stands, with aliases that are new. One that was changed
+    since is not the same any more.
+    """
     _refuse_malformed(body.country, body.vat_id)
     customer_id = body.id or mint("cus")
     facts = body.model_dump(exclude={"aliases", "id"})
@@ -137,7 +143,8 @@ def edit_customer(customer_id: str, body: CustomerChange, session: Database, key
     country or tax id counts for tax from the next invoice on, and a tax id has then to be verified anew.
     """
     row = change_customer(session, customer_id, body.model_dump(exclude_unset=True), by_key=key)
-    _refuse_malformed(row.country, row.vat_id)
+    if body.model_fields_set & {"country", "vat_id"}:
+        _refuse_malformed(row.country, row.vat_id)
     return _out(session, [row])[0]
 
 
@@ -201,13 +208,20 @@ def add_alias(customer_id: str, body: AliasIn, session: Database, key: Writer) -
 @router.put("/{customer_id}/tax-id-verification")
 def verify_tax_id(customer_id: str, body: Verification, session: Database, key: Writer) -> CustomerOut:
     """State that the tax id was verified. Until then tax is charged as if there were none."""
-    row = held_customer(session, customer_id)  # Another tax id would not be the one that was verified.
+    row = held_customer(session, customer_id)
     if row.vat_id is None:
         raise Refused(
             "The customer has no tax id.",
             code="no_vat_id",
             faults=[Fault("vat_id", "is not set")],
             remedy="Give it one first (PATCH /v1/customers/{id}).",
+        )
+    if body.vat_id not in (None, row.vat_id):
+        raise Refused(
+            "Another tax id was verified.",
+            code="other_vat_id",
+            faults=[Fault("vat_id", f"is not that of the customer, which is {row.vat_id!r}")],
+            remedy="Verify the one that the customer has now.",
         )
     row.vat_id_verified_on = body.verified_on
     return _out(session, [row])[0]

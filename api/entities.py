@@ -205,7 +205,8 @@ class EntityChange(BaseModel):
 @router.patch("/entities/{entity_id}")
 def edit_entity(entity_id: str, body: EntityChange, session: Database, key: Administrator) -> LegalEntity:
     """Change a legal entity for all that is issued and agreed from now on: what it has issued keeps what it printed,
-    and contracts keep their payment terms. Its country, currency, time zone and clock stay.
+    and contracts keep their payment terms; a close that is planned already keeps its day. Its country, currency, time
+    zone and clock stay.
     """
     return change_entity(session, entity_id, body.model_dump(exclude_unset=True), by_key=key)
 

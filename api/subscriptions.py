@@ -138,7 +138,7 @@ async def amend(subscription_id: str, body: AmendmentIn, open_: Open, key: Write
 @router.post("/{subscription_id}/amendments/{amendment_id}/withdraw")
 async def withdraw_amendment(subscription_id: str, amendment_id: str, open_: Open, key: Writer) -> Answer:
     """Undo an amendment that is planned for a later day. Repeated, it changes nothing. Coupons that were redeemed by it
-    stay redeemed, and its id stays taken.
+    can be redeemed again; its id stays taken.
     """
 
     def known() -> None:

@@ -156,8 +156,9 @@ def payment_captured(receipt: Receipt) -> Entry:
 
 
 def transfer_received(receipt: Receipt) -> Entry:
-    """The bank has what the customer owed."""
-    return _received(receipt, CASH, "transfer", "Bank transfer received")
+    """The bank has what the customer owed; or, if it is less than nothing, has it no more."""
+    what = "Bank transfer received" if receipt.amount.minor > 0 else "Bank transfer returned"
+    return _received(receipt, CASH, "transfer", what)
 
 
 def _received(receipt: Receipt, where: Account, kind: CauseKind, description: str) -> Entry:

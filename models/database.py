@@ -53,6 +53,11 @@ def snapshot(engine: Engine) -> Iterator[Session]:
         yield session
 
 
+def take_time(session: Session) -> None:
+    """Until the commit it may compute for as long as it has to between statements. Only for what holds up nobody."""
+    cursor(session).execute("set local idle_in_transaction_session_timeout = 0")
+
+
 def connection(session: Session) -> psycopg.Connection[TupleRow]:
     """The session's own connection, with what the session holds written to it first: SQL sees it all."""
     session.flush()

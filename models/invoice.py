@@ -288,7 +288,7 @@ class InvoiceSummary:
 
     @property
     def status(self) -> str:
-        if self.open_minor < 0 < self.due_minor:
+        if self.open_minor < min(self.due_minor, 0):
             return "overpaid"
         return "settled" if self.open_minor == 0 else "open" if self.open_minor == self.due_minor else "partly settled"
 

@@ -12,6 +12,8 @@ from models.customer import PaymentMethod
 from models.database import cursor
 from models.values import large, moment
 
+SUPERSEDED = "superseded"
+"""Why an attempt is declined that the gateway knows nothing of, and whose amount is not what is owed any more."""
 PAID_AFTER_ALL = "paid after all: "
 """How causes on the agenda begin that name an attempt to ask after: it was written down as declined."""
 
@@ -43,6 +45,10 @@ class PaymentAttempt(SQLModel, table=True):
     def amount(self) -> Money:
         return Money(self.amount_minor, self.currency)
 
+    @property
+    def superseded(self) -> bool:
+        return self.decline_code == SUPERSEDED
+
 
 class WebhookReceived(SQLModel, table=True):
     """A gateway's event that was verified and taken in; the same event again finds its row."""
@@ -61,10 +67,11 @@ def subject_of(invoice_id: str) -> str:
 
 
 def is_collected(session: Session, invoice_id: str, now: datetime) -> bool:
-    """Whether somebody may be collecting it: anything of its collection was due by now."""
+    """Whether somebody may be collecting it: something was tried, or something of its collection was due by now."""
     row = cursor(session).execute(
-        "select exists (select from agenda where subject = %s and (done_at is not null or due_at <= %s))",
-        (subject_of(invoice_id), now),
+        "select exists (select from payment_attempt where invoice_id = %s)"
+        " or exists (select from agenda where subject = %s and (done_at is not null or due_at <= %s))",
+        (invoice_id, subject_of(invoice_id), now),
     )
     return bool(row.fetchall()[0][0])
 

@@ -35,6 +35,7 @@ PATTERNS = {
 """What a person is told of each pattern that the API document shows."""
 
 NEEDED = "is needed"
+NOT_NOTHING = "must not be 0"
 NO_SUCH_FIELD = "there is no such field"
 DAY = "must be a day such as 2026-01-31"
 MOMENT = "must be a moment with its zone, such as 2026-01-31T12:00:00Z"

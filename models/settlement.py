@@ -32,7 +32,9 @@ def after_money(session: Session, document: Invoice, what: str, remedy: str, now
     subject = payment.subject_of(document.id)
     credit.make_usable(session, document.id, now)
     if not any(one.state == "pending" for one in payment.attempts(session, document.id)):
-        agenda.drop(session, subject, "collect", now)
+        planned = agenda.open_causes(session, subject)
+        tries = [(subject, cause) for cause in planned if not cause.startswith(payment.PAID_AFTER_ALL)]
+        agenda.drop_many(session, tries, now)
     task.close_tasks(session, subject, now, "paid")
     if open_minor < 0:
         over = Money(-open_minor, document.currency)

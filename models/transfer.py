@@ -10,19 +10,21 @@ from sqlmodel import Field, Session, SQLModel, col, select
 from billing.errors import Fault, Refused
 from billing.journal import transfer_received
 from billing.money import Money
-from models import agenda, ledger, payment, settlement
+from billing.period import instant, zone
+from models import agenda, ledger, payment, settlement, task
 from models.customer import customer, lock_roots
 from models.database import cursor
 from models.entity import LegalEntity, entity, now_on, today
-from models.invoice import Invoice
+from models.invoice import Invoice, summary
 from models.values import large, moment
 
-REMEDY = "Give it back by bank, or agree with the customer; then answer this task."
+REMEDY = "Give it back by bank and record that as a transfer of less than 0, which closes this task; or agree with the"
+REMEDY += " customer, and answer it."
 
 
 class BankTransfer(SQLModel, table=True):
-    """Money that came to a bank account for an invoice. `received_on` is the value date, `reference` what the bank says
-    of it.
+    """Money that came to a bank account for an invoice, or, if it is less than 0, went back. `received_on` is the value
+    date, `reference` what the bank says of it.
     """
 
     __tablename__ = "bank_transfer"
@@ -48,19 +50,25 @@ def transfers(session: Session, invoice_id: str) -> list[BankTransfer]:
 def receive_transfer(session: Session, came: BankTransfer) -> BankTransfer:
     """Write down a transfer with its entry, and what follows from it. One whose id is known is given as it stands.
 
-    What is still open is collected as before. Refused if the invoice can have received no such money.
+    What is still open is collected as before; what went back and is open again is collected anew. Refused if the
+    invoice can have received no such money.
     """
     document = session.get_one(Invoice, came.invoice_id)
     lock_roots(session, [customer(session, document.customer_id).root_id])
+    before = sum(one.amount_minor for one in transfers(session, document.id))
     if not _enter(session, came):
         return session.get_one(BankTransfer, came.id)
     seller = entity(session, document.entity_id)
-    faults = [*_wrong(came, document, today(session, seller))]
+    faults = [*_wrong(came, document, before, today(session, seller))]
     if faults:
         raise Refused(
             "The invoice cannot have received this transfer.", code="invalid_transfer", faults=faults, remedy=_CORRECT
         )
-    _settle(session, came, document, seller)
+    now = now_on(session, seller.clock_id)
+    if came.amount_minor > 0:
+        _settle(session, came, document, seller, now)
+    else:
+        _take_back(session, came, document, seller, now)
     return came
 
 
@@ -78,23 +86,43 @@ def _enter(session: Session, came: BankTransfer) -> bool:
     return done.rowcount == 1
 
 
-def _wrong(came: BankTransfer, document: Invoice, today: date) -> Iterator[Fault]:
+def _wrong(came: BankTransfer, document: Invoice, before: int, today: date) -> Iterator[Fault]:
+    """What cannot be, given what came `before`."""
     if document.kind == "credit_note":
         yield Fault("invoice_id", "is a credit note, for which nothing is to be paid")
     if came.currency != document.currency:
         yield Fault("currency", f"must be {document.currency}, as on the invoice")
+    elif before + came.amount_minor < 0:
+        yield Fault("amount_minor", f"takes back more than came by bank, which is {Money(before, document.currency)}")
     if came.received_on > today:
         yield Fault("received_on", f"must not be after {today}, which is today in the books of the legal entity")
     elif came.received_on < document.issued_on:
         yield Fault("received_on", f"must not be before {document.issued_on}, when the invoice was issued")
 
 
-def _settle(session: Session, came: BankTransfer, document: Invoice, seller: LegalEntity) -> None:
-    now = now_on(session, seller.clock_id)
-    receipt = settlement.receipt(session, document, came.id, came.amount, came.received_on)
+def _settle(session: Session, came: BankTransfer, document: Invoice, seller: LegalEntity, now: datetime) -> None:
     collected = payment.is_collected(session, document.id, now)
-    ledger.post(session, [transfer_received(receipt)])
+    _post(session, came, document)
     what = f"The transfer {came.id} of {came.amount}"
     if settlement.after_money(session, document, what, REMEDY, now) and collected:
-        cause = f"settled by {came.id}"
-        agenda.plan_ahead(session, payment.subject_of(document.id), "collect", cause, now, seller.id, seller.clock_id)
+        _plan(session, document, f"settled by {came.id}", now, seller)
+
+
+def _take_back(session: Session, came: BankTransfer, document: Invoice, seller: LegalEntity, now: datetime) -> None:
+    _post(session, came, document)
+    open_minor = summary(session, document.id).open_minor
+    if open_minor >= 0:
+        task.close_tasks(session, payment.subject_of(document.id), now, "given back", "overpayment")
+    if open_minor > 0:
+        due_at = instant(document.due_on, zone(seller.time_zone))
+        _plan(session, document, f"open again by {came.id}", max(due_at, now), seller)
+
+
+def _post(session: Session, came: BankTransfer, document: Invoice) -> None:
+    receipt = settlement.receipt(session, document, came.id, came.amount, came.received_on)
+    ledger.post(session, [transfer_received(receipt)])
+
+
+def _plan(session: Session, document: Invoice, cause: str, due_at: datetime, seller: LegalEntity) -> None:
+    subject = payment.subject_of(document.id)
+    agenda.plan_ahead(session, subject, "collect", cause, due_at, seller.id, seller.clock_id)

@@ -31,11 +31,11 @@ _PATIENT = RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=t
 DATABASE = Policy(task_queue=BILLING, start_to_close_timeout=timedelta(seconds=8), retry_policy=_STEADY)
 # One large transaction: a batch.
 SET_WORK = Policy(task_queue=BILLING, start_to_close_timeout=timedelta(seconds=30), retry_policy=_STEADY)
-# A month of all that a legal entity has, as long as that takes, with a heartbeat.
+# A month of all that a legal entity has, as long as that takes. A large answer of PostgreSQL may hold up the heartbeat.
 WHOLE_ENTITY = Policy(
     task_queue=BILLING,
     start_to_close_timeout=timedelta(hours=2),
-    heartbeat_timeout=timedelta(seconds=6),
+    heartbeat_timeout=timedelta(seconds=30),
     retry_policy=_STEADY,
 )
 # A neighbour, with a heartbeat so that a dead worker is noticed before a slow neighbour is given up.

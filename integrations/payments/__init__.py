@@ -76,8 +76,8 @@ class GatewayEvent:
 class PaymentGateway(Protocol):
     """One payment provider, spoken to through its official SDK.
 
-    What `charge` or `look_up` answer as `Declined` cannot be paid any more: what is open still is cancelled first, and
-    if it was paid meanwhile, that is the answer.
+    What `charge`, `find` or `look_up` answer as `Declined` cannot be paid any more: what is open still is cancelled
+    first, and if it was paid meanwhile, that is the answer.
     """
 
     def charge(self, order: ChargeOrder) -> Outcome:
@@ -85,6 +85,11 @@ class PaymentGateway(Protocol):
 
         This holds after any failure and however much later. Another amount under a used `attempt_id` is
         Refused (code `idempotency_error`).
+        """
+
+    def find(self, order: ChargeOrder) -> Outcome | None:
+        """What became of an attempt whose answer was lost, whatever its amount; None if nothing did. Nothing is charged
+        by asking, and what was never tried will not be: the same `attempt_id` must not be charged after it.
         """
 
     def look_up(self, reference: str) -> Outcome:

@@ -79,6 +79,16 @@ class StripeGateway:
                 return self._confirm(earlier, order)
             return self._decided(earlier)
 
+    def find(self, order: ChargeOrder) -> Outcome | None:
+        with _in_our_errors():
+            earlier = self._earlier(self._payer(order), order)
+            if earlier is None:
+                return None
+            if earlier.status == "requires_confirmation":  # It was stored, and not yet tried when Stripe failed.
+                self._api.payment_intents.cancel(earlier.id, {"cancellation_reason": _BY_US})
+                return None
+            return self._decided(earlier)
+
     def look_up(self, reference: str) -> Outcome:
         with _in_our_errors():
             return self._decided(self._api.payment_intents.retrieve(reference))

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
-from activities.payments import Payments, subject_of
-from billing.errors import Refused
+from activities.payments import ChargeRun, Payments
+from billing.errors import Refused, Unavailable
 from integrations.payments import ChargeOrder, Outcome
+from models import payment
 from models.customer import PaymentMethod
 from models.database import transaction
 from models.invoice import summary
+from models.payment import subject_of
 from tests.activities.company import Company
 from tests.activities.twice import tables, twice
 
@@ -94,27 +97,130 @@ def test_who_is_asked_for_a_method_need_not_be_asked_when_the_money_is_there(
     assert planned(company, invoice_id) == []
 
 
-def test_a_refused_attempt_is_taken_up_for_what_is_left(
-    company: Company, invoice_id: str, payments: Payments, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    charge = company.gateway.charge
-
-    def refuse(order: ChargeOrder) -> Outcome:
-        raise Refused("There is no such card.", code="resource_missing")
-
+@pytest.fixture
+def by_card(company: Company, invoice_id: str) -> str:
+    """The same, with a card by now, on the day after the invoice was due."""
     with transaction(company.engine) as session:
         session.add(PaymentMethod(customer_id="ada", gateway="pretend", token="card", added_at=NOON))
     company.set_clock(NOON + timedelta(days=20))
-    monkeypatch.setattr(company.gateway, "charge", refuse)
-    with pytest.raises(Refused, match="no such card"):
-        payments.collect(invoice_id)
-    attempt = "select amount_minor, state, method_token from payment_attempt"
-    assert company.sql(attempt) == [(OWED, "started", None)]
-    company.transfer("bank-1", invoice_id, 100_00, "2026-01-01")
-    monkeypatch.setattr(company.gateway, "charge", charge)
-    assert payments.collect(invoice_id).settled
-    assert company.sql(attempt) == [(19_00, "paid", "card")]
-    assert open_minor(company, invoice_id) == 0
+    return invoice_id
+
+
+def attempts(company: Company) -> list[tuple[int, str, str | None]]:
+    return company.sql("select amount_minor, state, decline_code from payment_attempt order by no")
+
+
+def refuse(order: ChargeOrder) -> Outcome:
+    raise Refused("There is no such card.", code="resource_missing")
+
+
+def nobody_there(order: ChargeOrder) -> Outcome:
+    raise Unavailable("Stripe did not answer.")
+
+
+@pytest.mark.parametrize("charge", [refuse, nobody_there])
+def test_what_was_not_charged_before_the_transfer_is_given_up(
+    company: Company, by_card: str, payments: Payments, charge: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch, pytest.raises((Refused, Unavailable)):
+        patch.setattr(company.gateway, "charge", charge)
+        payments.collect(by_card)
+    assert attempts(company) == [(OWED, "started", None)]
+    company.transfer("bank-1", by_card, 100_00, "2026-01-01")
+    assert twice(company, payments.collect, by_card).settled
+    assert attempts(company) == [(OWED, "declined", "superseded"), (19_00, "paid", None)]
+    assert [order.amount.minor for order in company.gateway.charges] == [19_00]
+    assert (open_minor(company, by_card), company.open_tasks()) == (0, [])
+
+
+@pytest.mark.parametrize("came", [OWED, 100_00])
+def test_what_was_charged_before_the_transfer_is_found_and_booked(
+    company: Company, by_card: str, payments: Payments, came: int
+) -> None:
+    company.gateway.lose_answer()
+    with pytest.raises(Unavailable):
+        payments.collect(by_card)
+    company.transfer("bank-1", by_card, came, "2026-01-01")
+    assert twice(company, payments.collect, by_card).settled
+    assert attempts(company) == [(OWED, "paid", None)]
+    assert (company.balance("1000"), company.balance("1050"), company.balance("1100")) == (came, OWED, -came)
+    [(_, reason)] = company.open_tasks()
+    assert "overpaid" in reason
+
+
+def test_what_was_given_up_and_is_paid_after_all_is_booked(
+    company: Company, by_card: str, payments: Payments, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    charge, asked = company.gateway.charge, list[ChargeOrder]()
+
+    def slow(order: ChargeOrder) -> Outcome:
+        asked.append(order)
+        raise Unavailable("No answer in time.")
+
+    with monkeypatch.context() as patch, pytest.raises(Unavailable):
+        patch.setattr(company.gateway, "charge", slow)
+        payments.collect(by_card)
+    company.transfer("bank-1", by_card, OWED, "2026-01-01")
+    assert payments.collect(by_card).settled
+    assert attempts(company) == [(OWED, "declined", "superseded")]
+    charge(asked[0])
+    with transaction(company.engine) as session:
+        payment.ask_after(session, asked[0].attempt_id)
+    assert twice(company, payments.collect, by_card).settled
+    assert attempts(company) == [(OWED, "paid", "superseded")]
+    assert company.balance("1100") == -OWED
+
+
+def test_a_payment_that_is_to_be_asked_after_is_asked_after_all_the_same(
+    company: Company, by_card: str, payments: Payments
+) -> None:
+    company.gateway.expect("ada", "insufficient_funds")
+    payments.collect(by_card)
+    [(attempt, reference)] = company.sql("select id, reference from payment_attempt")
+    company.gateway.settle(reference)
+    with transaction(company.engine) as session:
+        payment.ask_after(session, attempt)
+    company.transfer("bank-1", by_card, OWED, "2026-01-01")
+    assert planned(company, by_card) == [f"paid after all: {attempt}", "settled by bank-1"]
+    assert payments.collect(by_card).settled
+    assert (company.balance("1050"), company.balance("1100")) == (OWED, -OWED)
+
+
+def test_who_was_declined_for_good_and_pays_by_bank_is_not_waited_for(
+    company: Company, by_card: str, payments: Payments
+) -> None:
+    company.sql("delete from agenda where subject = %s", subject_of(by_card))
+    company.gateway.expect("ada", "expired_card")
+    [(run_id,)] = company.sql("select id from billing_run")
+    assert payments.charge_run(ChargeRun(run_id)).declined == 1
+    assert planned(company, by_card) == []
+    company.transfer("bank-1", by_card, OWED, "2026-01-01")
+    assert planned(company, by_card) == ["settled by bank-1"], "the collection that waits must look"
+
+
+def test_what_went_back_is_collected_again(company: Company, by_card: str, payments: Payments) -> None:
+    company.transfer("bank-1", by_card, OWED, "2026-01-05")
+    company.transfer("bank-2", by_card, -OWED, "2026-01-06")
+    assert (company.balance("1000"), open_minor(company, by_card)) == (0, OWED)
+    assert "open again by bank-2" in planned(company, by_card)
+    assert company.sql("select description from journal_entry where cause_kind = 'transfer' order by 1") == [
+        ("Bank transfer received",),
+        ("Bank transfer returned",),
+    ]
+    assert twice(company, payments.collect, by_card).settled
+    assert attempts(company) == [(OWED, "paid", None)]
+    company.live("2026-02-06")
+    assert company.prove("2026-01").differences == ()
+
+
+def test_what_was_too_much_is_given_back(company: Company, invoice_id: str) -> None:
+    company.transfer("bank-1", invoice_id, 10 * OWED, "2026-01-01")
+    assert len(company.open_tasks()) == 1
+    with pytest.raises(Refused, match="cannot have received") as refusal:
+        company.transfer("bank-2", invoice_id, -11 * OWED, "2026-01-01")
+    assert refusal.value.faults[0].reason == "takes back more than came by bank, which is 1,190.00 EUR"
+    company.transfer("bank-2", invoice_id, -9 * OWED, "2026-01-01")
+    assert (open_minor(company, invoice_id), company.open_tasks(), planned(company, invoice_id)) == (0, [], [])
 
 
 def test_what_is_too_much_is_in_the_ledger_and_a_person_is_told(company: Company, invoice_id: str) -> None:

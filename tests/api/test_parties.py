@@ -41,6 +41,9 @@ async def test_another_country_or_tax_id_is_to_be_verified_anew(front: Front) ->
         verified = await front.put(f"{path}/tax-id-verification", {"verified_on": "2026-01-05"})
         assert verified["vat_id_verified_on"] == "2026-01-05"
         assert (await change(front, path, name=f"In {verified['country']}"))["vat_id_verified_on"] == "2026-01-05"
+    other = {"verified_on": "2026-01-05", "vat_id": "DE136695976"}
+    refusal = await front.refused("PUT", f"{path}/tax-id-verification", other, status=422, code="other_vat_id")
+    assert "ATU13585627" in refusal["fields"]["vat_id"]
     gone = await change(front, path, vat_id=None)
     assert (gone["vat_id"], gone["vat_id_verified_on"]) == (None, None)
     refusal = await front.refused("PUT", f"{path}/tax-id-verification", {"verified_on": "2026-01-05"}, status=422)
@@ -56,6 +59,7 @@ async def test_another_country_or_tax_id_is_to_be_verified_anew(front: Front) ->
         ({"country": "XX"}, "country"),
         ({"country": None}, "country"),
         ({"vat_id": "DE136695975"}, "vat_id"),
+        ({"vat_id": ""}, "vat_id"),
         ({"time_zone": "UTC"}, "time_zone"),
         ({"id": "other"}, "id"),
         ({"version": 7}, "version"),

@@ -125,6 +125,22 @@ def test_an_attempt_cannot_change_its_amount(stand, order: ChargeOrder) -> None:
     assert stand.charged() == [("att_1", 119_00)]
 
 
+def test_what_became_of_an_attempt_is_found_whatever_its_amount(stand, order: ChargeOrder) -> None:
+    for _ in range(2):
+        assert stand.gateway.find(order) is None
+    assert stand.charged() == []
+    stand.expect("insufficient_funds", "succeeded", "pending")
+    for no, kind in ((1, Declined), (2, Paid), (3, Pending)):
+        asked = replace(order, attempt_id=f"att_{no}")
+        stand.lose_next_answer()
+        with pytest.raises(Unavailable):
+            stand.gateway.charge(asked)
+        found = stand.gateway.find(replace(asked, amount=Money(1_00, "EUR")))
+        assert isinstance(found, kind)
+        assert stand.gateway.find(asked) == found
+    assert stand.charged() == [(f"att_{no}", 119_00) for no in (1, 2, 3)]
+
+
 def test_yen_have_no_hundredths(stand, order: ChargeOrder) -> None:
     assert isinstance(stand.charge_twice(replace(order, amount=Money.of("5000", "JPY"))), Paid)
     assert stand.charged() == [("att_1", 5000)]

@@ -185,11 +185,13 @@ def client(stripe_stand) -> stripe._v1_services.V1Services:
     return stripe.StripeClient(API_KEY, base_addresses={"api": stripe_stand.server.url}).v1
 
 
-def test_an_attempt_that_stripe_stored_but_never_tried_is_finished(stripe_stand, order: ChargeOrder) -> None:
+@pytest.fixture
+def stored(stripe_stand, order: ChargeOrder) -> stripe.PaymentIntent:
+    """The attempt's payment, which Stripe stored and never tried; another attempt was paid before."""
     paid_before = stripe_stand.gateway.charge(replace(order, attempt_id="att_0"))
     api = client(stripe_stand)
     before = api.payment_intents.retrieve(paid_before.reference)
-    stored = api.payment_intents.create(
+    found = api.payment_intents.create(
         {
             "amount": 119_00,
             "currency": "eur",
@@ -198,9 +200,23 @@ def test_an_attempt_that_stripe_stored_but_never_tried_is_finished(stripe_stand,
             "metadata": {"perennial_attempt": "att_1"},
         }
     )
-    assert stored.status == "requires_confirmation"
+    assert found.status == "requires_confirmation"
+    return found
+
+
+def test_an_attempt_that_stripe_stored_but_never_tried_is_finished(
+    stripe_stand, order: ChargeOrder, stored: stripe.PaymentIntent
+) -> None:
     assert stripe_stand.charge_twice(order) == Paid(stored.id)
     assert len(stripe_stand.charged()) == 2
+
+
+def test_one_that_is_asked_after_first_is_never_tried(
+    stripe_stand, order: ChargeOrder, stored: stripe.PaymentIntent
+) -> None:
+    assert stripe_stand.gateway.find(order) is None
+    assert client(stripe_stand).payment_intents.retrieve(stored.id).status == "canceled"
+    assert isinstance(stripe_stand.gateway.find(order), Declined)
 
 
 def test_no_answer_in_time_is_unavailable_and_passes(stripe_stand, order: ChargeOrder) -> None:

@@ -36,9 +36,9 @@ insert into legal_entity_version (entity_id, version, name, email, country, addr
 alter table legal_entity add column version int not null default 1;
 alter table legal_entity alter column version drop default;
 
--- The version tells the party too, so the references to these replace those.
+-- The version tells the party too, so the references to these replace those. By default it is the first, for workers of
+-- the version before that still bill.
 alter table invoice add column customer_version int not null default 1, add column entity_version int not null default 1;
-alter table invoice alter column customer_version drop default, alter column entity_version drop default;
 alter table invoice
   add foreign key (customer_id, customer_version) references customer_version,
   add foreign key (entity_id, entity_version) references legal_entity_version,
