@@ -35,15 +35,15 @@ def _lines(events: Sequence[Event]) -> list[tuple[str, ...]]:
 
 
 def copies(url: str, make: Make) -> Iterator[tuple[str, Prepare, str]]:
-    """What is copied into which table, and what share of it is to be reached, where duplicates could be told. Only the
-    last keeps what ours keeps.
+    """What is copied into which table, and what share of it is to be reached: of what PostgreSQL has read, as it does
+    with ours. Only the last keeps what ours keeps.
     """
-    bare, told = "into a table without any index", "at least 25%, goal 40%; "
-    yield f"of the events as they were sent, as jsonb, {bare}", _raw(url, make, "event jsonb", _lines), ""
+    bare, reached = "into a table without any index", "at least 25%, goal 40%; "
+    yield f"of the events as they were sent, as jsonb, {bare}", _raw(url, make, "event jsonb", _lines), reached
     yield f"of the same taken apart, as text, {bare}", _raw(url, make, f"{_COLUMNS} text", _rows), ""
     keyed = _raw(url, make, f"{_COLUMNS} jsonb, primary key (source, id)", _rows)
-    yield "of the same taken apart, with jsonb, into one with a primary key", keyed, told
-    yield "of finished rows into the tables of events and of their names", _finished(url, make), told
+    yield "of the same taken apart, with jsonb, into one with a primary key", keyed, reached
+    yield "of finished rows into the tables of events and of their names", _finished(url, make), reached
 
 
 def _raw(url: str, make: Make, columns: str, rows: Callable[[Sequence[Event]], list[tuple[str, ...]]]) -> Prepare:
