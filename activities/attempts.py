@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from sqlmodel import Session
 
 from billing.dunning import DunningPolicy
-from billing.errors import Broken, Refused
+from billing.errors import Broken, Refused, Unavailable
 from billing.ids import derive
 from billing.journal import payment_captured
 from billing.period import local_day, zone
@@ -41,7 +41,7 @@ def begin(session: Session, gateway: str, invoice_id: str, again: bool) -> Charg
     tried = payment.attempts(session, invoice_id)
     owed = invoice.summary(session, invoice_id).open_minor
     last = tried[-1] if tried else None
-    if owed <= 0 or (last and last.state in ("paid", "pending")):
+    if owed <= 0 or (last and last.state == "pending"):
         return None
     begun = last if last and last.state == "started" else None
     means = (begun.gateway, begun.method_token) if begun and begun.method_token else None
@@ -88,24 +88,24 @@ def order_of(session: Session, attempt: PaymentAttempt, document: Invoice) -> Ch
     )
 
 
-def of_another_amount(session: Session, gateway: str, invoice_id: str) -> ChargeOrder | None:
-    """The last attempt, if it was started, nobody knows how it ended, and another amount is owed by now, as some or all
-    was paid otherwise.
+def in_doubt(session: Session, invoice_id: str) -> PaymentAttempt | None:
+    """The last attempt, if it was started, nobody knows how it ended, and it is not to be taken up: the gateway has
+    told of it, or another amount is owed by now, as some or all was paid otherwise.
     """
     tried = payment.attempts(session, invoice_id)
     last = tried[-1] if tried else None
-    owed = invoice.summary(session, invoice_id).open_minor
-    if last is None or last.state != "started" or last.amount_minor == owed:
+    if last is None or last.state != "started":
         return None
-    if last.method_token and last.gateway != gateway:
-        raise elsewhere(last.gateway, gateway, under_way=True)
-    return order_of(session, last, document_of(session, invoice_id))
+    owed = invoice.summary(session, invoice_id).open_minor
+    return last if last.reference is not None or last.amount_minor != owed else None
 
 
 def give_up(session: Session, attempt_id: str) -> None:
     """The gateway has nothing of an attempt whose amount is not owed any more."""
     attempt = payment.lock_attempt(session, attempt_id)
     assert attempt is not None
+    if attempt.reference is not None:
+        raise Unavailable("The gateway has told of the payment just now.")
     if attempt.state == "started":
         document = document_of(session, attempt.invoice_id)
         attempt.state, attempt.decline_code = "declined", payment.SUPERSEDED
@@ -178,7 +178,8 @@ def _settle(session: Session, document: Invoice, attempt: PaymentAttempt, now: d
     ledger.post(session, [payment_captured(receipt)])
     what = f"The payment {attempt.reference} of {attempt.amount}"
     remedy = f"Give it back at the gateway {attempt.gateway!r}, or agree with the customer; then answer this task."
-    settlement.after_money(session, document, what, remedy, now)
+    if not settlement.after_money(session, document, what, remedy, now):
+        plan(session, document, f"rest after {attempt.no}", now)
 
 
 def _look_again(session: Session, document: Invoice, attempt: PaymentAttempt, now: datetime) -> None:
@@ -191,11 +192,9 @@ def _look_again(session: Session, document: Invoice, attempt: PaymentAttempt, no
 
 def _dun(session: Session, document: Invoice, attempt: PaymentAttempt, now: datetime) -> None:
     """Plan the next attempt by the dunning calendar; when it is used up, or pointless, ask a person."""
-    tried = payment.attempts(session, document.id)
-    declined = [a.decided_at for a in tried if a.state == "declined" and a.decided_at and not a.superseded]
-    no = attempt.no - sum(a.superseded for a in tried)
-    again = None if attempt.decline_final else _next_attempt(no, min(declined, default=now), now)
-    agenda.drop(session, subject_of(document.id), "collect", now)
+    declines = payment.declines(session, document.id)
+    again = None if attempt.decline_final else _next_attempt(len(declines), min(declines, default=now), now)
+    payment.stop_trying(session, document.id, now)
     if invoice.summary(session, document.id).open_minor <= 0:
         return
     if again is not None:

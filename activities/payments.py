@@ -13,7 +13,7 @@ from sqlalchemy import Engine
 from sqlmodel import Session
 from temporalio import activity
 
-from activities.attempts import begin, document_of, elsewhere, give_up, of_another_amount, order_of, plan, record
+from activities.attempts import begin, document_of, elsewhere, give_up, in_doubt, order_of, plan, record
 from activities.pulse import heartbeating
 from billing.errors import Refused, Unavailable
 from integrations.payments import Outcome, PaymentGateway
@@ -102,7 +102,7 @@ class Payments:
                         self._ask_after(attempt)
                 if last and last.state == "pending":
                     self._ask_after(last)
-                elif len(due) > len(doubted):
+                elif len(due) > len(doubted) or (last and last.state == "started"):
                     self._charge(invoice_id, again=True)
             with transaction(self.engine) as session:
                 for item in due:
@@ -159,9 +159,10 @@ class Payments:
     def _charge(self, invoice_id: str, again: bool = False) -> str | None:
         """One attempt; an attempt that was started and never decided is taken up under its own key.
 
-        If another amount is owed by now, nothing more is charged by it: the gateway says what became of it.
+        If the gateway has told of it, or another amount is owed by now, nothing more is charged by it: the gateway says
+        what became of it.
         """
-        if (known := self._of_another_amount(invoice_id)) is not None:
+        if (known := self._of_doubted(invoice_id)) is not None:
             return known
         with transaction(self.engine) as session:
             order = begin(session, self.name, invoice_id, again)
@@ -177,23 +178,21 @@ class Payments:
             raise
         return self._record(order.attempt_id, outcome)
 
-    def _of_another_amount(self, invoice_id: str) -> str | None:
-        """How an attempt ended that was started for another amount; None if there is none, or the gateway knows nothing
-        of it and it is given up.
-        """
+    def _of_doubted(self, invoice_id: str) -> str | None:
+        """How an attempt in doubt ended; None if there is none, or it is given up: the gateway knows nothing of it."""
         with transaction(self.engine) as session:
-            order = of_another_amount(session, self.name, invoice_id)
-        if order is None:
+            attempt = in_doubt(session, invoice_id)
+        if attempt is None:
             return None
-        found = self.gateway.find(order) if order.method_token else None
-        if found is not None:
-            return self._record(order.attempt_id, found)
-        with transaction(self.engine) as session:
-            give_up(session, order.attempt_id)
-        return None
+        if (state := self._ask_after(attempt)) is None:
+            with transaction(self.engine) as session:
+                give_up(session, attempt.id)
+        return state
 
-    def _ask_after(self, attempt: PaymentAttempt) -> None:
-        """Write down how it stands at the gateway, where it has come so far."""
+    def _ask_after(self, attempt: PaymentAttempt) -> str | None:
+        """Write down how it stands at the gateway; None if that knows nothing of it."""
+        if not attempt.reference and not attempt.method_token:
+            return None
         if attempt.gateway != self.name:
             raise elsewhere(attempt.gateway, self.name, under_way=True)
         if attempt.reference:
@@ -202,8 +201,7 @@ class Payments:
             with transaction(self.engine) as session:
                 order = order_of(session, attempt, document_of(session, attempt.invoice_id))
             outcome = self.gateway.find(order)
-        if outcome is not None:
-            self._record(attempt.id, outcome)
+        return self._record(attempt.id, outcome) if outcome is not None else None
 
     def _record(self, attempt_id: str, outcome: Outcome) -> str:
         with transaction(self.engine) as session:

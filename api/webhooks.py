@@ -16,7 +16,6 @@ from api.access import Administrator, Doors, Open, patiently
 from billing.errors import NotFound, Refused
 from integrations.payments import COMPARE_SECRETS, GatewayEvent, Paid, PaymentGateway, Pending
 from models import payment
-from models.payment import PaymentAttempt
 from workflows.client import INTAKE
 from workflows.collection import Collection
 from workflows.policies import LIFECYCLE
@@ -44,14 +43,17 @@ async def receive_webhook(gateway: str, request: Request, open_: Open) -> dict[s
 def _write_down(open_: Doors, gateway: str, event: GatewayEvent) -> str | None:
     """Keep the event; the invoice whose collection has to look at this payment, if one does.
 
-    What was declined and is said to be paid after all goes on its agenda, since nobody waits for that.
+    What was declined and is said to be paid after all goes on its agenda, since nobody waits for that. Of an attempt
+    whose answer may have been lost, the gateway's name of the payment is kept.
     """
     with open_.transaction() as session:
         outcome = type(event.outcome).__name__.lower()
         payment.keep_webhook(session, gateway, event.event_id, event.attempt_id, outcome)
-        attempt = session.get(PaymentAttempt, event.attempt_id)
+        attempt = payment.lock_attempt(session, event.attempt_id)
         if attempt is None or isinstance(event.outcome, Pending):
             return None
+        if isinstance(event.outcome, Paid) and attempt.reference is None:
+            attempt.reference = event.outcome.reference
         if attempt.state == "declined" and isinstance(event.outcome, Paid):
             payment.ask_after(session, attempt.id)
         elif attempt.state != "pending":

@@ -17,6 +17,8 @@ from models.database import cursor
 from models.values import moment
 
 Kind = Literal["rollout", "activate", "amendment", "end", "collect", "close"]
+SETTLED_BY = "settled by "
+"""How causes begin that name what settled an invoice, so that a collection that waits looks once more."""
 RANKS: dict[Kind, int] = {"rollout": 5, "activate": 10, "amendment": 10, "end": 10, "collect": 70, "close": 90}
 
 
@@ -130,9 +132,12 @@ def drop_many(session: Session, dropped: Sequence[tuple[str, str]], at: datetime
 
 
 def park(session: Session, subject: str, parked: bool) -> None:
-    """Mark what is open as waiting for a person, or as due again."""
+    """Mark what is open as waiting for a person, or as due again. That an invoice was settled waits for nobody."""
     outcome = "parked" if parked else None
-    cursor(session).execute("update agenda set outcome = %s where subject = %s and done_at is null", (outcome, subject))
+    cursor(session).execute(
+        "update agenda set outcome = %s where subject = %s and done_at is null and not starts_with(cause, %s)",
+        (outcome, subject, SETTLED_BY),
+    )
 
 
 def entity_of(session: Session, subject: str) -> str | None:

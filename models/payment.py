@@ -8,12 +8,15 @@ from datetime import UTC, datetime
 from sqlmodel import Field, Session, SQLModel, col, select
 
 from billing.money import Money
+from models import agenda
 from models.customer import PaymentMethod
 from models.database import cursor
 from models.values import large, moment
 
 SUPERSEDED = "superseded"
 """Why an attempt is declined that the gateway knows nothing of, and whose amount is not what is owed any more."""
+OPEN_AGAIN = "open again by "
+"""How causes on the agenda begin that name what was given back of an invoice that was paid."""
 PAID_AFTER_ALL = "paid after all: "
 """How causes on the agenda begin that name an attempt to ask after: it was written down as declined."""
 
@@ -76,6 +79,25 @@ def is_collected(session: Session, invoice_id: str, now: datetime) -> bool:
     return bool(row.fetchall()[0][0])
 
 
+def declines(session: Session, invoice_id: str) -> list[datetime]:
+    """When the gateway declined attempts, since the invoice was last open anew."""
+    rows = cursor(session).execute(
+        "select decided_at from payment_attempt where invoice_id = %s and state = 'declined'"
+        " and decline_code is distinct from %s and decided_at >= coalesce((select max(due_at) from agenda"
+        " where subject = %s and starts_with(cause, %s)), '-infinity')",
+        (invoice_id, SUPERSEDED, subject_of(invoice_id), OPEN_AGAIN),
+    )
+    return [decided_at for (decided_at,) in rows]
+
+
+def stop_trying(session: Session, invoice_id: str, at: datetime) -> None:
+    """Take what is planned for the invoice off the agenda, but for questions after what may be paid after all."""
+    subject = subject_of(invoice_id)
+    planned = agenda.open_causes(session, subject)
+    tries = [(subject, cause) for cause in planned if not cause.startswith(PAID_AFTER_ALL)]
+    agenda.drop_many(session, tries, at)
+
+
 def attempts(session: Session, invoice_id: str) -> list[PaymentAttempt]:
     query = select(PaymentAttempt).where(PaymentAttempt.invoice_id == invoice_id).order_by(col(PaymentAttempt.no))
     return list(session.exec(query))
@@ -109,8 +131,15 @@ def ask_after(session: Session, attempt_id: str) -> None:
     )
 
 
+# Of the invoice `i`, what is open by the ledger.
+_OPEN = (
+    "select sum(case l.side when 'D' then l.amount_minor else -l.amount_minor end) from journal_line l"
+    " where l.invoice_id = i.id and l.account = '1100'"
+)
+
+
 def to_charge(session: Session, run_id: str, limit: int) -> list[str]:
-    """Invoices of a run with something due, a payment method and no decided attempt, in order of number.
+    """Invoices of a run with something open, a payment method and no decided attempt, in order of number.
 
     What is on the agenda to be collected is left to that.
     """
@@ -118,10 +147,11 @@ def to_charge(session: Session, run_id: str, limit: int) -> list[str]:
         "select i.id from invoice i join invoice_number n on n.invoice_id = i.id"
         " join payment_method m on m.customer_id = i.customer_id"
         " where i.run_id = %s and i.due_minor > 0 and not exists (select from payment_attempt a"
-        " where a.invoice_id = i.id and a.state <> 'started') and not exists"
+        " where a.invoice_id = i.id and a.state <> 'started' and (a.state <> 'declined' or"
+        " a.decline_code is distinct from %s)) and not exists"
         " (select from agenda g where g.subject = 'collection/' || i.id and g.done_at is null)"
-        " order by n.n limit %s",
-        (run_id, limit),
+        f" and ({_OPEN}) > 0 order by n.n limit %s",
+        (run_id, SUPERSEDED, limit),
     )
     return [invoice_id for (invoice_id,) in rows]
 
@@ -136,8 +166,7 @@ def collect_with(session: Session, method: PaymentMethod) -> None:
         "insert into agenda (subject, cause, due_at, rank, kind, entity_id, clock_id)"
         " select 'collection/' || i.id, %(cause)s, coalesce(c.now_at, now()), 70, 'collect', e.id, c.id"
         " from invoice i join legal_entity e on e.id = i.entity_id left join test_clock c on c.id = e.clock_id"
-        " where i.customer_id = %(customer)s and (select sum(case l.side when 'D' then l.amount_minor"
-        " else -l.amount_minor end) from journal_line l where l.invoice_id = i.id and l.account = '1100') > 0"
+        f" where i.customer_id = %(customer)s and ({_OPEN}) > 0"
         " and not exists (select from payment_attempt a where a.invoice_id = i.id"
         " and (a.state = 'pending' or a.state = 'started' and a.method_token is not null)) on conflict do nothing",
         {

@@ -9,7 +9,7 @@ from sqlmodel import Session
 from billing.errors import Refused
 from billing.journal import Receipt
 from billing.money import Money
-from models import agenda, credit, invoice, ledger, payment, task
+from models import credit, invoice, ledger, payment, task
 from models.invoice import Invoice
 
 
@@ -29,17 +29,17 @@ def after_money(session: Session, document: Invoice, what: str, remedy: str, now
     open_minor = invoice.summary(session, document.id).open_minor
     if open_minor > 0:
         return False
-    subject = payment.subject_of(document.id)
     credit.make_usable(session, document.id, now)
     if not any(one.state == "pending" for one in payment.attempts(session, document.id)):
-        planned = agenda.open_causes(session, subject)
-        tries = [(subject, cause) for cause in planned if not cause.startswith(payment.PAID_AFTER_ALL)]
-        agenda.drop_many(session, tries, now)
-    task.close_tasks(session, subject, now, "paid")
+        payment.stop_trying(session, document.id, now)
+    task.close_tasks(session, payment.subject_of(document.id), now, "paid")
     if open_minor < 0:
-        over = Money(-open_minor, document.currency)
-        refusal = Refused(
-            f"{what} came when less was owed: the invoice is overpaid by {over}.", code="overpaid", remedy=remedy
-        )
-        task.open_task(session, "overpayment", subject, document.entity_id, refusal, now)
+        tell_of_too_much(session, document, f"{what} came when less was owed", -open_minor, remedy, now)
     return True
+
+
+def tell_of_too_much(session: Session, document: Invoice, what: str, minor: int, remedy: str, now: datetime) -> None:
+    """Have a person see to whom the money belongs; who was told already is told how much it is now."""
+    over = Money(minor, document.currency)
+    refusal = Refused(f"{what}: the invoice is overpaid by {over}.", code="overpaid", remedy=remedy)
+    task.open_task(session, "overpayment", payment.subject_of(document.id), document.entity_id, refusal, now)

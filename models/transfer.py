@@ -18,8 +18,8 @@ from models.entity import LegalEntity, entity, now_on, today
 from models.invoice import Invoice, summary
 from models.values import large, moment
 
-REMEDY = "Give it back by bank and record that as a transfer of less than 0, which closes this task; or agree with the"
-REMEDY += " customer, and answer it."
+REMEDY = "Give it back by bank and record that as a transfer of less than 0: this task is closed once nothing is left."
+REMEDY += " Or agree with the customer, and answer it."
 
 
 class BankTransfer(SQLModel, table=True):
@@ -105,17 +105,22 @@ def _settle(session: Session, came: BankTransfer, document: Invoice, seller: Leg
     _post(session, came, document)
     what = f"The transfer {came.id} of {came.amount}"
     if settlement.after_money(session, document, what, REMEDY, now) and collected:
-        _plan(session, document, f"settled by {came.id}", now, seller)
+        _plan(session, document, f"{agenda.SETTLED_BY}{came.id}", now, seller)
 
 
 def _take_back(session: Session, came: BankTransfer, document: Invoice, seller: LegalEntity, now: datetime) -> None:
+    """What was open before is collected already."""
+    before = summary(session, document.id).open_minor
     _post(session, came, document)
-    open_minor = summary(session, document.id).open_minor
-    if open_minor >= 0:
-        task.close_tasks(session, payment.subject_of(document.id), now, "given back", "overpayment")
-    if open_minor > 0:
+    open_minor = before - came.amount_minor
+    if open_minor < 0:
+        what = f"After {-came.amount} went back by {came.id}"
+        settlement.tell_of_too_much(session, document, what, -open_minor, REMEDY, now)
+        return
+    task.close_tasks(session, payment.subject_of(document.id), now, "given back", "overpayment")
+    if before <= 0 < open_minor:
         due_at = instant(document.due_on, zone(seller.time_zone))
-        _plan(session, document, f"open again by {came.id}", max(due_at, now), seller)
+        _plan(session, document, f"{payment.OPEN_AGAIN}{came.id}", max(due_at, now), seller)
 
 
 def _post(session: Session, came: BankTransfer, document: Invoice) -> None:

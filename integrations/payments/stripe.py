@@ -70,7 +70,7 @@ class StripeGateway:
         amount = stripe_amount(order.amount)
         with _in_our_errors():
             payer = self._payer(order)
-            earlier = self._earlier(payer, order)
+            earlier = self._earlier(payer.customer, order)
             if earlier is None:
                 return self._create(payer, order, amount)
             if (earlier.amount, earlier.currency) != (amount, order.amount.currency.lower()):
@@ -81,13 +81,11 @@ class StripeGateway:
 
     def find(self, order: ChargeOrder) -> Outcome | None:
         with _in_our_errors():
-            earlier = self._earlier(self._payer(order), order)
-            if earlier is None:
-                return None
-            if earlier.status == "requires_confirmation":  # It was stored, and not yet tried when Stripe failed.
-                self._api.payment_intents.cancel(earlier.id, {"cancellation_reason": _BY_US})
-                return None
-            return self._decided(earlier)
+            found = self._earlier(self._owner(order), order)
+            if found is not None and found.status == "requires_confirmation":
+                found = self._cancelled(found)  # It was stored, and not yet tried when Stripe failed.
+            untried = found is None or (found.status == "canceled" and found.last_payment_error is None)
+            return None if found is None or untried else self._decided(found)
 
     def look_up(self, reference: str) -> Outcome:
         with _in_our_errors():
@@ -137,9 +135,21 @@ class StripeGateway:
             return _Payer(customer.id, order.method_token)
         return _Payer(customer.id, attached.id)
 
-    def _earlier(self, payer: _Payer, order: ChargeOrder) -> stripe.PaymentIntent | None:
-        """What was made of this attempt before; looked for from its start on, however much came after it."""
-        asked: PaymentIntentListParams = {"customer": payer.customer, "limit": 100}
+    def _owner(self, order: ChargeOrder) -> str | None:
+        """The Stripe customer that the method belongs to, if it is there still and belongs to one."""
+        try:
+            method = self._api.payment_methods.retrieve(order.method_token)
+        except stripe.InvalidRequestError:
+            return None
+        return method.customer if method.customer is None or isinstance(method.customer, str) else method.customer.id
+
+    def _earlier(self, customer: str | None, order: ChargeOrder) -> stripe.PaymentIntent | None:
+        """What was made of this attempt before, of that customer or of all; looked for from its start on, however much
+        came after it.
+        """
+        asked: PaymentIntentListParams = {"limit": 100}
+        if customer is not None:
+            asked["customer"] = customer
         if order.begun_at is not None:
             asked["created"] = {"gte": int((order.begun_at - _CLOCKS_APART).timestamp())}
         since = self._api.payment_intents.list(asked).auto_paging_iter()
@@ -183,8 +193,10 @@ class StripeGateway:
 
     def _decided(self, intent: stripe.PaymentIntent) -> Outcome:
         """What became of it. One that can be paid still is cancelled: only then does it count as declined."""
-        if intent.status not in _OPEN:
-            return _outcome(intent)
+        return _outcome(intent if intent.status not in _OPEN else self._cancelled(intent) or intent)
+
+    def _cancelled(self, intent: stripe.PaymentIntent) -> stripe.PaymentIntent | None:
+        """Cancel it; if it has gone on meanwhile, how it stands now."""
         try:
             self._api.payment_intents.cancel(intent.id, {"cancellation_reason": _BY_US})
         except stripe.InvalidRequestError as error:
@@ -193,8 +205,8 @@ class StripeGateway:
             found = self._api.payment_intents.retrieve(intent.id)
             if found.status in _OPEN:
                 raise Unavailable(f"Payment {intent.id} can be paid still, and Stripe does not cancel it.") from error
-            return _outcome(found)
-        return _outcome(intent)
+            return found
+        return None
 
 
 @dataclass(frozen=True, slots=True)

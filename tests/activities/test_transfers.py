@@ -10,6 +10,7 @@ import pytest
 
 from activities.payments import ChargeRun, Payments
 from billing.errors import Refused, Unavailable
+from billing.ids import derive
 from integrations.payments import ChargeOrder, Outcome
 from models import payment
 from models.customer import PaymentMethod
@@ -213,13 +214,107 @@ def test_what_went_back_is_collected_again(company: Company, by_card: str, payme
     assert company.prove("2026-01").differences == ()
 
 
+def test_what_went_back_beside_a_card_payment_is_collected_again(
+    company: Company, by_card: str, payments: Payments
+) -> None:
+    company.transfer("bank-1", by_card, 100_00, "2026-01-05")
+    assert payments.collect(by_card).settled
+    company.transfer("bank-2", by_card, -100_00, "2026-01-06")
+    assert twice(company, payments.collect, by_card).settled
+    assert attempts(company) == [(19_00, "paid", None), (100_00, "paid", None)]
+
+
+def test_what_went_back_while_the_rest_is_on_its_way_is_collected_after_it(
+    company: Company, by_card: str, payments: Payments
+) -> None:
+    company.transfer("bank-1", by_card, 100_00, "2026-01-05")
+    company.gateway.expect("ada", "pending")
+    assert payments.collect(by_card).pending
+    [(reference,)] = company.sql("select reference from payment_attempt")
+    company.transfer("bank-2", by_card, -100_00, "2026-01-06")
+    company.gateway.settle(reference)
+    payments.ask_gateway(by_card)
+    assert "rest after 1" in planned(company, by_card)
+    assert twice(company, payments.collect, by_card).settled
+    assert attempts(company) == [(19_00, "paid", None), (100_00, "paid", None)]
+
+
+def test_dunning_begins_anew_when_a_paid_invoice_is_open_again(
+    company: Company, by_card: str, payments: Payments
+) -> None:
+    company.gateway.expect("ada", "insufficient_funds", "insufficient_funds")
+    payments.collect(by_card)
+    [tried] = planned(company, by_card)
+    company.transfer("bank-1", by_card, 100_00, "2026-01-05")
+    company.transfer("bank-2", by_card, -100_00, "2026-01-06")
+    assert planned(company, by_card) == [tried], "what was never settled goes on as before"
+    company.transfer("bank-3", by_card, OWED, "2026-01-07")
+    company.set_clock(NOON + timedelta(days=70))
+    company.transfer("bank-4", by_card, -OWED, "2026-03-01")
+    payments.collect(by_card)
+    assert attempts(company)[1:] == [(OWED, "declined", "insufficient_funds")]
+    assert company.open_tasks() == []
+    [(days,)] = company.sql(
+        "select extract(day from due_at - %s)::int from agenda where done_at is null and kind = 'collect'",
+        company.now(),
+    )
+    assert days == 3
+
+
+def test_a_decline_leaves_the_question_after_an_earlier_attempt(
+    company: Company, by_card: str, payments: Payments, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch, pytest.raises(Unavailable):
+        patch.setattr(company.gateway, "charge", nobody_there)
+        payments.collect(by_card)
+    company.transfer("bank-1", by_card, 100_00, "2026-01-01")
+    [(first,)] = company.sql("select id from payment_attempt")
+    charge = company.gateway.charge
+
+    def crossing(order: ChargeOrder) -> Outcome:
+        with transaction(company.engine) as session:
+            payment.ask_after(session, first)  # Its webhook comes in just now.
+        return charge(order)
+
+    company.gateway.expect("ada", "expired_card")
+    monkeypatch.setattr(company.gateway, "charge", crossing)
+    payments.collect(by_card)
+    assert attempts(company) == [(OWED, "declined", "superseded"), (19_00, "declined", "expired_card")]
+    assert planned(company, by_card) == [f"paid after all: {first}"]
+
+
+def test_what_the_gateway_told_of_is_looked_up_by_its_name(
+    company: Company, by_card: str, payments: Payments, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    company.gateway.lose_answer()
+    with pytest.raises(Unavailable):
+        payments.collect(by_card)
+    [(attempt,)] = company.sql("select id from payment_attempt")
+    reference = derive("pay", attempt)
+    company.sql("update payment_attempt set reference = %s, method_token = null", reference)
+    monkeypatch.setattr(company.gateway, "charge", refuse)
+    monkeypatch.setattr(company.gateway, "find", refuse)
+    assert twice(company, payments.collect, by_card).settled
+    assert attempts(company) == [(OWED, "paid", None)]
+
+
+def test_a_run_charges_nothing_that_was_paid_before(company: Company, by_card: str, payments: Payments) -> None:
+    company.sql("delete from agenda where subject = %s", subject_of(by_card))
+    company.transfer("bank-1", by_card, OWED, "2026-01-01")
+    [(run_id,)] = company.sql("select id from billing_run")
+    assert payments.charge_run(ChargeRun(run_id, limit=0)).more is False
+
+
 def test_what_was_too_much_is_given_back(company: Company, invoice_id: str) -> None:
     company.transfer("bank-1", invoice_id, 10 * OWED, "2026-01-01")
     assert len(company.open_tasks()) == 1
     with pytest.raises(Refused, match="cannot have received") as refusal:
         company.transfer("bank-2", invoice_id, -11 * OWED, "2026-01-01")
     assert refusal.value.faults[0].reason == "takes back more than came by bank, which is 1,190.00 EUR"
-    company.transfer("bank-2", invoice_id, -9 * OWED, "2026-01-01")
+    company.transfer("bank-2", invoice_id, -8 * OWED, "2026-01-01")
+    [(_, reason)] = company.open_tasks()
+    assert reason == "After 952.00 EUR went back by bank-2: the invoice is overpaid by 119.00 EUR."
+    company.transfer("bank-3", invoice_id, -OWED, "2026-01-01")
     assert (open_minor(company, invoice_id), company.open_tasks(), planned(company, invoice_id)) == (0, [], [])
 
 

@@ -71,6 +71,25 @@ async def printed(front: Front, invoice: str) -> bytes:
     return answer.content
 
 
+async def test_what_is_told_of_an_attempt_whose_answer_was_lost_is_kept(front: Front) -> None:
+    """Nothing is decided by it; whoever takes the attempt up looks the payment up by its name."""
+    subscription = await front.subscription(starts_on="2025-12-30")
+    await front.advance("clk", datetime(2025, 12, 31, 9, tzinfo=UTC))
+    [invoice] = await front.get(f"/v1/invoices?subscription={subscription}")
+    front.rows(
+        "insert into payment_attempt (id, invoice_id, no, gateway, method_token, amount_minor, currency, state,"
+        " started_at) values ('pay_lost', %s, 1, 'pretend', 'pm_1', 100, 'EUR', 'started', now()) returning 1",
+        invoice["id"],
+    )
+    for outcome, kept in (("insufficient_funds", None), ("succeeded", "r_1"), ("succeeded", "r_1")):
+        told = {"kind": "payment", "event_id": f"evt_{outcome}", "attempt_id": "pay_lost", "reference": "r_1"}
+        webhook = signed({**told, "outcome": outcome})
+        answer = await hook(front, webhook.body, webhook.headers)
+        assert answer.status_code == 202
+        found = front.rows("select state, reference from payment_attempt where id = 'pay_lost'")
+        assert found == [("started", kept)]
+
+
 async def test_webhooks_that_concern_nobody_are_taken_in(front: Front) -> None:
     stray = signed({"kind": "payment", "event_id": "evt_1", "attempt_id": "none", "reference": "r", "outcome": "paid"})
     assert (await hook(front, stray.body, stray.headers)).json() == {"outcome": "taken in"}

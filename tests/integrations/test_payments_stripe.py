@@ -216,7 +216,15 @@ def test_one_that_is_asked_after_first_is_never_tried(
 ) -> None:
     assert stripe_stand.gateway.find(order) is None
     assert client(stripe_stand).payment_intents.retrieve(stored.id).status == "canceled"
-    assert isinstance(stripe_stand.gateway.find(order), Declined)
+    assert stripe_stand.gateway.find(order) is None
+
+
+def test_an_attempt_is_found_after_its_method_is_gone(stripe_stand, order: ChargeOrder) -> None:
+    paid = stripe_stand.gateway.charge(order)
+    stripe_stand.gateway.charge(replace(order, attempt_id="att_2"))
+    gone = replace(order, method_token="pm_gone", begun_at=datetime.now(UTC))
+    assert stripe_stand.gateway.find(gone) == paid
+    assert stripe_stand.gateway.find(replace(gone, attempt_id="att_3")) is None
 
 
 def test_no_answer_in_time_is_unavailable_and_passes(stripe_stand, order: ChargeOrder) -> None:
