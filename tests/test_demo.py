@@ -75,7 +75,7 @@ def test_the_figures_of_the_month(told: tuple[Stack, str, Month]) -> None:
     assert "total 2,035.50 EUR, less prepaid credit 50.00 EUR: due 1,985.50 EUR" in text
     assert "insufficient_funds" in text
     assert "NL-2026-000002: settled, open 0.00 EUR" in text
-    assert text.count("holds") == 13
+    assert text.count("holds") == 14
     assert "DIFFERS" not in text
 
 

@@ -37,6 +37,9 @@ insert into invoice_number select entity, v.kind, n, prefix || lpad(n::text, gre
   from (values ('inv_c', 'invoice', 'acme', 999998), ('inv_b', 'invoice', 'acme', 999999),
     ('inv_a', 'invoice', 'acme', 1000000), ('inv_o', 'invoice', 'other', 1), ('inv_n', 'credit_note', 'acme', 7))
     v (id, kind, entity, n) join invoice_series s on s.entity_id = entity and s.kind = v.kind;
+insert into journal_line (entry_id, line_no, entity_id, account, side, amount_minor, currency, functional_minor,
+    functional_currency, posted_on, cause_kind, cause_id, invoice_id)
+  select 'je_' || id, 1, entity_id, '1100', 'D', 1, 'EUR', 1, 'EUR', issued_on, 'invoice', id, id from invoice;
 set session_replication_role = origin;
 """
 IN_ORDER = ["A-CN-000007", "A-999998", "A-999999", "A-1000000", "O-000001"]
