@@ -194,33 +194,26 @@ RECEIVABLES = Comparison(
     """,
 )
 
-PAYMENTS = Comparison(
-    "payments",
-    "payments captured",
-    "provider clearing in the ledger",
-    f"""
-    select coalesce(p.id, g.cause_id), coalesce(p.amount_minor, 0), coalesce(g.amount, 0) from (
-      select id, amount_minor from ({_PAID}) a where paid_on between %(month)s and %(through)s) p
-    full join (
-      select cause_id, sum({_SIGNED}) as amount from journal_line
-      where entity_id = %(entity)s and account = '1050' and posted_on between %(month)s and %(through)s group by 1) g
-    on g.cause_id = p.id
-    """,
-)
 
-TRANSFERS = Comparison(
-    "bank transfers",
-    "transfers received",
-    "cash at bank in the ledger",
-    f"""
-    select coalesce(t.id, g.cause_id), coalesce(t.amount_minor, 0), coalesce(g.amount, 0) from (
-      select id, amount_minor from ({_TRANSFERRED}) a where paid_on between %(month)s and %(through)s) t
-    full join (
-      select cause_id, sum({_SIGNED}) as amount from journal_line
-      where entity_id = %(entity)s and account = '1000' and posted_on between %(month)s and %(through)s group by 1) g
-    on g.cause_id = t.id
-    """,
-)
+def _received(name: str, left_label: str, right_label: str, came: str, account: str) -> Comparison:
+    """Money that came in the month, one by one, beside the account that it was posted to."""
+    return Comparison(
+        name,
+        left_label,
+        right_label,
+        f"""
+        select coalesce(c.id, g.cause_id), coalesce(c.amount_minor, 0), coalesce(g.amount, 0) from (
+          select id, amount_minor from ({came}) a where paid_on between %(month)s and %(through)s) c
+        full join (
+          select cause_id, sum({_SIGNED}) as amount from journal_line where entity_id = %(entity)s
+            and account = '{account}' and posted_on between %(month)s and %(through)s group by 1) g
+        on g.cause_id = c.id
+        """,
+    )
+
+
+PAYMENTS = _received("payments", "payments captured", "provider clearing in the ledger", _PAID, "1050")
+TRANSFERS = _received("bank transfers", "transfers received", "cash at bank in the ledger", _TRANSFERRED, "1000")
 
 CREDITS = Comparison(
     "prepaid credits",
