@@ -139,6 +139,7 @@ def create(settings: Settings | None = None) -> FastAPI:
         redoc_url=None,
         generate_unique_id_function=operation_id,
         separate_input_output_schemas=False,
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # Instrumented below, and by `Observed`.
     )
     app.state.figures = figures_of(chosen)
     problems.install(app)

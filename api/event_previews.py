@@ -69,8 +69,8 @@ async def preview_events(request: Request, open_: Open, key: Writer) -> EventPre
     free = whatever_time(request)
     if is_stream(request):
         raise no_media("A preview is of one batch, and not of a stream.")
-    async with batch_of(request, open_.intake) as found:
-        return await run_in_threadpool(_preview, open_, found, free)
+    with open_.intake.room.holding() as hold:
+        return await run_in_threadpool(_preview, open_, await batch_of(request, hold), free)
 
 
 def _preview(open_: Doors, found: list[Read], free: bool) -> EventPreview:

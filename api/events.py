@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import msgspec
 import prometheus_client
@@ -22,7 +20,7 @@ from api.parameters import only_declared
 from api.unpacking import unpacked
 from billing.errors import Fault, Refused, Unavailable
 from models.event import Event
-from models.intake import Outcome
+from models.intake import Outcome, OutcomeKind
 
 PATH = "/v1/events"
 router = APIRouter(tags=["Usage"])
@@ -37,6 +35,8 @@ LINES_AT_ONCE = 5_000
 MOST_LISTED = 10_000
 
 EVENTS = prometheus_client.Counter("perennial_usage_events", "Usage events by what became of them.", ["outcome"])
+_KINDS: tuple[OutcomeKind, ...] = get_args(OutcomeKind)
+_EVENTS = {kind: EVENTS.labels(kind) for kind in _KINDS}
 
 
 class Answered(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -106,8 +106,8 @@ async def send_events(request: Request) -> Response:
     if is_stream(request):
         await _take_stream(_pieces(request), intake, taken)
     else:
-        async with batch_of(request, intake) as found:
-            await taken.take(found, intake)
+        with intake.room.holding() as hold:
+            await taken.take(await batch_of(request, hold), intake)
     return taken.answer()
 
 
@@ -128,21 +128,19 @@ def whatever_time(request: Request) -> bool:
     return said == "true"
 
 
-@asynccontextmanager
-async def batch_of(request: Request, intake: Intake) -> AsyncIterator[list[Read]]:
-    """The events of a request that is no stream, and room in memory for as long as they are looked at."""
-    with intake.room.holding() as hold:
-        body = bytearray()
-        async for piece in _pieces(request):
-            hold(len(piece))
-            body += piece
-            if len(body) > MOST_BYTES_OF_BATCH:
-                raise Refused(
-                    f"The body is larger than {MOST_BYTES_OF_BATCH // MEBIBYTE} MiB.",
-                    code="too_large",
-                    remedy="Send less at once, or a stream of lines.",
-                )
-        yield await _read(read_batch, bytes(body), len(body))
+async def batch_of(request: Request, hold: Callable[[int], None]) -> list[Read]:
+    """The events of a request that is no stream. `hold` is called for the bytes that are kept in memory."""
+    body = bytearray()
+    async for piece in _pieces(request):
+        hold(len(piece))
+        body += piece
+        if len(body) > MOST_BYTES_OF_BATCH:
+            raise Refused(
+                f"The body is larger than {MOST_BYTES_OF_BATCH // MEBIBYTE} MiB.",
+                code="too_large",
+                remedy="Send less at once, or a stream of lines.",
+            )
+    return await _read(read_batch, bytes(body), len(body))
 
 
 async def _take_stream(pieces: AsyncIterator[bytes], intake: Intake, taken: _Taken) -> None:
@@ -203,17 +201,17 @@ class _Taken:
 
     def __init__(self, whatever_time: bool) -> None:
         self.whatever_time = whatever_time
-        self.counts: Counter[str] = Counter()
+        self.counts: dict[OutcomeKind, int] = dict.fromkeys(_KINDS, 0)
         self.listed: list[Answered] = []
 
     @property
     def total(self) -> int:
-        return self.counts.total()
+        return sum(self.counts.values())
 
     @property
     def so_far(self) -> str:
         """What a refusal adds to its reason."""
-        what = ", ".join(f"{many} {outcome}" for outcome, many in sorted(self.counts.items()))
+        what = ", ".join(f"{many} {outcome}" for outcome, many in sorted(self.counts.items()) if many)
         return f" {self.total} events were answered for before: {what or 'none'}."
 
     async def take(self, found: Sequence[Read], intake: Intake, *, patient: bool = False) -> None:
@@ -224,15 +222,16 @@ class _Taken:
         for index, outcome in enumerate(outcomes, self.total):
             if outcome.kind != "accepted" and len(self.listed) < MOST_LISTED:
                 self.listed.append(Answered(index, outcome.kind, outcome.reason, outcome.field))
-        counts = Counter(outcome.kind for outcome in outcomes)
-        self.counts.update(counts)
-        for kind, events_so in counts.items():
-            EVENTS.labels(kind).inc(events_so)
+        kinds = [outcome.kind for outcome in outcomes]
+        for kind in set(kinds):
+            many = kinds.count(kind)
+            self.counts[kind] += many
+            _EVENTS[kind].inc(many)
 
     async def _stored(self, events: Sequence[Event], intake: Intake, patient: bool) -> list[Outcome]:
         while True:
             try:
-                return await asyncio.wrap_future(intake.take(events, whatever_time=self.whatever_time))
+                return await intake.take(events, whatever_time=self.whatever_time)
             except TooBusy as error:
                 if not patient:
                     raise too_many(error.reason) from error
@@ -242,14 +241,7 @@ class _Taken:
         counts = self.counts
         if counts["invalid"] == self.total:
             raise invalid([as_fault(one) for one in self.listed[:20]])
-        receipt = Receipt(
-            accepted=counts["accepted"],
-            duplicate=counts["duplicate"],
-            conflict=counts["conflict"],
-            quarantined=counts["quarantined"],
-            invalid=counts["invalid"],
-            events=self.listed,
-        )
+        receipt = Receipt(**counts, events=self.listed)
         status = 207 if counts["invalid"] or counts["conflict"] else 200
         return Response(msgspec.json.encode(receipt), status, media_type="application/json")
 

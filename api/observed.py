@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from time import perf_counter
 
 import structlog
@@ -31,13 +32,19 @@ class Observed:
                 status = message["status"]
             await send(message)
 
-        with structlog.contextvars.bound_contextvars(method=scope["method"], path=scope["path"]):
-            try:
-                await self.app(scope, receive, noted)
-            finally:
-                route = getattr(scope.get("route"), "path", "unmatched")
-                seconds = perf_counter() - started
-                REQUESTS.labels(scope["method"], route, status).observe(seconds)
-                # Events come by the thousand; those that are taken in are told by the figures alone.
-                say = log.debug if route == "/v1/events" and status < 300 else log.info
-                say("request", status=status, seconds=round(seconds, 4), **scope.get("path_params", {}))
+        bound = structlog.contextvars.bind_contextvars(method=scope["method"], path=scope["path"])
+        try:
+            await self.app(scope, receive, noted)
+        finally:
+            route = getattr(scope.get("route"), "path", "unmatched")
+            seconds = perf_counter() - started
+            _requests(scope["method"], route, status).observe(seconds)
+            # Events come by the thousand; those that are taken in are told by the figures alone.
+            say = log.debug if route == "/v1/events" and status < 300 else log.info
+            say("request", status=status, seconds=round(seconds, 4), **scope.get("path_params", {}))
+            structlog.contextvars.reset_contextvars(**bound)
+
+
+@lru_cache(maxsize=1024)
+def _requests(method: str, route: str, status: int) -> Histogram:
+    return REQUESTS.labels(method, route, status)

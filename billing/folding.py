@@ -255,7 +255,7 @@ class Folding:
     ) -> None:
         some, self._clocks, self._days_of = tuple(meters), clocks, days or {}
         self._kept: dict[str, Kept] = {meter.meter_id: meter.kept for meter in some}
-        self._ways = {kind: [_Way.to(meter) for meter in of] for kind, of in by_type(some).items()}
+        self._looking, self._ways = by_type(some), dict[str, list[_Way]]()
         self._found: defaultdict[_MeterDay, _Spots] = defaultdict(lambda: defaultdict(_Gathered))
         self._to_add: dict[tuple[str, str, date], list[tuple[_Way, _Spots]]] = {}
 
@@ -296,9 +296,11 @@ class Folding:
         """The meters to which events of that customer, type and day come, each with what it has of the day so far.
         Looked up once: most events are of few days.
         """
+        if kind not in self._ways:
+            self._ways[kind] = [_Way.to(meter) for meter in self._looking.get(kind, ())]
         ways = [
             (way, self._found[customer_id, way.meter_id, day])
-            for way in self._ways.get(kind, ())
+            for way in self._ways[kind]
             if within(day, self._days_of.get(way.meter_id))
         ]
         self._to_add[customer_id, kind, day] = ways

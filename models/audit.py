@@ -9,7 +9,7 @@ from datetime import date
 from sqlmodel import Field, Session, SQLModel
 
 from billing.catalog import Meter
-from models.database import columns, cursor
+from models.database import Part, columns, cursor
 from models.slot import Slot
 from models.values import large
 
@@ -26,17 +26,20 @@ class UsageAnswered(SQLModel, table=True):
     events: int = large()
 
 
-def count(session: Session, slot: Slot, answered: Counter[tuple[str, str, date, str]]) -> None:
-    """Add to the numbers, in a slot taken before."""
+def additions(slot: Slot, answered: Counter[tuple[str, str, date, str]]) -> list[Part]:
+    """What adds to the numbers, in a slot taken before."""
     some = [(*key, events) for key, events in answered.items() if events]
-    if some:
-        cursor(session).execute(
+    if not some:
+        return []
+    return [
+        Part(
             "insert into usage_answered as a (slot, customer_id, type, day, outcome, events)"
             " select %s::smallint, * from unnest(%s::text[], %s::text[], %s::date[], %s::text[], %s::bigint[])"
             " order by 2, 3, 4, 5 on conflict (customer_id, type, day, outcome, slot)"
             " do update set events = a.events + excluded.events",
             [slot, *columns(some, 5)],
         )
+    ]
 
 
 @dataclass(frozen=True, slots=True)

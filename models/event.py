@@ -15,7 +15,7 @@ import msgspec
 from sqlalchemy import ARRAY, JSON, Column, Text
 from sqlmodel import Field, Session, SQLModel
 
-from models.database import all_written, columns, copy_texts, cursor, in_utc
+from models.database import FEW, all_written, columns, copy_texts, cursor, in_utc
 from models.values import large, moment
 
 
@@ -154,6 +154,14 @@ def hold_months(session: Session) -> None:
     cursor(session).execute("select pg_advisory_xact_lock_shared(hashtext('usage months'))")
 
 
+_STORE_FEW = """
+insert into usage_event (source, id, customer_id, type, occurred_at, day, data, meters)
+select source, id, customer_id, type, occurred_at, day, data, meters::text[]
+from unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::timestamptz[], %s::date[], %s::json[], %s::text[])
+  as e (source, id, customer_id, type, occurred_at, day, data, meters)
+"""
+
+
 def store(session: Session, rows: Sequence[tuple[Named, str, date, Sequence[str]]]) -> None:
     """Keep events, each with its customer, its local day and the meters that counted it.
 
@@ -163,20 +171,20 @@ def store(session: Session, rows: Sequence[tuple[Named, str, date, Sequence[str]
         return
     named, customer_ids, days, meters = zip(*sorted(rows, key=itemgetter(1)), strict=True)
     events = [one.event for one in named]
-    copy_texts(
-        session,
-        "usage_event",
-        {
-            "source": [e.source for e in events],
-            "id": [e.id for e in events],
-            "customer_id": customer_ids,
-            "type": [e.type for e in events],
-            "occurred_at": [one.at for one in named],
-            "day": list(map({day: str(day) for day in set(days)}.__getitem__, days)),
-            "data": _AS_SENT.encode_lines([e.data for e in events]).decode().split("\n")[:-1],
-            "meters": [f"{{{','.join(counted)}}}" for counted in meters],  # Ids of meters need no quotes.
-        },
-    )
+    found: dict[str, Sequence[str]] = {
+        "source": [e.source for e in events],
+        "id": [e.id for e in events],
+        "customer_id": customer_ids,
+        "type": [e.type for e in events],
+        "occurred_at": [one.at for one in named],
+        "day": list(map({day: str(day) for day in set(days)}.__getitem__, days)),
+        "data": _AS_SENT.encode_lines([e.data for e in events]).decode().split("\n")[:-1],
+        "meters": [f"{{{','.join(counted)}}}" for counted in meters],  # Ids of meters need no quotes.
+    }
+    if len(rows) < FEW:
+        cursor(session).execute(_STORE_FEW, columns(zip(*found.values(), strict=True), 8))
+    else:
+        copy_texts(session, "usage_event", found)
 
 
 def store_conflicts(session: Session, found: Sequence[tuple[Named, str | None]]) -> None:

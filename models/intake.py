@@ -20,7 +20,7 @@ from billing.period import zone
 from billing.time_bounds import TimeBounds
 from models import audit, event, quarantine, usage
 from models.customer import lock_roots
-from models.database import columns, cursor
+from models.database import columns, cursor, execute_together
 from models.event import Event, Named, digest_of, hold_months
 from models.event_key import contents_of, take_keys
 from models.event_time import outside
@@ -219,8 +219,8 @@ def _take_in(
     event.store(session, fresh)
     if books.answered:
         slot = take_slot(session)
-        usage.add(session, slot, folding.windows(), folding.days())
-        audit.count(session, slot, books.answered)
+        totals = usage.additions(slot, folding.windows(), folding.days())
+        execute_together(session, [*totals, *audit.additions(slot, books.answered)])
     return outcomes
 
 

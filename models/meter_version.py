@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from datetime import date, datetime
 from typing import Any
 
+from psycopg.rows import TupleRow
 from sqlalchemy import Column
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field, Session, SQLModel
@@ -69,7 +70,27 @@ select r.series, r.since, r.until, true, {columns_of("c")}
 
 def counting(session: Session) -> Counting:
     """Into which totals events go. Whoever adds to them reads this under their lock."""
-    rows = cursor(session).execute(_COUNTING)
+    return _made.of(cursor(session).execute(_COUNTING).fetchall())
+
+
+class _Made:
+    """What was made of the rows that were read last. They are read for each transaction, and hardly ever change."""
+
+    def __init__(self) -> None:
+        self._last: tuple[Sequence[TupleRow], Counting] = (), Counting((), ())
+
+    def of(self, rows: Sequence[TupleRow]) -> Counting:
+        before, made = self._last
+        if rows != before:
+            made = _counting(rows)
+            self._last = rows, made
+        return made
+
+
+_made = _Made()
+
+
+def _counting(rows: Sequence[TupleRow]) -> Counting:
     series = tuple(
         sorted(
             (Series(name, meter_from(row), since, until, prepared) for name, since, until, prepared, *row in rows),

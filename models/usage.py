@@ -22,7 +22,7 @@ from billing.period import instant
 from billing.portion import NO_PROPERTIES, Course, Portion, Properties, TimeUnit
 from billing.usage import BEFORE
 from billing.usage_proof import EventSet, Sets
-from models.database import columns, cursor
+from models.database import Part, columns, cursor, execute_together
 from models.event import IS_VOID
 from models.meter_version import versions
 from models.slot import Slot
@@ -102,11 +102,21 @@ _QUANTITY: dict[Kept, str] = {
 
 def add(session: Session, slot: Slot, windows: Totals, days: Totals) -> None:
     """Add to the totals of short windows and of days, in a slot taken before."""
-    cur = cursor(session)
-    for kept, rows in _rows(windows).items():
-        cur.execute(_WINDOWS.format(quantity=_QUANTITY[kept]), [slot, *columns(rows, 9)])
-    for kept, rows in _rows(days, digests=True).items():
-        cur.execute(_DAYS.format(quantity=_QUANTITY[kept]), [slot, *columns(rows, 10)])
+    execute_together(session, additions(slot, windows, days))
+
+
+def additions(slot: Slot, windows: Totals, days: Totals) -> list[Part]:
+    """The same, to be executed with something else."""
+    return [
+        *(
+            Part(_WINDOWS.format(quantity=_QUANTITY[kept]), [slot, *columns(rows, 9)])
+            for kept, rows in _rows(windows).items()
+        ),
+        *(
+            Part(_DAYS.format(quantity=_QUANTITY[kept]), [slot, *columns(rows, 10)])
+            for kept, rows in _rows(days, digests=True).items()
+        ),
+    ]
 
 
 def _rows(totals: Totals, *, digests: bool = False) -> dict[Kept, list[tuple[object, ...]]]:

@@ -6,8 +6,7 @@ import asyncio
 import json
 import secrets
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from concurrent.futures import Future
+from collections.abc import AsyncIterator, Callable, Sequence
 
 import anyio
 import httpx
@@ -54,30 +53,53 @@ async def test_a_request_that_is_given_up_takes_no_thread_with_it(front: Front, 
     first = mine.take(some)
     assert slow.going.wait(10)
     waiting = [mine.take(some) for _ in range(20)]
-    given_up = [one for one in waiting if one.cancel()]
-    assert given_up
+    given_up = waiting[::2]
+    assert all(one.cancel() for one in given_up)
     slow.wait.set()
-    assert first.result(10) == [ACCEPTED]
-    assert [one.result(10) for one in waiting if one not in given_up] == [[ACCEPTED]] * (20 - len(given_up))
-    assert mine.take(some).result(10) == [ACCEPTED]
+    assert await soon(first) == [ACCEPTED]
+    assert [await soon(one) for one in waiting if one not in given_up] == [[ACCEPTED]] * 10
+    assert await soon(mine.take(some)) == [ACCEPTED]
     mine.close()
 
 
-class Clock:
-    """Time that passes only while somebody sleeps; then, too, somebody else may come."""
+async def test_who_gives_up_while_it_is_stored_leaves_the_others_their_answers(front: Front, slow: Slow) -> None:
+    mine = Intake(front.house.engine, ANY_TIME)
+    with mine._changed:
+        first, second = mine.take(ONE), mine.take(ONE * 2)
+    assert slow.going.wait(10)
+    first.cancel()
+    slow.wait.set()
+    assert await soon(second) == [ACCEPTED] * 2
+    mine.close()
+
+
+async def soon(answer: asyncio.Future[list[Outcome]]) -> list[Outcome]:
+    return await asyncio.wait_for(answer, 10)
+
+
+class Clock(threading.Condition):
+    """Time that passes only while somebody waits for more; half of it, if somebody comes meanwhile."""
 
     def __init__(self) -> None:
-        self.now, self.slept = 0.0, list[float]()
+        super().__init__()
+        self.now, self.waited = 0.0, list[float]()
         self.coming: list[Callable[[], object]] = []
 
     def monotonic(self) -> float:
         return self.now
 
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
-        self.slept.append(seconds)
-        if self.coming:
-            self.coming.pop()()
+    def wait(self, timeout: float | None = None) -> bool:
+        if timeout is None:
+            return super().wait()
+        comes = self.coming.pop() if self.coming else None
+        passed = timeout / 2 if comes else timeout
+        self.now += passed
+        self.waited.append(passed)
+        if comes:
+            self.release()
+            comes()
+            self.acquire()
+        return comes is not None
 
 
 ONE = [Event("s", "1", "cus", "llm", NOON, {})]
@@ -88,22 +110,27 @@ class Door:
 
     def __init__(self, intake_: Intake, slow: Slow) -> None:
         self.intake, self.clock, self.took, self.together = intake_, Clock(), 0.0, list[int]()
-        self.late: list[Future[list[Outcome]]] = []
-        self._slow = slow
+        self.intake._changed = self.clock
+        self.late: list[asyncio.Future[list[Outcome]]] = []
+        self._slow, self._loop = slow, asyncio.get_running_loop()
 
     def receive(self, session: Session, events: Sequence[Event], *bounds: object) -> list[Outcome]:
         self.clock.now += self.took
         self.together.append(len(events))
         return self._slow.receive(session, events, *bounds)
 
-    def take(self, many: int = 1) -> list[Outcome]:
-        return self.intake.take(ONE * many).result(10)
+    async def take(self, many: int = 1) -> list[Outcome]:
+        return await soon(self.intake.take(ONE * many))
 
     def one_comes_late(self) -> None:
         """As soon as somebody waits."""
-        self.clock.coming = [lambda: self.late.append(self.intake.take(ONE))]
 
-    def meet(self, first: int, meanwhile: int) -> None:
+        async def comes() -> None:
+            self.late.append(self.intake.take(ONE))
+
+        self.clock.coming = [lambda: asyncio.run_coroutine_threadsafe(comes(), self._loop).result(10)]
+
+    async def meet(self, first: int, meanwhile: int) -> None:
         """So many at once, and so many that come while those are stored."""
         self._slow.going.clear()
         self._slow.wait.clear()
@@ -112,11 +139,11 @@ class Door:
         assert self._slow.going.wait(10)
         some += [self.intake.take(ONE) for _ in range(meanwhile)]
         self._slow.wait.set()
-        assert [each.result(10) for each in some] == [[ACCEPTED]] * len(some)
+        assert [await soon(each) for each in some] == [[ACCEPTED]] * len(some)
 
 
 @pytest.fixture
-def door(front: Front, slow: Slow, monkeypatch: pytest.MonkeyPatch) -> Iterator[Door]:
+async def door(front: Front, slow: Slow, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Door]:
     made = Door(Intake(front.house.engine, ANY_TIME), slow)
     monkeypatch.setattr(intake, "receive", made.receive)
     monkeypatch.setattr("api.intake.time", made.clock)
@@ -125,37 +152,46 @@ def door(front: Front, slow: Slow, monkeypatch: pytest.MonkeyPatch) -> Iterator[
 
 
 async def test_who_comes_in_a_crowd_is_waited_for_and_who_is_alone_is_not(door: Door) -> None:
-    door.took = 0.01  # In so long it is looked five times.
-    door.meet(1, 3)
-    assert (door.together, door.clock.slept) == ([1, 3], [])
+    door.took = 0.01
+    await door.meet(1, 3)
+    assert (door.together, door.clock.waited) == ([1, 3], [])
     door.one_comes_late()
-    assert door.take() == door.late.pop().result(10) == [ACCEPTED]
-    assert (door.together[2:], door.clock.slept) == ([2], [0.002] * 5)
-    assert door.take(2) == [ACCEPTED] * 2  # As many as the last ones: nobody else is waited for.
-    assert door.take() == [ACCEPTED]  # The last one was alone.
-    assert (door.together[3:], door.clock.slept) == ([2, 1], [0.002] * 5)
+    assert await door.take() == await soon(door.late.pop()) == [ACCEPTED]
+    assert (door.together[2:], door.clock.waited) == ([2], pytest.approx([0.005, 0.005]))
+    assert await door.take(2) == [ACCEPTED] * 2  # As many as the last ones: nobody else is waited for.
+    assert await door.take() == [ACCEPTED]  # The last one was alone.
+    assert (door.together[3:], len(door.clock.waited)) == ([2, 1], 2)
 
     door.took = 20.0  # An outage, say; a tenth of a second is the most.
-    door.meet(1, 3)
-    door.clock.slept.clear()
-    assert door.take() == [ACCEPTED]
-    assert sum(door.clock.slept) == pytest.approx(0.1, abs=0.002)
+    await door.meet(1, 3)
+    door.clock.waited.clear()
+    assert await door.take() == [ACCEPTED]
+    assert door.clock.waited == pytest.approx([0.1])
 
-    door.meet(1, 3)
-    door.clock.slept.clear()
+    await door.meet(1, 3)
+    door.clock.waited.clear()
     door.clock.now += 0.1  # The crowd has gone.
-    assert door.take() == [ACCEPTED]
-    assert door.clock.slept == []
+    assert await door.take() == [ACCEPTED]
+    assert door.clock.waited == []
+
+
+async def test_as_soon_as_all_are_there_again_nobody_is_waited_for(door: Door) -> None:
+    door.took = 0.01
+    await door.meet(1, 3)
+    door.one_comes_late()
+    assert await door.take(2) == [ACCEPTED] * 2
+    assert await soon(door.late.pop()) == [ACCEPTED]
+    assert (door.together[2:], door.clock.waited) == ([3], pytest.approx([0.005]))
 
 
 async def test_who_waited_while_others_were_stored_is_there_as_they_are(door: Door) -> None:
     door.took = 0.01
-    door.meet(1, 3)
+    await door.meet(1, 3)
     door.one_comes_late()
-    door.meet(3, 2)
-    assert door.late.pop().result(10) == [ACCEPTED]
+    await door.meet(3, 2)
+    assert await soon(door.late.pop()) == [ACCEPTED]
     assert door.together == [1, 3, 3, 3], "with the late one there are three again"
-    assert door.clock.slept == [0.002] * 5, "when the three ended there were five"
+    assert sum(door.clock.waited) == pytest.approx(0.01), "when the three ended there were five"
 
 
 async def test_at_the_end_nobody_is_waited_for(door: Door) -> None:
@@ -166,10 +202,10 @@ async def test_at_the_end_nobody_is_waited_for(door: Door) -> None:
 
     closing = threading.Thread(target=door.intake.close)
     door.took = 0.01
-    door.meet(1, 3)
+    await door.meet(1, 3)
     door.clock.coming = [close]
-    assert door.take() == [ACCEPTED]
-    assert door.clock.slept == [0.002]
+    assert await door.take() == [ACCEPTED]
+    assert door.clock.waited == pytest.approx([0.005])
     closing.join(10)
 
 
