@@ -112,7 +112,8 @@ async def send_events(request: Request) -> Response:
 
 
 def _pieces(request: Request) -> AsyncIterator[bytes]:
-    return unpacked(request.stream(), request.headers.get("content-encoding", "").strip().lower())
+    encoding = request.headers.get("content-encoding", "").strip().lower()
+    return unpacked(request.stream(), encoding) if encoding else request.stream()
 
 
 def whatever_time(request: Request) -> bool:

@@ -164,8 +164,15 @@ class Clocks:
         quarter = (where, since.days, since.seconds // 900)
         known = self._known.get(quarter)
         if known is None:
-            known = self._known[quarter] = local_day(moment, where), local_window(moment, where, 60)
+            known = self._known[quarter] = _day_and_hour(*quarter)
         return known
+
+
+@lru_cache(maxsize=4096)
+def _day_and_hour(where: ZoneInfo, days: int, quarters: int) -> tuple[date, datetime]:
+    """Of a quarter of an hour, so many after so many days since 1970."""
+    moment = _EPOCH + timedelta(days=days, minutes=15 * quarters)
+    return local_day(moment, where), local_window(moment, where, 60)
 
 
 class _Gathered:
@@ -310,6 +317,10 @@ class Folding:
         """What was counted, by local day."""
         found: Totals = {}
         for (customer_id, meter_id, day), spots in self._found.items():
+            if len(spots) == 1:  # As it is where events come one by one.
+                [((_, kept, each), gathered)] = spots.items()
+                found[customer_id, meter_id, day, kept, each] = self._total(meter_id, gathered, gathered.in_day)
+                continue
             whole: defaultdict[tuple[Properties, Decimal | None], _Gathered] = defaultdict(_Gathered)
             for (_, kept, each), gathered in spots.items():
                 whole[kept, each].take(gathered)

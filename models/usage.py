@@ -137,6 +137,7 @@ def _rows(totals: Totals, *, digests: bool = False) -> dict[Kept, list[tuple[obj
     return {kept: found[kept] for kept in _QUANTITY if kept in found}
 
 
+@lru_cache(maxsize=4096)
 def _json(kept: Properties) -> str:
     return msgspec.json.encode(dict(kept)).decode() if kept else "{}"
 
