@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 log = structlog.get_logger()
 
+METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "CONNECT", "OPTIONS", "TRACE"}
 REQUESTS = Histogram("perennial_http_seconds", "Time of requests.", ["method", "route", "status"])
 
 
@@ -47,4 +48,5 @@ class Observed:
 
 @lru_cache(maxsize=1024)
 def _requests(method: str, route: str, status: int) -> Histogram:
-    return REQUESTS.labels(method, route, status)
+    """A caller may name any method; only the standard ones (RFC 9110 and 5789) have figures of their own."""
+    return REQUESTS.labels(method if method in METHODS else "other", route, status)

@@ -124,7 +124,7 @@ def _elements(column: Sequence[object]) -> str:
     kinds = set(map(type, column))
     if kinds == {datetime}:
         return ",".join(all_written([in_utc(moment) for moment in cast(Sequence[datetime], column)]))
-    are_texts = {True} if kinds == {str} else {issubclass(kind, str) for kind in kinds}
+    are_texts = {issubclass(kind, str) for kind in kinds}
     if are_texts == {False}:
         return ",".join(map(str, column))
     if len(are_texts) > 1:

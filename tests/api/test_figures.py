@@ -11,6 +11,7 @@ from sqlalchemy import Engine, event
 
 import api.backlog
 from api.backlog import Backlog
+from api.observed import METHODS
 from models.database import cursor, transaction
 from tests.api.conftest import Front
 
@@ -56,3 +57,14 @@ async def test_figures_need_no_key_and_the_document_has_the_package_s_version(fr
     answer = await front.api.get("/metrics", headers={"Authorization": ""})
     assert answer.status_code == 200 and 'perennial_backlog{kind="tasks"}' in answer.text
     assert (await front.api.get("/openapi.json")).json()["info"]["version"] == version("perennial")
+
+
+async def test_a_caller_s_own_methods_have_no_figures_of_their_own(front: Front) -> None:
+    labels = {"route": "unmatched", "status": "404"}
+    for method in ("BREW", "WHEN"):
+        await front.api.request(method, "/nowhere")
+    assert (REGISTRY.get_sample_value("perennial_http_seconds_count", {"method": "other", **labels}) or 0) >= 2
+    methods = {
+        sample.labels["method"] for found in REGISTRY.collect() for sample in found.samples if "route" in sample.labels
+    }
+    assert methods <= METHODS | {"other"}
