@@ -7,7 +7,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import timedelta
 from itertools import islice
 from typing import NamedTuple, TypeVar
@@ -143,7 +143,7 @@ class Intake:
         self._thread: threading.Thread | None = None
 
     def take(self, events: Sequence[Event], *, whatever_time: bool = False) -> asyncio.Future[list[Outcome]]:
-        """What becomes of them, known when it is committed. Raises TooBusy if too many wait already.
+        """What becomes of events, at least one, known when it is committed. Raises TooBusy if too many wait already.
 
         To be called on the loop. Those whose time is out of bounds are quarantined, unless it is meant `whatever_time`
         they have.
@@ -153,8 +153,9 @@ class Intake:
             if self._closed or self._events + len(events) > MOST_WAITING:
                 raise TooBusy(f"{self._events} events wait to be stored.", after=timedelta(seconds=1))
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="intake", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._run, name="intake", daemon=True)
+                thread.start()
+                self._thread = thread
             self._waiting.append(Waiting(events, whatever_time, future))
             self._events += len(events)
             if self._events >= self._enough:
@@ -233,7 +234,8 @@ class Intake:
 
 def _on_loop(some: Sequence[Waiting], tell: Callable[[Sequence[Waiting], T], None], what: T) -> None:
     """The loop is woken once for all of them: for each by itself, that takes as long as to answer it."""
-    some[0].answer.get_loop().call_soon_threadsafe(tell, some, what)
+    with suppress(RuntimeError):  # The loop has ended, and nobody waits for an answer.
+        some[0].answer.get_loop().call_soon_threadsafe(tell, some, what)
 
 
 def _answer(some: Sequence[Waiting], outcomes: Sequence[Outcome]) -> None:

@@ -154,7 +154,7 @@ _Spot = tuple[datetime | None, Properties, Decimal | None]
 
 
 class Clocks:
-    """Day and hour on customers' clocks, looked up once for each quarter of an hour: clocks are set by no less."""
+    """Day and hour on customers' clocks, looked up once for each quarter of an hour."""
 
     def __init__(self) -> None:
         self._known: dict[tuple[ZoneInfo, int, int], tuple[date, datetime]] = {}
@@ -164,15 +164,26 @@ class Clocks:
         quarter = (where, since.days, since.seconds // 900)
         known = self._known.get(quarter)
         if known is None:
-            known = self._known[quarter] = _day_and_hour(*quarter)
+            known = _of_quarter(*quarter)
+            if known is None:
+                return local_day(moment, where), local_window(moment, where, 60)
+            self._known[quarter] = known
         return known
 
 
+_QUARTER = timedelta(minutes=15)
+
+
 @lru_cache(maxsize=4096)
-def _day_and_hour(where: ZoneInfo, days: int, quarters: int) -> tuple[date, datetime]:
-    """Of a quarter of an hour, so many after so many days since 1970."""
-    moment = _EPOCH + timedelta(days=days, minutes=15 * quarters)
-    return local_day(moment, where), local_window(moment, where, 60)
+def _of_quarter(where: ZoneInfo, days: int, quarters: int) -> tuple[date, datetime] | None:
+    """Day and hour of all of a quarter of an hour, so many after so many days since 1970. None if the clock is set in
+    it, as at 00:01 in Casey in 2020, or goes by other parts of an hour, as in Liberia until 1972.
+    """
+    start = _EPOCH + timedelta(days=days) + quarters * _QUARTER
+    offset = start.astimezone(where).utcoffset()
+    if offset is None or offset % _QUARTER or (start + _QUARTER).astimezone(where).utcoffset() != offset:
+        return None
+    return local_day(start, where), local_window(start, where, 60)
 
 
 class _Gathered:

@@ -18,7 +18,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from sqlmodel import Session
 
 FEW = 200
-"""Fewer rows are entered by a statement that is prepared once, others by COPY: that costs more to begin, less a row."""
+"""Fewer events are entered by a statement that is prepared once. COPY costs more to begin, and less for each."""
 SECONDS_TRUSTED = 1.0
 """For so long after its last transaction a connection is taken to live. If PostgreSQL was restarted meanwhile, the next
 one fails, as those that were under way do."""
@@ -90,7 +90,7 @@ def connection(session: Session) -> psycopg.Connection[TupleRow]:
     """The session's own connection, with what the session holds written to it first: SQL sees it all."""
     session.flush()
     within, raw = session.info.get(_DRIVER, (None, None))
-    if within is None or within is not _innermost(session):
+    if within is None or not within.is_active or within is not _innermost(session):
         raw = session.connection().connection.driver_connection
         session.info[_DRIVER] = _innermost(session), raw
     assert isinstance(raw, psycopg.Connection)
@@ -99,7 +99,7 @@ def connection(session: Session) -> psycopg.Connection[TupleRow]:
 
 _DRIVER = "driver"
 """In a session's `info`, the driver's connection and within which transaction or savepoint it was asked for. Only the
-first statement of each has to ask: that begins it.
+first statement of each has to ask, which begins it, and the first after a savepoint.
 """
 
 
@@ -116,7 +116,12 @@ def columns(rows: Iterable[Sequence[object]], width: int) -> list[str]:
 
     The driver can write lists by itself, but takes four times as long, which shows where thousands are stored at once.
     """
-    return [f"{{{_elements(column)}}}" for column in zip(*rows, strict=True)] or ["{}"] * width
+    return array_literals(zip(*rows, strict=True)) or ["{}"] * width
+
+
+def array_literals(columns: Iterable[Sequence[object]]) -> list[str]:
+    """One for each column."""
+    return [f"{{{_elements(column)}}}" for column in columns]
 
 
 def _elements(column: Sequence[object]) -> str:

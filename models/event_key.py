@@ -9,7 +9,7 @@ from operator import attrgetter
 from psycopg.errors import UniqueViolation
 from sqlmodel import Field, Session, SQLModel
 
-from models.database import columns, copy_texts, cursor
+from models.database import FEW, columns, copy_texts, cursor
 from models.event import Named
 from models.values import large, moment
 
@@ -23,12 +23,9 @@ class UsageKey(SQLModel, table=True):
     occurred_at: datetime = moment()
 
 
-MANY = 200
-"""So many names at once are first taken for new."""
-
-
 class _Trust:
-    """Whether many names are taken for new: not if of many some were known of late, as duplicates seldom come alone.
+    """Whether names are taken for new, if they are not few: not if of many some were known of late, as duplicates
+    seldom come alone.
 
     Of a process. That threads of it may count one transaction less or more does no harm.
     """
@@ -60,7 +57,7 @@ def take_keys(session: Session, named: Sequence[Named]) -> dict[str, int]:
     for each other. One that is forgotten at that moment (models/event_month.py) is entered anew.
     """
     ordered = sorted(named, key=attrgetter("key"))
-    if len(ordered) < MANY:
+    if len(ordered) < FEW:
         return _entered(session, ordered)
     if _trust.takes_for_new() and _entered_as_new(session, ordered):
         return {}

@@ -77,14 +77,13 @@ class _Made:
     """What was made of the rows that were read last. They are read for each transaction, and hardly ever change."""
 
     def __init__(self) -> None:
-        self._last: tuple[Sequence[TupleRow], Counting] = (), Counting((), ())
+        self._last: tuple[Sequence[TupleRow], Counting] | None = None
 
     def of(self, rows: Sequence[TupleRow]) -> Counting:
-        before, made = self._last
-        if rows != before:
-            made = _counting(rows)
-            self._last = rows, made
-        return made
+        last = self._last
+        if last is None or last[0] != rows:
+            last = self._last = rows, _counting(rows)
+        return last[1]
 
 
 _made = _Made()

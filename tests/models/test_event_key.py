@@ -15,9 +15,9 @@ from psycopg.errors import LockNotAvailable
 from sqlalchemy import Engine
 
 from models import event_key
-from models.database import transaction
+from models.database import FEW, transaction
 from models.event import Event, Named
-from models.event_key import MANY, take_keys
+from models.event_key import take_keys
 
 Sql = Callable[..., list[tuple[Any, ...]]]
 MOMENT = datetime(2026, 11, 1, tzinfo=UTC)
@@ -45,14 +45,14 @@ def tried(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
 def test_one_known_name_among_many_is_told_and_the_others_are_entered(
     engine: Engine, sql: Sql, tried: list[bool]
 ) -> None:
-    (known,) = names([MANY // 2], n=7)
+    (known,) = names([FEW // 2], n=7)
     with transaction(engine) as session:
         assert take_keys(session, [known]) == {}
     with transaction(engine) as session:
         session.connection().exec_driver_sql("insert into account_root (id) values ('before')")
-        assert take_keys(session, names(range(MANY))) == {known.key: known.content}
+        assert take_keys(session, names(range(FEW))) == {known.key: known.content}
     assert tried == [False]
-    assert sql("select count(*), count(*) filter (where content = %s) from usage_key", [known.content]) == [(MANY, 1)]
+    assert sql("select count(*), count(*) filter (where content = %s) from usage_key", [known.content]) == [(FEW, 1)]
     assert sql("select id from account_root where id = 'before'"), "the transaction went on"
 
 
@@ -61,23 +61,23 @@ def test_names_are_taken_for_new_again_after_a_while(engine: Engine, sql: Sql, t
         with transaction(engine) as session:
             return len(take_keys(session, names(ids)))
 
-    assert enter(range(MANY)) == 0
-    assert enter(range(1, MANY + 1)) == MANY - 1
+    assert enter(range(FEW)) == 0
+    assert enter(range(1, FEW + 1)) == FEW - 1
     assert tried == [True, False]
     for round_ in range(1, event_key._Trust.TRANSACTIONS + 1):
-        assert enter(range(round_ * MANY + 1, (round_ + 1) * MANY + 1)) == 0
+        assert enter(range(round_ * FEW + 1, (round_ + 1) * FEW + 1)) == 0
     assert tried == [True, False], "meanwhile each is asked for"
-    assert enter(range(50 * MANY, 51 * MANY)) == 0
+    assert enter(range(50 * FEW, 51 * FEW)) == 0
     assert tried == [True, False, True]
     assert enter(range(10)) == 10
     assert len(tried) == 3, "few are never taken for new"
-    assert enter(range(60 * MANY, 61 * MANY)) == 0
+    assert enter(range(60 * FEW, 61 * FEW)) == 0
     assert tried[3:] == [True], "nor do they say anything of many"
 
 
 def test_two_who_enter_the_same_names_at_once_share_them(engine: Engine, sql: Sql, tried: list[bool]) -> None:
     """In any order; each name is new to exactly one of them."""
-    both, mine = range(MANY), [range(MANY, 2 * MANY), range(2 * MANY, 3 * MANY)]
+    both, mine = range(FEW), [range(FEW, 2 * FEW), range(2 * FEW, 3 * FEW)]
     together = Barrier(2)
 
     def enter(own: Sequence[int], seed: int) -> int:
@@ -90,9 +90,9 @@ def test_two_who_enter_the_same_names_at_once_share_them(engine: Engine, sql: Sq
 
     with ThreadPoolExecutor(2) as pool:
         new = list(pool.map(enter, mine, (1, 2)))
-    assert sorted(new) == [MANY, 2 * MANY]
+    assert sorted(new) == [FEW, 2 * FEW]
     assert sorted(tried) == [False, True]
-    assert sql("select count(*) from usage_key") == [(3 * MANY,)]
+    assert sql("select count(*) from usage_key") == [(3 * FEW,)]
 
 
 @pytest.mark.parametrize("first", ["", "select 1"])
@@ -103,7 +103,7 @@ def test_names_of_a_transaction_that_fails_are_not_known(
     with pytest.raises(ZeroDivisionError), transaction(engine) as session:
         if first:
             session.connection().exec_driver_sql(first)
-        assert take_keys(session, names(range(MANY))) == {}
+        assert take_keys(session, names(range(FEW))) == {}
         1 / 0  # noqa: B018
     assert (tried, sql("select count(*) from usage_key")) == ([True], [(0,)])
 
@@ -115,5 +115,5 @@ def test_an_error_that_is_not_about_known_names_is_the_callers(
         other.execute("lock table usage_key in exclusive mode")
         with pytest.raises(LockNotAvailable), transaction(engine) as session:
             session.connection().exec_driver_sql("set local lock_timeout = '50ms'")
-            take_keys(session, names(range(MANY)))
+            take_keys(session, names(range(FEW)))
     assert (tried, sql("select count(*) from usage_key")) == ([], [(0,)])
