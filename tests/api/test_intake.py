@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 import anyio
 import httpx
 import pytest
+from sqlalchemy import Engine
 from sqlmodel import Session
 
 from api import event_formats, events
@@ -71,6 +72,20 @@ async def test_who_gives_up_while_it_is_stored_leaves_the_others_their_answers(f
     slow.wait.set()
     assert await soon(second) == [ACCEPTED] * 2
     mine.close()
+
+
+def test_what_waits_is_stored_even_if_the_loop_has_ended(engine: Engine, slow: Slow) -> None:
+    mine = Intake(engine, ANY_TIME)
+
+    async def come_and_go() -> None:
+        mine.take(ONE)
+        assert slow.going.wait(10)
+        mine.take(ONE * 2)
+
+    asyncio.run(come_and_go())
+    slow.wait.set()
+    mine.close()
+    assert not mine._waiting
 
 
 async def soon(answer: asyncio.Future[list[Outcome]]) -> list[Outcome]:
