@@ -15,10 +15,9 @@ from sqlalchemy import Engine
 
 from billing.errors import Refused
 from models.backlog import backlog
-from models.database import transaction
+from models.database import FEW, transaction
 from models.discard import discard_named, discard_subject
 from models.event import Event
-from models.event_key import MANY
 from models.intake import receive, replay
 from models.quarantine import count_waiting, quarantined
 from models.unbilled import of_nobody
@@ -139,11 +138,11 @@ def test_of_a_subject_those_stay_of_which_the_same_counts(engine: Engine, sql: S
 
 def test_of_many_that_are_discarded_those_stay_of_which_the_same_counts(engine: Engine, sql: Sql) -> None:
     """Many names at once are first taken for new (models/event_key.py)."""
-    old = [event(no, 5, at=ago(days=500)) for no in range(MANY + 1)]
+    old = [event(no, 5, at=ago(days=500)) for no in range(FEW + 1)]
     kinds(engine, *old)
     kinds(engine, old[7], free=(0,))
-    assert of_subject(engine, "berlin") == MANY
-    assert sql("select count(*) from usage_key") == [(MANY + 1,)]
+    assert of_subject(engine, "berlin") == FEW
+    assert sql("select count(*) from usage_key") == [(FEW + 1,)]
     assert again(engine) == {"duplicate": 1}
 
 
