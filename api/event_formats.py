@@ -18,6 +18,12 @@ from models.intake import Outcome
 from models.reasons import OUT_OF_YEARS, YEARS, of_msgspec
 
 MOST_EVENTS = 10_000
+MOST_DEPTH = 100
+"""So deep may data be nested. Whoever reads or writes it later must be able to, from however deep a function."""
+MOST_HINTS = 20
+"""Of the first events of a request it is looked for which name may have been meant by one that there is not."""
+MOST_CHARACTERS = 200
+"""Of a reason, and of the place it is about: a name may be as long as the body."""
 
 Word = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
 
@@ -91,10 +97,12 @@ def read_batch(body: bytes) -> list[Read]:
     """The events of a JSON document: `{"events": [...]}`, a list, or a single event. Refused if it is none of these."""
     try:
         if not holds_nul(body):
-            return [_in_years(e) for e in _PLAIN_ALL.decode(body).events]
+            found = _PLAIN_ALL.decode(body).events
+            check = _checked if _may_be_deep(body, len(found) + sum(1 for e in found if e.data)) else _in_years
+            return [check(e) for e in found]
     except _TROUBLE:
         pass  # One event or another is wrong, or it is another kind of document; which, is found one by one.
-    return [_read_one(raw) for raw in _raws(body)]
+    return _read_each(_raws(body))
 
 
 def _raws(body: bytes) -> Sequence[bytes | msgspec.Raw]:
@@ -110,7 +118,7 @@ def _raws(body: bytes) -> Sequence[bytes | msgspec.Raw]:
             return [body]
         return _RAW_ALL.decode(body).events
     except msgspec.ValidationError as error:
-        fault = _fault(error, "events")
+        fault = _fault(error, "events", _FIELDS)
         raise invalid([fault], _IN_PARTS if fault.reason == _TOO_MANY else _AGAIN) from error
     except _TROUBLE as error:
         several = start == b"{" and _MORE in str(error)
@@ -134,22 +142,31 @@ _AS_LINES = (
 
 def read_lines(lines: Sequence[bytes]) -> list[Read]:
     """One event a line; empty lines must be left out before. What is no JSON is an invalid event."""
-    return [_read_one(line) for line in lines]
+    return _read_each(lines)
 
 
-def _read_one(raw: bytes | msgspec.Raw) -> Read:
-    """An event in either form: what says at its top which version of CloudEvents it follows is one of these."""
+def _read_each(raws: Sequence[bytes | msgspec.Raw]) -> list[Read]:
+    return [_read_one(bytes(raw), _FIELDS if n < MOST_HINTS else ()) for n, raw in enumerate(raws)]
+
+
+def _read_one(raw: bytes, known: Sequence[str]) -> Read:
+    """An event in either form: what says at its top which version of CloudEvents it follows is one of these. `known`
+    are the names that may have been meant by one that there is not.
+    """
+    check = _checked if _may_be_deep(raw, 1) else _in_years
     try:
-        if holds_nul(bytes(raw)):
+        if holds_nul(raw):
             return Outcome("invalid", "holds the character U+0000, which cannot be stored")
-        if b'"specversion"' not in bytes(raw) or "specversion" not in _NAMES.decode(raw):
-            return _in_years(_PLAIN.decode(raw))
+        if b'"specversion"' not in raw or "specversion" not in _NAMES.decode(raw):
+            return check(_PLAIN.decode(raw))
         cloud = _CLOUD.decode(raw)
         data = (cloud.data or {}) | _extensions(_ATTRIBUTES.decode(raw), cloud.data or {})
-        return _in_years(Event(cloud.source, cloud.id, cloud.subject, cloud.type, cloud.time, data))
+        return check(Event(cloud.source, cloud.id, cloud.subject, cloud.type, cloud.time, data))
     except msgspec.ValidationError as error:
-        fault = _fault(error, "")
+        fault = _fault(error, "", known)
         return Outcome("invalid", fault.reason, fault.field)
+    except RecursionError:
+        return _TOO_DEEP
     except _TROUBLE as error:
         several = "; a line holds one event, and curl keeps the ends of lines with --data-binary"
         return Outcome("invalid", f"{_UNREADABLE}: {error}{several if _MORE in str(error) else ''}")
@@ -172,6 +189,24 @@ def _in_years(e: Event) -> Read:
     return e if e.occurred_at.year in YEARS else Outcome("invalid", OUT_OF_YEARS, "time")
 
 
+def _may_be_deep(body: bytes, others: int) -> bool:
+    """Whether it has brackets enough for data that is nested too deeply, besides so many others."""
+    return body.count(b"{") + body.count(b"[") > others + MOST_DEPTH
+
+
+_TOO_DEEP = Outcome("invalid", f"must not be nested deeper than {MOST_DEPTH} levels", "data")
+
+
+def _checked(e: Event) -> Read:
+    level: list[Any] = [e.data]
+    for _ in range(MOST_DEPTH):
+        level = [inner for one in level for inner in (one.values() if isinstance(one, dict) else one)]
+        level = [inner for inner in level if isinstance(inner, dict | list)]
+        if not level:
+            return _in_years(e)
+    return _TOO_DEEP
+
+
 def time_as_read(written: object) -> object:
     """A time as the events of this module have it, to the same microsecond; what is none stays as it is."""
     try:
@@ -192,12 +227,12 @@ def data_as_read(data: dict[str, Any]) -> dict[str, Any]:
 _EXACT = msgspec.json.Encoder(decimal_format="number")
 
 
-def _fault(error: msgspec.ValidationError, otherwise: str) -> Fault:
+def _fault(error: msgspec.ValidationError, otherwise: str, known: Sequence[str] = ()) -> Fault:
     """msgspec says `reason - at `$.path``."""
     reason, _, path = str(error).partition(" - at `")
     field = path.rstrip("`").removeprefix("$").replace("[...]", "").replace("[", ".").replace("]", "").strip(".")
-    field = field or otherwise
-    return Fault(field, _OF_CLOUD_EVENTS.get(field) or of_msgspec(reason, field, _FIELDS))
+    field = field[:MOST_CHARACTERS] or otherwise
+    return Fault(field, _OF_CLOUD_EVENTS.get(field) or of_msgspec(reason, field, known)[:MOST_CHARACTERS])
 
 
 _FIELDS = ("events", *EventIn.__struct_encode_fields__)

@@ -80,7 +80,7 @@ def _preview(open_: Doors, found: list[Read], free: bool) -> EventPreview:
     outcomes = [one if isinstance(one, Outcome) else next(stored) for one in found]
     counts = Counter(outcome.kind for outcome in outcomes)
     if counts["invalid"] == len(found):
-        unfit = [Answered(no, one.kind, one.reason, one.field) for no, one in enumerate(outcomes[:20])]
+        unfit = (Answered(no, one.kind, one.reason, one.field) for no, one in enumerate(outcomes))
         raise invalid([as_fault(one) for one in unfit])
     return EventPreview(
         accepted=counts["accepted"],

@@ -33,6 +33,9 @@ MOST_BYTES_OF_LINE = MEBIBYTE
 MOST_BYTES_OF_CHUNK = 4 * MEBIBYTE
 LINES_AT_ONCE = 5_000
 MOST_LISTED = 10_000
+"""Of each outcome."""
+SECONDS_OF_SILENCE = 30
+"""Of a sender in the middle of a batch, for which memory is held."""
 
 EVENTS = prometheus_client.Counter("perennial_usage_events", "Usage events by what became of them.", ["outcome"])
 _KINDS: tuple[OutcomeKind, ...] = get_args(OutcomeKind)
@@ -53,7 +56,7 @@ class Receipt(msgspec.Struct, frozen=True):
 
     accepted: stored, and in the totals. duplicate: known already. conflict: another content came under this source and
     id before, and counts. quarantined: kept until its customer is known, or its time is said to be
-    meant. invalid: not kept. Of a stream, `events` lists the first 10,000.
+    meant. invalid: not kept. Of a stream, `events` lists the first 10,000 of each outcome.
     """
 
     accepted: int
@@ -132,7 +135,7 @@ def whatever_time(request: Request) -> bool:
 async def batch_of(request: Request, hold: Callable[[int], None]) -> list[Read]:
     """The events of a request that is no stream. `hold` is called for the bytes that are kept in memory."""
     body = bytearray()
-    async for piece in _pieces(request):
+    async for piece in _in_time(_pieces(request)):
         hold(len(piece))
         body += piece
         if len(body) > MOST_BYTES_OF_BATCH:
@@ -142,6 +145,22 @@ async def batch_of(request: Request, hold: Callable[[int], None]) -> list[Read]:
                 remedy="Send less at once, or a stream of lines.",
             )
     return await _read(read_batch, bytes(body), len(body))
+
+
+async def _in_time(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    while True:
+        try:
+            async with asyncio.timeout(SECONDS_OF_SILENCE):
+                piece = await anext(pieces)
+        except StopAsyncIteration:
+            return
+        except TimeoutError as error:
+            raise Refused(
+                f"Nothing came for {SECONDS_OF_SILENCE} seconds, in the middle of the body.",
+                code="too_slow",
+                remedy="Send it again, with the same ids.",
+            ) from error
+        yield piece
 
 
 async def _take_stream(pieces: AsyncIterator[bytes], intake: Intake, taken: _Taken) -> None:
@@ -204,6 +223,7 @@ class _Taken:
         self.whatever_time = whatever_time
         self.counts: dict[OutcomeKind, int] = dict.fromkeys(_KINDS, 0)
         self.listed: list[Answered] = []
+        self._to_list: dict[OutcomeKind, int] = dict.fromkeys(_KINDS, MOST_LISTED)
 
     @property
     def total(self) -> int:
@@ -221,7 +241,8 @@ class _Taken:
         stored = iter(await self._stored(events, intake, patient) if events else ())
         outcomes = [one if isinstance(one, Outcome) else next(stored) for one in found]
         for index, outcome in enumerate(outcomes, self.total):
-            if outcome.kind != "accepted" and len(self.listed) < MOST_LISTED:
+            if outcome.kind != "accepted" and self._to_list[outcome.kind]:
+                self._to_list[outcome.kind] -= 1
                 self.listed.append(Answered(index, outcome.kind, outcome.reason, outcome.field))
         kinds = [outcome.kind for outcome in outcomes]
         for kind in set(kinds):
@@ -241,7 +262,7 @@ class _Taken:
     def answer(self) -> Response:
         counts = self.counts
         if counts["invalid"] == self.total:
-            raise invalid([as_fault(one) for one in self.listed[:20]])
+            raise invalid([as_fault(one) for one in self.listed])
         receipt = Receipt(**counts, events=self.listed)
         status = 207 if counts["invalid"] or counts["conflict"] else 200
         return Response(msgspec.json.encode(receipt), status, media_type="application/json")

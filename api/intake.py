@@ -15,6 +15,7 @@ from typing import NamedTuple, TypeVar
 import psycopg
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as NoConnectionFree
 
 from api.bodies import MEBIBYTE
 from billing.errors import Refused, Unavailable
@@ -28,13 +29,10 @@ T = TypeVar("T")
 
 MOST_AT_ONCE = 10_000
 """A transaction takes what waits, up to so many events; a single request may have as many."""
-GATHERING_SHARE = 1
-"""If the last transaction was shared, the next waits for more requests, until as many events are there as when that one
-ended, or this share of the time that it took has passed since. Events that share a transaction share its commit and the
-rows of its totals. Measured with one event a request, 16 senders each to two processes: without it 7 events share a
-transaction and 1,270 are stored a second, with a fifth of the time 8 and 1,380, with half 11 and 1,500, with all of it
-14 and 1,750. With a thousand a request it makes no difference."""
 MOST_SECONDS_OF_GATHERING = 0.1
+"""If the last transaction was shared, the next waits for more requests, until as many events are there as when that one
+ended, or as much time as it took has passed since, but no longer than this. Events that share a transaction share its
+commit and the rows of its totals (benchmarks/RESULTS.md)."""
 MOST_WAITING = 50_000
 MOST_BYTES_AT_ONCE = 256 * MEBIBYTE
 TIMES_IN_MEMORY = 8
@@ -172,9 +170,11 @@ class Intake:
 
     def _run(self) -> None:
         while some := self._next():
-            if not self._store(some):
-                for one in some:  # One of them cannot be stored; the others shall not suffer for it.
-                    self._store([one])
+            if not self._store(some):  # One of them cannot be stored; the others shall not suffer for it.
+                each = [[one] for one in some]
+                some.clear()
+                for alone in each:
+                    self._store(alone)
 
     def _next(self) -> list[Waiting]:
         """As many requests as fit into a transaction; none when it is over."""
@@ -189,7 +189,7 @@ class Intake:
         """Wait for others, if the last ones came in a crowd just now; who is alone waits for nobody."""
         last = self._last
         if last.requests > 1:
-            until = last.ended + min(last.seconds * GATHERING_SHARE, MOST_SECONDS_OF_GATHERING)
+            until = last.ended + min(last.seconds, MOST_SECONDS_OF_GATHERING)
             with self._changed:
                 self._enough = last.events
                 while self._events < self._enough and not self._closed and (left := until - time.monotonic()) > 0:
@@ -215,12 +215,15 @@ class Intake:
         self._events -= events
         return some
 
-    def _store(self, some: Sequence[Waiting]) -> bool:
-        """Answer all of them; or, of several, none, if the database refuses what one of them holds."""
+    def _store(self, some: list[Waiting]) -> bool:
+        """Answer all of them; or, of several, none, if the database refuses what one of them holds. Who is answered is
+        not in the list any more: an error holds whatever its functions had, and a request in it would be kept with its
+        events until Python looks for what holds itself.
+        """
         begun = time.monotonic()
         try:
             with transaction(self._engine) as session:
-                outcomes = intake.receive(session, [e for one in some for e in one.events], self._bounds, _free(some))
+                outcomes = intake.receive(session, [e for one in some for e in one.events], self._bounds, _meant(some))
         except BaseException as error:
             if len(some) > 1 and not _is_trouble(error):
                 return False
@@ -232,28 +235,30 @@ class Intake:
         return True
 
 
-def _on_loop(some: Sequence[Waiting], tell: Callable[[Sequence[Waiting], T], None], what: T) -> None:
+def _on_loop(some: list[Waiting], tell: Callable[[list[Waiting], T], None], what: T) -> None:
     """The loop is woken once for all of them: for each by itself, that takes as long as to answer it."""
     with suppress(RuntimeError):  # The loop has ended, and nobody waits for an answer.
         some[0].answer.get_loop().call_soon_threadsafe(tell, some, what)
 
 
-def _answer(some: Sequence[Waiting], outcomes: Sequence[Outcome]) -> None:
+def _answer(some: list[Waiting], outcomes: Sequence[Outcome]) -> None:
     """To each request those of its own events, in order."""
     left = iter(outcomes)
     for one in some:
         mine = list(islice(left, len(one.events)))
         if not one.answer.done():
             one.answer.set_result(mine)
+    some.clear()
 
 
-def _fail(some: Sequence[Waiting], error: BaseException) -> None:
+def _fail(some: list[Waiting], error: BaseException) -> None:
     for one in some:
         if not one.answer.done():
             one.answer.set_exception(error)
+    some.clear()
 
 
-def _free(some: Sequence[Waiting]) -> set[int]:
+def _meant(some: Sequence[Waiting]) -> set[int]:
     """The places of the events whose times are meant, whatever they are."""
     found: set[int] = set()
     start = 0
@@ -267,4 +272,4 @@ def _free(some: Sequence[Waiting]) -> set[int]:
 def _is_trouble(error: BaseException) -> bool:
     """Whether it is the database that is in trouble, and whether it has committed is not known."""
     cause = error.orig if isinstance(error, DBAPIError) else error
-    return isinstance(cause, psycopg.OperationalError | psycopg.InterfaceError)
+    return isinstance(cause, psycopg.OperationalError | psycopg.InterfaceError | NoConnectionFree)

@@ -28,6 +28,7 @@ log = structlog.get_logger()
 
 _STATUS = {
     "unauthenticated": HTTPStatus.UNAUTHORIZED,
+    "too_slow": HTTPStatus.REQUEST_TIMEOUT,
     "missing_scope": HTTPStatus.FORBIDDEN,
     "bad_signature": HTTPStatus.BAD_REQUEST,
     "not_found": HTTPStatus.NOT_FOUND,

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from datetime import date, timedelta
 from decimal import Decimal
+from typing import NamedTuple
 
 from billing.aggregation import ADDITIVE
 from billing.ids import derive
@@ -14,11 +15,12 @@ from billing.late_usage import billed_periods, late_usage
 from billing.line import Line, share_off
 from billing.money import Money, total
 from billing.period import Period
+from billing.plan import PlanItem
 from billing.quantity import added_up
 from billing.rating import ItemWindow, rate_fixed, rate_usage, usage_windows
 from billing.revenue import Obligation, Pattern
 from billing.standing import Standing
-from billing.terms import in_force, windows
+from billing.terms import Terms, in_force, windows
 from billing.usage import BEFORE, Totals, carries_over, measure, provable, stands
 
 
@@ -141,10 +143,10 @@ def usage_coverage(standings: Sequence[Standing], totals: Totals, settled: Colle
     covered: dict[str, list[Period]] = defaultdict(list)
     for standing in standings:
         mine: dict[str, list[Period]] = defaultdict(list)
-        for meter, period, quantity in _invoiced(standing, totals, settled):
-            if not any(period.overlap(other).days for other in mine[meter]):
-                mine[meter].append(period)
-                found[meter].append(_provably(totals, meter, period, quantity))
+        for one in _invoiced(standing, totals, settled):
+            if not any(one.period.overlap(other).days for other in mine[one.meter]):
+                mine[one.meter].append(one.period)
+                found[one.meter].append(_provably(totals, one))
         for meter, periods in mine.items():
             covered[meter] += periods
     missing: set[str] = set()
@@ -155,20 +157,33 @@ def usage_coverage(standings: Sequence[Standing], totals: Totals, settled: Colle
             missing.add(meter)
         else:
             found[meter].append(provable(portions))
-    for meter, period, quantity in _without_line(standings, totals, settled, missing):
-        if quantity:
-            found[meter].append(Decimal(-carries_over(totals, meter)))
-        elif not any(period.overlap(other).days for other in covered[meter]):
-            covered[meter].append(period)
-            found[meter].append(_provably(totals, meter, period, quantity))
+    for one in _without_line(standings, totals, settled, missing):
+        if one.quantity:
+            found[one.meter].append(Decimal(-carries_over(totals, one.meter)))
+        elif not any(one.period.overlap(other).days for other in covered[one.meter]):
+            covered[one.meter].append(one.period)
+            found[one.meter].append(_provably(totals, one))
     return {meter: added_up(quantities) for meter, quantities in found.items()}
+
+
+class _Invoiced(NamedTuple):
+    """A window's quantity on lines; `by` are the properties that its price tells apart."""
+
+    meter: str
+    period: Period
+    quantity: Decimal
+    by: Collection[str]
+
+    @classmethod
+    def of(cls, item: PlanItem, period: Period, quantity: Decimal) -> _Invoiced:
+        return cls(item.meter or "", period, quantity, item.price.dimensions())
 
 
 def _without_line(
     standings: Sequence[Standing], totals: Totals, settled: Collection[str], missing: Collection[str]
-) -> Iterator[tuple[str, Period, Decimal]]:
-    """Meter, window and quantity of each window that is billed by the watermark and has no line, of the `missing`
-    meters and of those that carry over: of a level there may be no event in it to tell.
+) -> Iterator[_Invoiced]:
+    """Each window that is billed by the watermark and has no line, with what it came to, of the `missing` meters and
+    of those that carry over: of a level there may be no event in it to tell.
 
     A window whose events come to nothing needs no line, if they came late to one that had none.
     """
@@ -182,40 +197,44 @@ def _without_line(
                 if meter not in missing and meter not in carrying:
                     continue
                 if not any(name == item and period.overlap(window.period).days for name, period in known):
-                    yield meter, window.period, window.measured(totals).quantity
+                    yield _Invoiced.of(window.item, window.period, window.measured(totals).quantity)
 
 
-def _provably(totals: Totals, meter: str, period: Period, invoiced: Decimal) -> Decimal:
+def _provably(totals: Totals, one: _Invoiced) -> Decimal:
     """The invoiced quantity, or the events behind it, if they make it.
 
     Of a meter that carries over, a period may have no events at all; one too few then says that it is wrong.
     """
+    meter, period, invoiced, by = one
     portions = [p for (name, day), some in totals.items() if name == meter and day in period for p in some]
     if carries_over(totals, meter):
-        wrong = measure(totals, meter, period).quantity != invoiced
-        return provable(portions) - int(wrong)
+        return provable(portions) - int(measure(totals, meter, period).quantity != invoiced)
     if all(p.aggregation in ADDITIVE for p in portions):
         return invoiced
-    return provable(portions) if measure(totals, meter, period).quantity == invoiced else Decimal(0)
+    return provable(portions) if measure(totals, meter, period, by=by).quantity == invoiced else Decimal(0)
 
 
-def _invoiced(standing: Standing, totals: Totals, settled: Collection[str]) -> list[tuple[str, Period, Decimal]]:
-    """Meter, window and quantity on lines, with what came late, whatever becomes of it; the longest windows first."""
-    found: list[tuple[str, Period, Decimal]] = []
+def _invoiced(standing: Standing, totals: Totals, settled: Collection[str]) -> list[_Invoiced]:
+    """Quantities on lines, with what came late, whatever becomes of it; the longest windows first."""
     late: dict[tuple[str, Period], Decimal] = {}
-    meters: dict[str, str] = {}
+    items: dict[str, PlanItem] = {}
     for line in _came_late(standing, totals, settled=standing.subscription_id in settled):
         window = (line.item, line.period)
         late[window] = added_up([late.get(window, Decimal(0)), line.quantity])
-        meters[line.item] = line.because.meter or ""
+        [terms] = [terms for terms in standing.history if terms.version == line.because.terms_version]
+        items[line.item] = _named(terms, line.item)
+    found: list[_Invoiced] = []
     for billed in standing.usage:
-        [meter] = [
-            item.meter for item in in_force(standing.history, billed.period.start).plan.items if item.key == billed.item
-        ]
+        item = _named(in_force(standing.history, billed.period.start), billed.item)
         quantity = added_up([billed.quantity, late.pop((billed.item, billed.period), Decimal(0))])
-        found.append((meter or "", billed.period, quantity))
-    found += [(meters[item], period, quantity) for (item, period), quantity in late.items()]
-    return sorted(found, key=lambda window: (-window[1].days, window[1], window[0]))
+        found.append(_Invoiced.of(item, billed.period, quantity))
+    found += [_Invoiced.of(items[name], period, quantity) for (name, period), quantity in late.items()]
+    return sorted(found, key=lambda one: (-one.period.days, one.period, one.meter))
+
+
+def _named(terms: Terms, key: str) -> PlanItem:
+    [item] = [item for item in terms.plan.items if item.key == key]
+    return item
 
 
 def _came_late(standing: Standing, totals: Totals, *, settled: bool) -> tuple[Line, ...]:

@@ -19,6 +19,12 @@ from billing.quantity import added_up, decimal_of, in_steps
 ADDITIVE = frozenset({"sum", "count"})
 """Those whose quantity of a period is the sum of its days'."""
 
+WHOLE = frozenset({"average", "max", "min", "unique", "percentile", "peak_rate"})
+"""Those that say something of all events together, such as how many different users there were: what they make of some
+and of others does not add up. Of a `latest`, or of a level, each combination of properties is one of its own, such as
+what each machine reports, and they do.
+"""
+
 MEAN_STEP = Decimal("1E-9")
 
 Kept = Literal["added", "max", "min", "latest"]

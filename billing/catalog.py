@@ -61,9 +61,9 @@ class Meter:
 
     `aggregation` says which: the sum, mean, largest, smallest or latest of `quantity_field`, how many events there were
     (count, which has no field), how many different values the field had (unique), the quantity that `percent` of the
-    events do not exceed (percentile, within one percent), or the largest sum of a minute or hour of the customer's
-    clock, as `rate_window` says (peak_rate). Of a weighted_sum each quantity changes a level, and what counts is the
-    level times the time that it stood, in `time_unit`s.
+    events do not exceed (percentile, within one percent), or the largest sum (without a field, number of events) of
+    a minute or hour of the customer's clock, as `rate_window` says (peak_rate). Of a weighted_sum each quantity changes
+    a level, and what counts is the level times the time that it stood, in `time_unit`s.
 
     `expression` is a formula over the event's fields in place of `quantity_field`. `operation_field` says of each value
     of unique whether it is added or removed. What `carries_over` begins a period with the level of before.

@@ -29,7 +29,7 @@ def counting_faults(meter: Meter) -> Iterator[Fault]:
     elif meter.aggregation == "count":
         if meter.quantity_field:
             yield Fault("quantity_field", "must be left out: events are counted, whatever they hold")
-    elif not 1 <= len(meter.quantity_field) <= LONGEST_NAME:
+    elif len(meter.quantity_field) > LONGEST_NAME or not (meter.quantity_field or meter.aggregation == "peak_rate"):
         yield Fault("quantity_field", f"must have 1 to {LONGEST_NAME} letters")
     if meter.per_event and meter.aggregation != "sum":
         yield Fault("per_event", f"goes with the aggregation 'sum'; this one is {meter.aggregation!r}")

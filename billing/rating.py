@@ -68,7 +68,8 @@ class ItemWindow:
     def measured(self, totals: Totals, through: Period | None = None) -> Measured:
         """What its meters counted over its days, or over those of them in `through`."""
         days = self.period.overlap(through) if through else self.period
-        return measure(totals, self.item.meter or "", days, self.item.price.meters())
+        price = self.item.price
+        return measure(totals, self.item.meter or "", days, price.meters(), price.dimensions())
 
 
 def rate_fixed(history: Sequence[Terms], period: Period, whole: Period, *, advance: bool) -> tuple[Line, ...]:

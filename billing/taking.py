@@ -46,6 +46,8 @@ def taker(meter: Meter) -> Take:
 def _number(meter: Meter) -> Take:
     if meter.expression:
         return _worked_out(meter.expression)
+    if not meter.quantity_field:
+        return _event(meter)
     field = meter.quantity_field
 
     def take(data: Mapping[str, object]) -> Taken | None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from decimal import Decimal
 from functools import lru_cache, partial
 
-from billing.aggregation import ADDITIVE, brought_together
+from billing.aggregation import ADDITIVE, WHOLE, brought_together
 from billing.level import Carried, Changes, brought_forward, carried, in_words, stood_for_days
 from billing.period import Period
 from billing.portion import Aggregation, Course, Portion, Properties
@@ -63,22 +63,24 @@ BEFORE = date.min
 
 
 def quantity_of(portions: Iterable[Portion]) -> Decimal:
-    """What portions of one meter, in order of day, make together: each combination of properties by itself, then their
-    sum, as they are billed.
-    """
+    """What portions of one meter, in order of day, make together, whatever their properties."""
     return added_up(brought_together(group) for group in _groups(portions).values())
 
 
 _Group = tuple[Properties, Aggregation, Decimal]
 
 
-def _groups(portions: Iterable[Portion]) -> dict[_Group, list[Portion]]:
-    """Those with the same properties. Where a meter counts otherwise from some day on, days before and after it are
-    brought together each by their own aggregation.
+def _groups(portions: Iterable[Portion], by: Collection[str] = ()) -> dict[_Group, list[Portion]]:
+    """Those that are brought together: with the same values of `by`, or, where each combination of properties is a
+    quantity of its own, with the same properties. Where a meter counts otherwise from some day on, days before and
+    after it are brought together each by their own aggregation.
     """
     found: dict[_Group, list[Portion]] = {}
     for p in portions:
-        found.setdefault((p.properties, p.aggregation, p.percent or _NO_PERCENT), []).append(p)
+        properties = p.properties
+        if properties and p.aggregation in WHOLE and p.course is None:
+            properties = tuple((name, value) for name, value in properties if name in by)
+        found.setdefault((properties, p.aggregation, p.percent or _NO_PERCENT), []).append(p)
     return found
 
 
@@ -107,10 +109,16 @@ def stands(totals: Totals, meter: str) -> bool:
     return all(course is None or course.time_unit is None for course in courses)
 
 
-def measure(totals: Totals, meter: str, period: Period, further: Iterable[str] = ()) -> Measured:
-    """What `meter` counted over the days of `period`, and what `further` meters did, marked with their names."""
+def measure(
+    totals: Totals, meter: str, period: Period, further: Iterable[str] = (), by: Collection[str] = ()
+) -> Measured:
+    """What `meter` counted over the days of `period`, and what `further` meters did, marked with their names.
+
+    `by` are the properties that a price tells apart; events that differ in others only make one mean, one largest
+    quantity, and so on.
+    """
     levels = levels_of(totals, meter, period) if (meter, BEFORE) in totals else ()
-    found = list(_of_levels(levels) if levels else _merged(totals, meter, period))
+    found = list(_of_levels(levels) if levels else _merged(totals, meter, period, by))
     for other in further:
         found += [replace(portion, meter=other) for portion in _own(totals, other, period)]
     return Measured(tuple(found), in_words(levels))
@@ -152,7 +160,7 @@ def levels_of(totals: Totals, meter: str, period: Period) -> tuple[Carried, ...]
     return carried(before, during, partial(_stood, period))
 
 
-def _merged(totals: Totals, meter: str, period: Period) -> tuple[Portion, ...]:
+def _merged(totals: Totals, meter: str, period: Period, by: Collection[str] = ()) -> tuple[Portion, ...]:
     """One portion for equal properties; single events stay in order of day, then of amount."""
     days = _portions(totals, meter, period)
     quantities: list[Decimal] = []
@@ -160,20 +168,19 @@ def _merged(totals: Totals, meter: str, period: Period) -> tuple[Portion, ...]:
     for portions in days:
         for portion in portions:
             if portion.aggregation not in ADDITIVE:
-                return _aggregated(days)
+                return _aggregated(days, by)
             if portion.properties or portion.each is not None:
                 mixed = any(p.aggregation not in ADDITIVE for some in days for p in some)
-                return _aggregated(days) if mixed else _kept_apart(days)
+                return _aggregated(days, by) if mixed else _kept_apart(days)
             quantities.append(portion.quantity)
             events += portion.events
     return (Portion(added_up(quantities), events),)
 
 
-def _aggregated(days: Sequence[tuple[Portion, ...]]) -> tuple[Portion, ...]:
-    """Each combination of properties by itself."""
+def _aggregated(days: Sequence[tuple[Portion, ...]], by: Collection[str]) -> tuple[Portion, ...]:
     return tuple(
         Portion(brought_together(group), sum(p.events for p in group), properties)
-        for (properties, *_), group in sorted(_groups(p for portions in days for p in portions).items())
+        for (properties, *_), group in sorted(_groups((p for portions in days for p in portions), by).items())
     )
 
 

@@ -23,12 +23,13 @@ SECONDS_TRUSTED = 1.0
 """For so long after its last transaction a connection is taken to live. If PostgreSQL was restarted meanwhile, the next
 one fails, as those that were under way do."""
 
-# A process that vanishes must not hold a root's lock for long.
+# A process that vanishes must not hold a root's lock for long, nor a server that does those who wait for its answer.
 _STEADY = {
     "options": "-c idle_in_transaction_session_timeout=60s",
     "keepalives_idle": 30,
     "keepalives_interval": 10,
     "keepalives_count": 3,
+    "tcp_user_timeout": 60_000,
 }
 
 
@@ -98,8 +99,8 @@ def connection(session: Session) -> psycopg.Connection[TupleRow]:
 
 
 _DRIVER = "driver"
-"""In a session's `info`, the driver's connection and within which transaction or savepoint it was asked for. Only the
-first statement of each has to ask, which begins it, and the first after a savepoint.
+"""In a session's `info`, the driver's connection and within which transaction or savepoint it was asked for: when that
+began, or when a savepoint in it had ended.
 """
 
 

@@ -179,7 +179,7 @@ def store(session: Session, rows: Sequence[tuple[Named, str, date, Sequence[str]
         "occurred_at": [one.at for one in named],
         "day": list(map({day: str(day) for day in set(days)}.__getitem__, days)),
         "data": _AS_SENT.encode_lines([e.data for e in events]).decode().split("\n")[:-1],
-        "meters": [f"{{{','.join(counted)}}}" for counted in meters],  # Ids of meters need no quotes.
+        "meters": ["{" + ",".join(f'"{meter}"' for meter in counted) + "}" for counted in meters],
     }
     if len(rows) < FEW:
         cursor(session).execute(_STORE_FEW, array_literals(found.values()))

@@ -87,7 +87,7 @@ def receive(
     lock_stripes(session, {customer.id for customer in customers.values()})
     meters = counting(session)  # Under the lock: a meter that is made and counts anew leaves nothing between.
     books = _Books()
-    outcomes = _invalid(events, meters.newest)
+    outcomes = _invalid(session, events, meters.newest)
     strangers = {n: e for n, e in enumerate(events) if n not in outcomes and e.subject not in customers}
     outcomes |= _known(session, strangers, books)
     held = {n: UNKNOWN for n in strangers if n not in outcomes}
@@ -127,8 +127,8 @@ def replay(session: Session, subject: str | None, limit: int, bounds: TimeBounds
     return [outcomes.get(n, UNKNOWN) for n in range(len(waiting))]
 
 
-def _invalid(events: Sequence[Event], meters: Iterable[Meter]) -> dict[int, Outcome]:
-    """Those in which a meter of their type finds a fault."""
+def _invalid(session: Session, events: Sequence[Event], meters: Iterable[Meter]) -> dict[int, Outcome]:
+    """Those in which a meter of their type finds a fault, and which were not stored before it was there."""
     kinds = {e.type for e in events}
     looking = by_type(meter for meter in meters if meter.event_type in kinds)
     checks = {kind: event_check(mine) for kind, mine in looking.items()}
@@ -136,7 +136,11 @@ def _invalid(events: Sequence[Event], meters: Iterable[Meter]) -> dict[int, Outc
     for n, e in enumerate(events):
         if (check := checks.get(e.type)) and (fault := check(e.data)):
             found[n] = Outcome("invalid", fault.reason, fault.field)
-    return found
+    if not found:
+        return found
+    keys = {n: Named.key_of(events[n].source, events[n].id) for n in found}
+    known = contents_of(session, {*keys.values()})
+    return {n: outcome for n, outcome in found.items() if keys[n] not in known}
 
 
 def _known(session: Session, strangers: Mapping[int, Event], books: _Books) -> dict[int, Outcome]:

@@ -104,8 +104,14 @@ def options_of(expected: str) -> str:
     return re.sub(r"'([^']+)'", r"\1", expected)
 
 
+_MOST_OF_A_NAME = 100
+"""A longer one is not repeated whole, and was meant for none that there is: to look for likeness takes its length."""
+
+
 def or_rather(name: str, known: Iterable[str]) -> str:
     """What was meant by a name that there is not, if it is like one of those that there are."""
+    if len(name) > _MOST_OF_A_NAME:
+        return ""
     return "".join(f"; did you mean {other}" for other in get_close_matches(name, list(known), n=1, cutoff=0.65))
 
 
@@ -120,7 +126,7 @@ _TYPES = {
     "datetime": MOMENT,
     "null": _NULL,
 }
-_NAMED = re.compile(r"Object (missing required|contains unknown) field `(.*)`")
+_NAMED = re.compile(r"Object (missing required|contains unknown) field `(.*)`", re.DOTALL)
 _LENGTH = re.compile(r"Expected `(str|array)` of length (>=|<=) (\d+)")
 _TYPE = re.compile(r"Expected `(\w+)[^`]*`")
 
@@ -135,7 +141,7 @@ def of_msgspec(message: str, field: str = "", known: Iterable[str] = ()) -> str:
         missing, name = named[1] == "missing required", named[2]
         if missing:
             return NEEDED if name == field else f"the field `{name}` is needed"
-        return f"there is no field `{name}`{or_rather(name, known)}"
+        return f"there is no field `{name[:_MOST_OF_A_NAME]}`{or_rather(name, known)}"
     if length := _LENGTH.fullmatch(message):
         bound = _at_least if length[2] == ">=" else _at_most
         return bound(int(length[3]), text=length[1] == "str")

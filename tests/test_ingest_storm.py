@@ -17,17 +17,13 @@ import signal
 import sys
 import threading
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
-from decimal import Decimal
-from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
-from zoneinfo import ZoneInfo
+from typing import Any
 
 import httpx
 import psycopg
@@ -40,76 +36,15 @@ from sandbox.postgres import Postgres
 from sandbox.process import Child, free_ports, wait_until
 from sandbox.stack import PROJECT, Addresses, environment
 from sandbox.temporal import Temporal
+from tests.storm_events import ALIASES, METERS, ZONES, Sent, added_up, drawn
 
 KILLS = int(os.environ.get("KILLS", "10"))
 KILLS_A_ROUND = 25
 SEED = int(os.environ.get("SEED", str(random.randrange(10**6))))
 CLIENTS, PROCESSES = 4, 2
 PATIENCE_SECONDS = 90
-
-ZONES = {"hot": "Europe/Berlin", "york": "America/New_York", "tokyo": "Asia/Tokyo", "kiel": "Europe/Berlin"}
-ALIASES = {"crm-kiel": "kiel"}
-SUBJECTS = {"hot": 70, "york": 8, "tokyo": 8, "crm-kiel": 8, "stranger": 4, "other-stranger": 2}
-METERS: list[dict[str, Any]] = [
-    {"id": "tokens", "name": "Tokens", "event_type": "llm", "quantity_field": "n"},
-    {"id": "by-model", "name": "By model", "event_type": "llm", "quantity_field": "n", "dimensions": ["model"]},
-    {"id": "mails", "name": "Mails", "event_type": "mail", "quantity_field": "n", "resolution": "minute"},
-]
-FIRST = datetime(2026, 1, 10, tzinfo=UTC)
 MONTHS = ("2026-01-01", "2026-02-01")
 """The first has a partition when it begins, the second gets one in the middle of it."""
-
-Counted = dict[tuple[str, str, date], tuple[Decimal, int]]
-"""By customer, meter and local day: the sum of the quantities, and how many events."""
-
-
-class Sent(NamedTuple):
-    """An event by its number; `other` has the same name and another content."""
-
-    no: int
-    other: bool = False
-
-    @property
-    def written(self) -> dict[str, Any]:
-        subject, kind, at, n, model = drawn(self.no)
-        data = {"n": float(n) + 0.5 if self.other else float(n), "model": model}
-        return {
-            "source": "s",
-            "id": f"e{self.no}",
-            "subject": subject,
-            "type": kind,
-            "time": at.isoformat(),
-            "data": data,
-        }
-
-    @property
-    def quantity(self) -> Decimal:
-        return drawn(self.no)[3] + (Decimal("0.5") if self.other else 0)
-
-    @property
-    def customer(self) -> str | None:
-        subject = drawn(self.no)[0]
-        return None if "stranger" in subject else ALIASES.get(subject, subject)
-
-    @property
-    def day(self) -> date:
-        assert self.customer
-        return drawn(self.no)[2].astimezone(ZoneInfo(ZONES[self.customer])).date()
-
-
-@cache
-def drawn(no: int) -> tuple[str, str, datetime, Decimal, str]:
-    """Subject, type, time, quantity and model of the event with this number; always the same."""
-    dice = random.Random(no)
-    (subject,) = dice.choices(list(SUBJECTS), list(SUBJECTS.values()))
-    at = FIRST + timedelta(seconds=dice.randrange(40 * 86_400))
-    return (
-        subject,
-        dice.choice(("llm", "llm", "mail", "else")),
-        at,
-        Decimal(dice.randrange(1, 10_000)) / 10,
-        f"m{no % 3}",
-    )
 
 
 @dataclass
@@ -312,12 +247,20 @@ def run(storm: Storm, kills: int, seed: int) -> Counter[str]:
     return killed
 
 
+TOGETHER = (
+    "case m.aggregation when 'max' then max({quantity}) when 'unique' then count(distinct {value})"
+    " else sum({quantity}) end"
+)
+OF_TOTALS = TOGETHER.format(quantity="t.quantity", value="t.each")
+OF_EVENTS = TOGETHER.format(quantity="(data ->> 'n')::numeric", value="data ->> 'model'")
 TOTALS = {
-    "of days": "select customer_id, meter_id, day, sum(quantity), sum(events)::int from usage_total group by 1, 2, 3",
-    "of windows": "select customer_id, meter_id, (starts_at at time zone c.time_zone)::date, sum(quantity),"
-    " sum(events)::int from usage_window w join customer c on c.id = w.customer_id group by 1, 2, 3",
-    "of stored events": "select customer_id, m.id, day, sum((data ->> m.quantity_field)::numeric), count(*)::int"
-    " from usage_event e join meter m on m.id = any(e.meters) group by 1, 2, 3",
+    "of days": f"select customer_id, meter_id, day, {OF_TOTALS}, sum(events)::int"
+    " from usage_total t join meter m on m.id = t.meter_id group by 1, 2, 3, m.aggregation",
+    "of windows": f"select customer_id, meter_id, (starts_at at time zone c.time_zone)::date, {OF_TOTALS},"
+    " sum(events)::int from usage_window t join customer c on c.id = t.customer_id join meter m on m.id = t.meter_id"
+    " group by 1, 2, 3, m.aggregation",
+    "of stored events": f"select customer_id, m.id, day, {OF_EVENTS}, count(*)::int"
+    " from usage_event e join meter m on m.id = any(e.meters) group by 1, 2, 3, m.aggregation",
 }
 KEYS = (
     "select encode(substring(sha256(convert_to('1:s' || id, 'UTF8')) for 16), 'hex')::uuid from usage_event order by 1"
@@ -363,15 +306,6 @@ def judge(storm: Storm) -> int:
     assert {id for (id,) in storm.rows("select id from usage_quarantine")} == strangers
     assert {f"e{sent.no}" for sent in said["quarantined"]} <= strangers
     return len(stored)
-
-
-def added_up(events: Any) -> Counted:
-    found: dict[tuple[str, str, date], list[Decimal]] = defaultdict(list)
-    for sent in events:
-        for meter in METERS:
-            if meter["event_type"] == drawn(sent.no)[1]:
-                found[sent.customer, meter["id"], sent.day].append(sent.quantity)
-    return {key: (sum(all_, Decimal(0)), len(all_)) for key, all_ in found.items()}
 
 
 def test_what_was_acknowledged_is_there_once_whatever_was_killed(

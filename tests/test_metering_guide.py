@@ -61,6 +61,7 @@ def test_nothing_is_refused(said: str) -> None:
         pytest.param('"accepted":1,"duplicate":1,"conflict":1,"quarantined":2,"invalid":1', id="each outcome"),
         pytest.param('"discarded":1,"waiting":0', id="what shall never count is discarded"),
         pytest.param('"meter":"ms.p95","quantity":"454"', id="a percentile is that of a bucket"),
+        pytest.param('"meter":"rate","quantity":"2"', id="a rate may be of events"),
         pytest.param('"state":"to_be_asked"', id="late usage is held for a person"),
         pytest.param('"stage":"applied"', id="a change of a meter is applied"),
         pytest.param('"stage":"dropping"', id="and another one is dropped"),

@@ -8,9 +8,11 @@ import random
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
+import httpx
 import pytest
 from backports import zstd
 
+from api import event_formats
 from api.bodies import MEBIBYTE
 from tests.api.conftest import Front, problem
 from tests.api.test_events import batch, event, total
@@ -176,6 +178,45 @@ async def test_what_is_not_supported_of_cloud_events_says_so(front: Front) -> No
         wrong = json.dumps({**whole, field: value}).encode()
         refusal = await front.refused("POST", "/v1/events", wrong, status=422, code="invalid_events")
         assert "supported" in refusal["fields"][f"events.0.{field}"]
+
+
+async def test_a_name_is_repeated_and_looked_for_within_bounds(front: Front) -> None:
+    long = "n" * 500_000
+    wrong = [{**event(), "subjectt": "x"} for _ in range(event_formats.MOST_HINTS + 1)]
+    body = [*wrong, {**event(), long: 1}, {**event(), f"{long}\n": 1}, {**event(), "specversion": "1.0", long: 1}]
+    errors = problem(await front.api.post("/v1/events", json=body), 422, "invalid_events")["errors"]
+    said = [one["reason"] for one in errors]
+    assert said[:-3] == ["there is no field `subjectt`; did you mean subject"] * 20 + ["there is no field `subjectt`"]
+    assert said[-3] == f"there is no field `{'n' * 100}`"
+    assert max(len(one["field"] + one["reason"]) for one in errors) < 500
+    assert [one["field"].split(".")[1] for one in errors] == [str(n) for n in range(len(body))]
+
+
+@pytest.mark.parametrize("brackets", [('{"a":', "}"), ("[", "]")])
+async def test_data_is_nested_within_bounds(front: Front, brackets: tuple[str, str]) -> None:
+    """Also in a body so large that it is read by another thread, where Python could read a little deeper."""
+    opening, closing = brackets
+
+    def nested(levels: int) -> str:
+        """Levels of data, itself included."""
+        data = json.dumps(event(data={"deep": "?"}))
+        return data.replace('"?"', opening * (levels - 1) + "1" + closing * (levels - 1))
+
+    wide = json.dumps(event(data={"wide": [[{}]] * 300}))
+    for padding in ("", "x" * MEBIBYTE):
+        some = [nested(100), wide, json.dumps(event(data={"padding": padding}))]
+        answer = await front.api.post("/v1/events", content=f"[{','.join([*some, nested(101), nested(900)])}]")
+        assert too_deep(answer) == {3, 4}
+        answer = await front.api.post(
+            "/v1/events", content="\n".join([*some, nested(101), nested(990), nested(5000)]), headers=LINES
+        )
+        assert too_deep(answer) == {3, 4, 5}
+
+
+def too_deep(answer: httpx.Response) -> set[int]:
+    invalid = {one["index"]: one for one in answer.json()["events"] if one["outcome"] == "invalid"}
+    assert all("nested deeper than 100 levels" in one["reason"] for one in invalid.values())
+    return set(invalid)
 
 
 async def test_too_many_events_are_told_how_to_be_sent(front: Front) -> None:

@@ -177,6 +177,22 @@ async def test_only_a_request_whose_events_are_all_invalid_is_refused(front: Fro
         assert (await front.api.post("/v1/events", json=events)).status_code == status, events
 
 
+async def test_of_a_refused_batch_each_event_is_named(front: Front) -> None:
+    refusal = problem(await front.api.post("/v1/events", json=[{}] * 150), 422, "invalid_events")
+    assert [one["field"] for one in refusal["errors"]] == [f"events.{n}" for n in range(150)]
+
+
+async def test_of_a_stream_so_many_of_each_outcome_are_named(front: Front, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("api.events.MOST_LISTED", 2)
+    known = event(subject=await front.customer())
+    await send(front, [known])
+    lines = "\n".join(json.dumps(one) for one in (known, known, known, {}, {}, {}))
+    answer = await front.api.post("/v1/events", content=lines, headers={"content-type": "application/x-ndjson"})
+    told = [(one["index"], one["outcome"]) for one in answer.json()["events"]]
+    assert told == [(0, "duplicate"), (1, "duplicate"), (3, "invalid"), (4, "invalid")]
+    assert (answer.json()["duplicate"], answer.json()["invalid"]) == (3, 3)
+
+
 async def total(front: Front, customer: str) -> Decimal:
     found = await front.get(f"/v1/customers/{customer}/usage?since=1970-01-01&until=2199-12-31")
     return sum((Decimal(t["quantity"]) for t in found if t["meter"] == "tokens"), Decimal(0))

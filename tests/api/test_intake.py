@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import secrets
 import threading
+import weakref
 from collections.abc import AsyncIterator, Callable, Sequence
 
 import anyio
 import httpx
+import psycopg
 import pytest
 from sqlalchemy import Engine
+from sqlalchemy.exc import TimeoutError as NoConnectionFree
 from sqlmodel import Session
 
 from api import event_formats, events
@@ -86,6 +90,36 @@ def test_what_waits_is_stored_even_if_the_loop_has_ended(engine: Engine, slow: S
     slow.wait.set()
     mine.close()
     assert not mine._waiting
+
+
+TROUBLE, REFUSAL = psycopg.OperationalError, psycopg.DataError
+
+
+@pytest.mark.parametrize("errors", [[TROUBLE], [NoConnectionFree], [REFUSAL, REFUSAL, REFUSAL]])
+async def test_who_was_told_what_failed_is_kept_no_longer(
+    front: Front, monkeypatch: pytest.MonkeyPatch, errors: list[type[Exception]]
+) -> None:
+    """Not even until Python looks for what holds itself: in an outage that is after gigabytes."""
+    left = iter(errors)
+
+    def fails(session: Session, events: Sequence[Event], *bounds: object) -> list[Outcome]:
+        raise next(left)
+
+    monkeypatch.setattr(intake, "receive", fails)
+    mine = Intake(front.house.engine, ANY_TIME)
+    gc.disable()
+    try:
+        with mine._changed:
+            some = [mine.take(ONE), mine.take(ONE)]
+        await asyncio.wait(some, timeout=10)
+        assert [type(one.exception()) for one in some] == [errors[-1]] * 2
+        assert next(left, None) is None, "in trouble not each is tried by itself"
+        gone = [weakref.ref(one) for one in some]
+        some.clear()
+        assert [one() for one in gone] == [None, None]
+    finally:
+        gc.enable()
+    mine.close()
 
 
 async def soon(answer: asyncio.Future[list[Outcome]]) -> list[Outcome]:
@@ -272,6 +306,22 @@ async def test_a_batch_without_room_is_told_to_come_back(front: Front, monkeypat
         hold(100)
         assert come_back(await sent(front)) == "Too much is being read at the moment."
     assert (await sent(front)).status_code == 200
+
+
+async def test_a_batch_of_which_no_more_comes_gives_its_room_back(
+    front: Front, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events, "SECONDS_OF_SILENCE", 0.1)
+    room = front.house.app.state.doors.intake.room
+
+    async def half() -> AsyncIterator[bytes]:
+        yield batch()[:20]
+        assert room._free < room._most
+        await anyio.sleep(10)
+
+    refusal = problem(await front.api.post("/v1/events", content=half()), 408, "too_slow")
+    assert "with the same ids" in refusal["remedy"]
+    assert room._free == room._most
 
 
 async def test_streams_are_read_as_events_only_as_there_is_room(

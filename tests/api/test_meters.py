@@ -232,7 +232,8 @@ async def test_what_does_not_go_with_the_aggregation_is_refused(front: Front, na
 async def test_percentiles_and_peaks_are_live(front: Front) -> None:
     slow = meter(aggregation="percentile", percent="50")
     busy = meter(aggregation="peak_rate", rate_window="minute", event_type=slow["event_type"], resolution="minute")
-    for body in (slow, busy):
+    calls = {key: value for key, value in busy.items() if key != "quantity_field"} | {"id": f"{busy['id']}-calls"}
+    for body in (slow, busy, calls):
         assert await front.post("/v1/meters", body) in await front.get("/v1/meters")
         await front.post("/v1/meters", body)
     customer = await front.customer()
@@ -242,7 +243,11 @@ async def test_percentiles_and_peaks_are_live(front: Front) -> None:
     ]
     assert await send(front, sent) == {"accepted": 4}
     totals = await front.get(f"/v1/customers/{customer}/usage?since=2026-01-01&until=2026-02-01")
-    assert {total["meter"]: total["quantity"] for total in totals} == {slow["id"]: "298", busy["id"]: "305"}
+    assert {total["meter"]: total["quantity"] for total in totals} == {
+        slow["id"]: "298",
+        busy["id"]: "305",
+        calls["id"]: "2",
+    }
     windows = f"/v1/customers/{customer}/usage/windows?since=2026-01-01&until=2026-02-01"
     [hour] = await front.get(f"{windows}&meter={busy['id']}&window=hour")
     assert (hour["quantity"], hour["events"]) == ("305", 4)

@@ -44,6 +44,7 @@ def meter(aggregation: str, **other: Any) -> Meter:
         other["percent"] = (Decimal("12.5"), Decimal(50), Decimal(99))[len(other)]
     if aggregation == "peak_rate":
         other["rate_window"] = "minute" if "resolution" in other else "hour"
+        field = "" if "resolution" in other else "n"  # Then it is events that are counted.
     if aggregation == "weighted_sum":
         other["time_unit"] = ("hour", "day", "second")[len(other)]
     return Meter(name, aggregation, "job", field, aggregation=aggregation, **other)  # type: ignore[arg-type]
@@ -98,7 +99,7 @@ def expected(one: Meter, taken: Sequence[tuple[datetime, Decimal]]) -> Decimal:
                 start = moment.replace(
                     microsecond=0, second=0, minute=moment.minute if one.rate_window == "minute" else 0
                 )
-                sums[start] = sums.get(start, Decimal(0)) + value
+                sums[start] = sums.get(start, Decimal(0)) + (value if one.quantity_field else 1)
             return max(sums.values())
         case "weighted_sum":
             assert one.time_unit is not None
@@ -164,7 +165,7 @@ def compare(session: Session, events: Sequence[Event]) -> None:
                 continue
             named = (("region", str(e.data["region"])),) if one.dimensions and "region" in e.data else ()
             groups.setdefault(named, []).append((e.occurred_at, Decimal(e.data.get("n", 0))))  # type: ignore[arg-type]
-        found = measure(totals, one.meter_id, DAYS)
+        found = measure(totals, one.meter_id, DAYS, by=one.dimensions)
         assert {p.properties: (p.quantity, p.events) for p in found.portions} == {
             named: (expected(one, taken), len(taken)) for named, taken in groups.items()
         }, one
@@ -173,7 +174,10 @@ def compare(session: Session, events: Sequence[Event]) -> None:
         by_sum = one.aggregation in ("sum", "weighted_sum")
         assert proofs[f"berlin {one.meter_id}"] == folded[f"berlin {one.meter_id}"] == (total if by_sum else counted)
         if one.aggregation not in ("peak_rate", "weighted_sum"):  # Events that are only tried have no time.
-            assert measure({(one.meter_id, DAYS.start): tried[one.meter_id]}, one.meter_id, DAYS) == found
+            assert (
+                measure({(one.meter_id, DAYS.start): tried[one.meter_id]}, one.meter_id, DAYS, by=one.dimensions)
+                == found
+            )
 
 
 def test_hours_are_those_of_the_customers_clock_and_add_up_to_days(met: Engine, sql: Sql) -> None:

@@ -13,9 +13,11 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine
 
+from billing.catalog import Meter
 from billing.quantity import added_up
 from billing.usage import quantity_of
-from models.database import transaction
+from models.catalog import put_meter
+from models.database import FEW, transaction
 from models.event import Event
 from models.intake import OutcomeKind, receive, replay
 from models.quarantine import quarantined
@@ -194,6 +196,27 @@ def test_a_meter_counts_from_its_making_on(engine: Engine, sql: Sql) -> None:
     sql("insert into meter values ('mails', 'Mails', 'mail', 'n', '')")
     send(engine, event(3, 2, kind="mail"))
     assert total(engine, "mails") == 2
+
+
+def test_what_was_stored_before_its_meter_was_made_is_known_whatever_the_meter_says(engine: Engine, sql: Sql) -> None:
+    """Its sender may not have heard the first answer."""
+    was = event(1, "five", kind="mail")
+    assert send(engine, was) == Received(1, 0, 0)
+    with transaction(engine) as session:
+        put_meter(session, Meter("mails", "Mails", "mail", "n"))
+    other = event(1, "six", kind="mail")
+    assert send(engine, was, other, event(2, "five", kind="mail")) == Counter(duplicate=1, conflict=1, invalid=1)
+    assert total(engine, "mails") == 0
+
+
+@pytest.mark.parametrize("many", [1, FEW])
+def test_a_meter_may_be_named_like_nothing(engine: Engine, sql: Sql, many: int) -> None:
+    """NULL among the elements of an array is no text, unless it is quoted."""
+    with transaction(engine) as session:
+        put_meter(session, Meter("null", "Null", "mail", "n"))
+    send(engine, *(event(no, kind="mail") for no in range(many)))
+    assert sql("select distinct meters from usage_event") == [(["null"],)]
+    assert total(engine, "null") == many
 
 
 def test_quarantine_is_replayed_once_the_customer_is_known(engine: Engine, sql: Sql) -> None:

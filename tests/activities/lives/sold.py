@@ -15,11 +15,11 @@ from models.event import Event
 METERS = (
     Meter("sum", "Sum", "job", "n"),
     Meter("count", "Count", "job", "", aggregation="count", dimensions=("region",)),
-    Meter("biggest", "Biggest", "job", "n", aggregation="max"),
+    Meter("biggest", "Biggest", "job", "n", aggregation="max", dimensions=("region", "user")),
     Meter("seats", "Seats", "job", "n", carries_over=True),
     Meter("time", "Time", "job", "n", aggregation="weighted_sum", time_unit="hour"),
     Meter("each", "Each", "job", "n", per_event=True),
-    Meter("users", "Users", "job", "user", aggregation="unique"),
+    Meter("users", "Users", "job", "user", aggregation="unique", dimensions=("region",)),
     Meter("mean", "Mean", "job", "n", aggregation="average"),
 )
 
@@ -113,7 +113,7 @@ PLANS: dict[str, dict[str, Any]] = {
         "items": [
             _item("sum", GRADUATED, zero_line=False),
             _item("count", GRADUATED, zero_line=False),
-            _item("biggest", _per_unit("1.05"), negative=True, zero_line=False),
+            _item("biggest", MATRIX, negative=True, zero_line=False),
             _item("seats", _per_unit("0.333"), negative=True, zero_line=False),
             _item("time", _per_unit("0.0019"), negative=True, zero_line=False),
             _item("each", PERCENTAGE, negative=True, zero_line=False),
