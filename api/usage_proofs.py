@@ -45,6 +45,7 @@ class ProvedLine(BaseModel):
     customer_id: str
     first_day: date
     last_day: date
+    with_earlier: bool
     signed_at: datetime
     signed: SetOfEvents | None
     then: SetOfEvents | None
@@ -73,7 +74,7 @@ def prove_usage(
     """The set of events behind each line of usage, signed when it was billed, made again from the stored events.
 
     What came, was made void or was counted anew since is told, so that every difference has a name. Of an invoice with
-    more than 500,000 events ask line by line.
+    more than 500,000 events ask line by line: a million take about twenty seconds.
     """
     seen = invoice.summary(session, invoice_id)
     found = usage_check.check(session, seen.id, line)
@@ -96,6 +97,7 @@ def _line(one: Checked) -> ProvedLine:
         customer_id=signed.customer_id,
         first_day=signed.first_day,
         last_day=signed.last_day,
+        with_earlier=signed.with_earlier,
         signed_at=signed.signed_at,
         signed=_set(signed.behind),
         then=_set(one.then),

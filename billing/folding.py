@@ -109,10 +109,14 @@ Totals = dict[Place, Total]
 def together(earlier: Totals, later: Totals) -> Totals:
     """The totals of both."""
     found = dict(earlier)
-    for place, new in later.items():
+    add_to(found, later)
+    return found
+
+
+def add_to(found: Totals, more: Totals) -> None:
+    for place, new in more.items():
         old = found.get(place)
         found[place] = added(old, new) if old else new
-    return found
 
 
 def added(old: Total, new: Total) -> Total:

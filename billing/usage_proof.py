@@ -7,7 +7,7 @@ the number of events behind it. Where the digests come from is in models/event.p
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 
@@ -15,6 +15,7 @@ from billing.line import Line
 from billing.period import Period
 from billing.rating import ItemWindow
 from billing.terms import Terms
+from billing.usage import BEFORE
 
 MODULUS = 2**128
 
@@ -36,7 +37,7 @@ class EventSet:
 
 
 Sets = Mapping[tuple[str, date], EventSet]
-"""Of one customer: by meter and local day."""
+"""Of one customer: by meter and local day; of a meter that carries over, that of all earlier days is under `BEFORE`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,8 @@ class Signature:
     """The set of a meter's events in a window that was billed; `line` is the key of the line that bills it.
 
     A window may have none: it was billed, and there was nothing to charge. A line may be without a set: its quantity
-    was held for a person, and is of an earlier moment than that at which it is billed.
+    was held for a person, and is of an earlier moment than that at which it is billed. `with_earlier`: all events
+    before the window are in the set too, as they made the level with which it begins.
     """
 
     item: str
@@ -52,6 +54,11 @@ class Signature:
     period: Period
     behind: EventSet | None
     line: str | None
+    with_earlier: bool
+
+    @classmethod
+    def of(cls, sets: Sets, item: str, meter: str, period: Period, line: str | None) -> Signature:
+        return cls(item, meter, period, set_of(sets, meter, period), line, (meter, BEFORE) in sets)
 
 
 def signed_windows(windows: Sequence[ItemWindow], lines: Sequence[Line], sets: Sets) -> Iterator[Signature]:
@@ -59,10 +66,8 @@ def signed_windows(windows: Sequence[ItemWindow], lines: Sequence[Line], sets: S
     by_window = {(line.item, line.period): line.key for line in lines if line.kind == "usage"}
     for window in windows:
         for meter in window.item.meters:
-            behind = set_of(sets, meter, window.period)
-            yield Signature(
-                window.item.key, meter, window.period, behind, by_window.get((window.item.key, window.period))
-            )
+            line = by_window.get((window.item.key, window.period))
+            yield Signature.of(sets, window.item.key, meter, window.period, line)
 
 
 def signed_late(history: Sequence[Terms], lines: Sequence[Line], sets: Sets | None) -> Iterator[Signature]:
@@ -73,21 +78,22 @@ def signed_late(history: Sequence[Terms], lines: Sequence[Line], sets: Sets | No
         [terms] = [terms for terms in history if terms.version == line.because.terms_version]
         [item] = [item for item in terms.plan.items if item.key == line.item]
         for meter in item.meters:
-            behind = set_of(sets, meter, line.period) if sets is not None else None
-            yield Signature(line.item, meter, line.period, behind, line.key)
+            if sets is None:
+                yield Signature(line.item, meter, line.period, None, line.key, with_earlier=False)
+            else:
+                yield Signature.of(sets, line.item, meter, line.period, line.key)
 
 
 def set_of(sets: Sets, meter: str, period: Period) -> EventSet:
-    """Of all days of the period, its digest reduced."""
-    events = digest = 0
-    day = period.start
-    if period.days <= len(sets):
-        while day < period.end:
-            if found := sets.get((meter, day)):
-                events, digest = events + found.events, digest + found.digest
-            day += timedelta(days=1)
-    else:
-        for (name, day), found in sets.items():
-            if name == meter and day in period:
-                events, digest = events + found.events, digest + found.digest
-    return EventSet(events, digest).reduced
+    """Of all days of the period, its digest reduced; of a meter that carries over, of all earlier days too."""
+    found = [sets[meter, day] for day in _days(sets, meter, period) if (meter, day) in sets]
+    return EventSet(sum(one.events for one in found), sum(one.digest for one in found)).reduced
+
+
+def _days(sets: Sets, meter: str, period: Period) -> Iterable[date]:
+    """By whichever way is shorter, the days of the period or those that have events."""
+    if (meter, BEFORE) in sets:
+        return [day for name, day in sets if name == meter and day < period.end]
+    if period.days > len(sets):
+        return [day for name, day in sets if name == meter and day in period]
+    return (period.start + timedelta(days=n) for n in range(period.days))

@@ -6,10 +6,11 @@ First `begin`, which keeps off others who count afresh, and events up to the sna
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
+from itertools import islice
 from typing import NamedTuple
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -18,13 +19,17 @@ import msgspec
 from sqlmodel import Session
 
 from billing.counting import Counting
-from billing.folding import Clocks, Folding, Totals
+from billing.errors import Refused
+from billing.folding import Clocks, Folding, Totals, add_to
 from billing.period import instant
 from models import usage
-from models.database import columns, cursor
+from models.database import columns, connection, cursor
 from models.event import IS_VOID, digest_of, hold_months
 from models.intake import STRIPES, stripe_of
 from models.slot import Slot
+
+EVENTS_AT_ONCE = 20_000
+"""So many are in memory."""
 
 
 class Stored(NamedTuple):
@@ -99,7 +104,6 @@ where e.customer_id = %(customer)s and (%(type)s::text is null or e.type = %(typ
        -- A snapshot does not tell that its own transaction is under way.
        and e.batch is distinct from pg_current_xact_id_if_assigned()))
   and not {IS_VOID}
-limit %(limit)s
 """
 
 
@@ -109,32 +113,46 @@ def events(
     where: ZoneInfo,
     between: tuple[date, date],
     *,
-    limit: int,
+    most: int,
+    too_many: Callable[[], Refused],
     kind: str | None = None,
     seen: str | None = None,
     before: bool = True,
-) -> list[Stored]:
-    """A customer's events of local days, the second not included; of one type, or of all.
+) -> Iterator[Stored]:
+    """A customer's events of local days, the second not included; of one type, or of all. Refused behind `most`.
 
     With a snapshot, those that came before it, or only the others.
     """
-    rows = cursor(session).execute(
-        _EVENTS,
-        {
-            "customer": customer_id,
-            "type": kind,
-            "since": instant(between[0], where),
-            "until": instant(between[1], where),
-            "seen": seen,
-            "before": before,
-            "limit": limit,
-        },
-    )
-    return [Stored(*row) for row in rows]
+    with connection(session).cursor(name="afresh") as cur:
+        cur.itersize = EVENTS_AT_ONCE
+        cur.execute(
+            _EVENTS,
+            {
+                "customer": customer_id,
+                "type": kind,
+                "since": instant(between[0], where),
+                "until": instant(between[1], where),
+                "seen": seen,
+                "before": before,
+            },
+        )
+        for no, row in enumerate(cur):
+            if no == most:
+                raise too_many()
+            yield Stored(*row)
 
 
 def counted(counting: Counting, customer_id: str, where: ZoneInfo, found: Iterable[Stored]) -> Counted:
     """What the events make, each in the totals of the meters that count it."""
+    made, left = Counted({}, {}), iter(found)
+    while some := list(islice(left, EVENTS_AT_ONCE)):
+        part = _counted(counting, customer_id, where, some)
+        add_to(made.days, part.days)
+        add_to(made.windows, part.windows)
+    return made
+
+
+def _counted(counting: Counting, customer_id: str, where: ZoneInfo, found: Sequence[Stored]) -> Counted:
     folding = Folding(counting.meters, Clocks(), counting.days)
     for e in found:
         by: Collection[str] = e.meters

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import date, datetime
+from itertools import islice
 from typing import NamedTuple
 from uuid import UUID
 
@@ -32,7 +33,7 @@ from models.slot import take_slot
 from models.subscription import forget_seen
 
 EVENTS_AT_ONCE = 20_000
-"""Counted in one transaction; a customer's day with more of them is one by itself."""
+"""Counted in one transaction, and in memory; a customer's day with more of them has a transaction for itself."""
 CUSTOMERS_AT_ONCE = 250
 ROWS_AT_ONCE = 5_000
 
@@ -105,28 +106,28 @@ def count_next(session: Session, meter_id: str) -> bool:
             "update meter_rebuild set counted_at = now(), events = counted where id = %s", (row.id,)
         )
         return False
-    folding = Folding([replace(mine, meter_id=row.series)], Clocks())
-    differing: list[tuple[str, str, str]] = []
-    events = 0
-    for e in _stored(session, row, mine.event_type, stretches):
-        _, counted = folding.add(
-            e.customer_id,
-            zone(e.zone),
-            mine.event_type,
-            e.occurred_at,
-            DECODER.decode(e.data),
-            digest=digest_of(e.key.hex, e.content),
-        )
-        events += 1
-        if bool(counted) != e.counted:
-            differing.append((e.source, e.id, e.occurred_at.isoformat()))
-    _mark(session, row.series, differing)
-    usage.add(session, take_slot(session), folding.windows(), folding.days())
+    stored, events = _stored(session, row, mine.event_type, stretches), 0
+    while some := list(islice(stored, EVENTS_AT_ONCE)):  # A customer's day may have millions.
+        _count(session, row.series, mine, some)
+        events += len(some)
     cursor(session).execute(
         "update meter_rebuild set counted = counted + %s, through_customer = %s, through_day = %s where id = %s",
         (events, stretches[-1].customer_id, stretches[-1].last, row.id),
     )
     return True
+
+
+def _count(session: Session, series: str, mine: Meter, events: Sequence[_Stored]) -> None:
+    """Add events to the series, and write on those of which it says otherwise than what holds."""
+    folding = Folding([replace(mine, meter_id=series)], Clocks())
+    differing: list[tuple[str, str, str]] = []
+    for e in events:
+        data, digest = DECODER.decode(e.data), digest_of(e.key.hex, e.content)
+        _, counted = folding.add(e.customer_id, zone(e.zone), mine.event_type, e.occurred_at, data, digest=digest)
+        if bool(counted) != e.counted:
+            differing.append((e.source, e.id, e.occurred_at.isoformat()))
+    _mark(session, series, differing)
+    usage.add(session, take_slot(session), folding.windows(), folding.days())
 
 
 def _lock_marks(session: Session) -> None:

@@ -4,7 +4,7 @@ totals. For all customers it is done in the background, and compared before (mod
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
@@ -88,7 +88,7 @@ class _Part:
     uncounted: Sequence[Stored]
 
     @classmethod
-    def of(cls, mine: Counting, customer_id: str, where: ZoneInfo, events: Sequence[Stored]) -> _Part:
+    def of(cls, mine: Counting, customer_id: str, where: ZoneInfo, events: Iterable[Stored]) -> _Part:
         [meter] = mine.newest
         folding = Folding(mine.meters, Clocks(), mine.days)
         differing: tuple[list[Stored], list[Stored]] = ([], [])
@@ -138,21 +138,19 @@ def _events(
     seen: str | None,
     *,
     before: bool = True,
-) -> list[Stored]:
+) -> Iterator[Stored]:
     """Those that are void do not count."""
-    found = afresh.events(
+    return afresh.events(
         session,
         customer_id,
         where,
         between,
-        limit=MOST_EVENTS + 1,
+        most=MOST_EVENTS,
+        too_many=lambda: _refused("until", f"must be earlier: there are more than {MOST_EVENTS:,} events"),
         kind=meter.event_type,
         seen=seen,
         before=before,
     )
-    if len(found) > MOST_EVENTS:
-        raise _refused("until", f"must be earlier: there are more than {MOST_EVENTS:,} events")
-    return found
 
 
 def changes(

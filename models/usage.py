@@ -179,7 +179,7 @@ def totals_of(
 
 @dataclass(frozen=True, slots=True)
 class Folded:
-    """One customer's usage: totals, and which set of events is behind those of each day.
+    """One customer's usage: totals, and which set of events is behind those of each day (and of `BEFORE`).
 
     `snapshot` is PostgreSQL's word for the moment: a transaction's events are in these totals exactly if it sees the
     transaction.
@@ -212,9 +212,8 @@ def _by_customer(customer_ids: Sequence[str], rows: Iterable[UsageRow], snapshot
         mine.setdefault(key, []).append(_portion(row))
         if row.carries_over:
             mine.setdefault((row.meter_id, BEFORE), [])
-        if row.day != BEFORE:
-            behind = EventSet(row.events, int(row.digest))
-            its[key] = its[key] + behind if key in its else behind
+            its.setdefault((row.meter_id, BEFORE), EventSet())
+        its[key] = its.get(key, EventSet()) + EventSet(row.events, int(row.digest))
     return {
         customer_id: Folded({key: tuple(some) for key, some in mine.items()}, sets[customer_id], snapshot)
         for customer_id, mine in totals.items()

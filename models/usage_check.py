@@ -23,10 +23,14 @@ from models.event import ANY_CONTENT, Event, Named, digest_of
 from models.same_event import Names
 
 MOST_EVENTS = 500_000
-"""Of one answer; some ten seconds."""
+"""Of the answer for a whole invoice; some ten seconds."""
+MOST_EVENTS_OF_A_LINE = 10_000_000
+"""Of one line that is asked for by itself; a million takes about twenty seconds."""
 MOST_NAMED = 100
 """So many differences of a line are named; all are counted."""
 _ROWS_AT_ONCE = 2_000
+_FIRST_DAY = date(1969, 12, 31)
+"""No event is earlier, by any clock."""
 _ANY_METER = ""
 """Of months that were taken away: whatever the customer had in them, counted or not."""
 
@@ -51,7 +55,8 @@ class SetDifference:
 @dataclass(frozen=True, slots=True)
 class Signed:
     """What was signed: the set of a meter's events behind one line of an invoice. `behind` is None if it was billed
-    before signatures were kept, or as it had been shown to a person some time before.
+    before signatures were kept, or as it had been shown to a person some time before. `with_earlier`: the set has all
+    events before the first day too.
     """
 
     line_no: int
@@ -63,7 +68,13 @@ class Signed:
     last_day: date
     signed_at: datetime
     snapshot: str
+    with_earlier: bool
     behind: EventSet | None
+
+    @property
+    def since(self) -> date:
+        """The first day of the set."""
+        return _FIRST_DAY if self.with_earlier else self.first_day
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +97,7 @@ class Checked:
 
 def check(session: Session, invoice_id: str, line_no: int | None = None) -> list[Checked]:
     """Every signature of an invoice, or of one line, by line and meter, as far as one answer covers."""
-    left = MOST_EVENTS
+    left = MOST_EVENTS if line_no is None else MOST_EVENTS_OF_A_LINE
     found: list[Checked] = []
     for signed in _signatures(session, invoice_id, line_no):
         one = _check(session, signed, left)
@@ -107,17 +118,17 @@ _WORST_FIRST: tuple[Verdict, ...] = ("broken", "too_many", "taken_away", "unsign
 def _signatures(session: Session, invoice_id: str, line_no: int | None) -> list[Signed]:
     rows = cursor(session).execute(
         "select l.no, l.description, p.item, p.meter_id, p.customer_id, p.period_start, p.period_end - 1, p.signed_at,"
-        " p.snapshot::text, p.events, p.digest from usage_proof p join invoice_line l on l.id = p.line_id"
-        " where p.invoice_id = %s and (%s::int is null or l.no = %s) order by l.no, p.meter_id",
+        " p.snapshot::text, p.with_earlier, p.events, p.digest"
+        " from usage_proof p join invoice_line l on l.id = p.line_id where p.invoice_id = %s and (%s::int is null or l.no = %s) order by l.no, p.meter_id",
         (invoice_id, line_no, line_no),
     )
     return [_signed(row) for row in rows]
 
 
 def _signed(row: tuple[Any, ...]) -> Signed:
-    no, description, item, meter, customer_id, first, last, at, snapshot, events, digest = row
+    no, description, item, meter, customer_id, first, last, at, snapshot, with_earlier, events, digest = row
     behind = None if digest is None else EventSet(events, int(digest))
-    return Signed(no, description, item, meter, customer_id, first, last, at, snapshot, behind)
+    return Signed(no, description, item, meter, customer_id, first, last, at, snapshot, with_earlier, behind)
 
 
 def _check(session: Session, signed: Signed, left: int) -> Checked:
@@ -148,7 +159,7 @@ def _missing(session: Session, signed: Signed, meter: str) -> tuple[date, ...]:
 
 
 def _bounds(session: Session, signed: Signed) -> tuple[datetime, datetime, list[str]]:
-    """The moments at which the window begins and ends, and what its customer may be called by events."""
+    """The moments at which the set begins and ends, and what its customer may be called by events."""
     row = (
         cursor(session)
         .execute(
@@ -161,7 +172,7 @@ def _bounds(session: Session, signed: Signed) -> tuple[datetime, datetime, list[
     assert row is not None
     where = zone(row[0])
     end = date.fromordinal(signed.last_day.toordinal() + 1)
-    return instant(signed.first_day, where), instant(end, where), [signed.customer_id, *row[1]]
+    return instant(signed.since, where), instant(end, where), [signed.customer_id, *row[1]]
 
 
 class _Row(NamedTuple):
@@ -213,7 +224,7 @@ def _events(session: Session, signed: Signed, limit: int) -> Iterator[_Row]:
                 "then": signed.snapshot,
                 "meter": signed.meter,
                 "customer": signed.customer_id,
-                "first": signed.first_day,
+                "first": signed.since,
                 "last": signed.last_day,
                 "since": since,
                 "until": until,

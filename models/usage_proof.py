@@ -23,7 +23,8 @@ class UsageProof(SQLModel, table=True):
     """The set of a meter's events in a window when it was billed; `digest` is None if digests were not kept then, or
     if its quantity is of an earlier moment, at which a person was asked about it.
 
-    `snapshot` tells which events were there. A window without a line has no invoice.
+    `snapshot` tells which events were there. A window without a line has no invoice. `with_earlier` says that all
+    events before the window are in the set too.
     """
 
     __tablename__ = "usage_proof"
@@ -40,6 +41,7 @@ class UsageProof(SQLModel, table=True):
     signed_at: datetime = moment()
     invoice_id: str | None = Field(default=None, foreign_key="invoice.id")
     line_id: str | None = Field(default=None, foreign_key="invoice_line.id")
+    with_earlier: bool = False
 
 
 class UsageRecounted(SQLModel, table=True):
@@ -56,6 +58,7 @@ class UsageRecounted(SQLModel, table=True):
 
 _COLUMNS = (
     "id subscription_id customer_id item meter_id period_start period_end events digest snapshot invoice_id line_id"
+    " with_earlier"
 ).split()
 
 
@@ -87,6 +90,7 @@ def _rows(one: Bill, snapshot: str) -> list[tuple[object, ...]]:
                 snapshot,
                 head if line else None,
                 line,
+                signed.with_earlier,
             )
         )
     return found

@@ -130,7 +130,7 @@ union all
 select customer_id, meter_id, %(before)s::date,
        case when aggregation in ('sum', 'weighted_sum') then sum(quantity)
             else (array_agg(quantity order by day desc, at desc, quantity desc))[1] end,
-       sum(events)::bigint, properties, each, aggregation, percent, 0, 0,
+       sum(events)::bigint, properties, each, aggregation, percent, 0, sum(digest),
        carries_over, operations, time_unit, time_zone, 0, null, null
 from kept where carries_over and day < %(since)s
 group by customer_id, meter_id, properties, each, aggregation, percent,

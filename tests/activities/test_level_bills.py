@@ -28,6 +28,7 @@ from tests.activities.company import Company
 from tests.activities.test_closing import TIE_OUTS
 from tests.activities.test_portions import item
 from tests.activities.test_spend import FEE, replayed, sell
+from tests.activities.test_usage_proof import proofs, said
 from tests.activities.twice import twice
 
 METERS = {
@@ -127,6 +128,24 @@ def test_a_level_goes_on_into_months_without_events(levels: Company) -> None:
     assert levels.run().invoices == 0
     proved(levels, "2026-03")
     replayed(levels, sub)
+
+
+def test_what_made_a_level_before_its_window_is_signed_too(levels: Company) -> None:
+    sell(levels, "one", PRICES["gb"])
+    levels.sign("anna", "one")
+    before, _ = send(levels, "gb", ("2025-12-24T18:00", 10), ("2026-01-31T12:00", 4))
+    levels.live("2026-02-06")
+    [one] = proofs(levels)
+    assert said(one) == ("holds", 2, 2, {})
+    assert (one.signed.with_earlier, one.signed.first_day) == (True, date(2026, 1, 1))
+    send(levels, "gb", ("2025-12-25T18:00", 1))
+    levels.live("2026-03-06")
+    january, late, february = proofs(levels)
+    assert said(january) == ("holds", 2, 3, {"came": 1})
+    assert said(late) == said(february) == ("holds", 3, 3, {})
+    with levels.tampering() as do:
+        do("delete from usage_event where id = %s", before)
+    assert [said(one)[:2] for one in proofs(levels)] == [("broken", 1), ("broken", 2), ("broken", 2)]
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from models import rebuilding
+from models import afresh, rebuilding
 from tests.activities.company import Company
 from tests.activities.lives.checks import all_is_billed, all_is_counted, months_close
 from tests.activities.lives.life import Life
@@ -39,6 +39,7 @@ def test_usage_is_counted_and_billed_once_whatever_happens(
 ) -> None:
     """Others hold slots of totals all the while, so that these lie in several."""
     monkeypatch.setattr(rebuilding, "EVENTS_AT_ONCE", EVENTS_AT_ONCE)
+    monkeypatch.setattr(afresh, "EVENTS_AT_ONCE", EVENTS_AT_ONCE)
     print(f"seed {SEEDS[no]}")
     life, busy = Life(company, SEEDS[no]), random.Random(SEEDS[no])
     for turn in range(STEPS):
@@ -57,6 +58,7 @@ def test_usage_is_counted_and_billed_once_by_whoever_comes_first(
 ) -> None:
     """Several do something at the same moment, again and again."""
     monkeypatch.setattr(rebuilding, "EVENTS_AT_ONCE", EVENTS_AT_ONCE)
+    monkeypatch.setattr(afresh, "EVENTS_AT_ONCE", EVENTS_AT_ONCE)
     print(f"seed {SEEDS[no]}")
     race = Race(company, SEEDS[no])
     for turn in range(ROUNDS):

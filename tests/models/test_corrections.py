@@ -14,6 +14,7 @@ from sqlalchemy import Engine
 
 from billing.errors import Refused
 from billing.period import zone
+from models import afresh, correction
 from models.audit import audit
 from models.catalog import live_meters, put_meter
 from models.correction import Correction, correct
@@ -43,7 +44,11 @@ def void(engine: Engine, *wrong: Event, instead: Sequence[Event] = ()) -> int:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_totals_are_what_the_events_make_that_still_count(met: Engine, seed: int) -> None:
+def test_totals_are_what_the_events_make_that_still_count(
+    met: Engine, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are read and counted few at a time."""
+    monkeypatch.setattr(afresh, "EVENTS_AT_ONCE", 7)
     dice = random.Random(seed)
     events = [drawn(dice, no) for no in range(300)]
     wrong = dice.sample(events, 60)
@@ -59,6 +64,22 @@ def test_totals_are_what_the_events_make_that_still_count(met: Engine, seed: int
         told = audit(session, "berlin", meter, DAYS.start, DAYS.end)
     assert (told.accepted, told.stored, told.amended, told.voided) == (330, 330, 30, 30)
     assert (told.counted, told.uncounted) == (270, 0)
+
+
+def test_a_day_of_too_many_events_is_refused_and_stays(
+    engine: Engine, sql: Sql, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(correction, "MOST_EVENTS", 2)
+    events = [Event("s", str(no), "berlin", "llm", START, {"n": no}) for no in (1, 2, 4)]
+    send(engine, *events)
+    with pytest.raises(Refused, match="more than 2 events") as refusal:
+        void(engine, events[1])
+    assert "Credit the difference" in refusal.value.remedy
+    assert total(engine) == 7
+    assert sql("select count(*) from usage_void") == [(0,)]
+    monkeypatch.setattr(correction, "MOST_EVENTS", 3)
+    assert void(engine, events[1]) == 1
+    assert total(engine) == 5
 
 
 def test_what_is_void_stays_kept_and_its_name_taken(engine: Engine, sql: Sql) -> None:

@@ -105,6 +105,7 @@ def test_too_much_is_refused_and_nothing_at_all(until: date, why: str, engine: E
 def test_too_many_events_are_refused(engine: Engine, sql: Sql, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recount, "MOST_EVENTS", 5)
     with transaction(engine) as session:
+        put_meter(session, METERS[0])
         receive(session, [drawn(random.Random(1), no) for no in range(6)])
     with transaction(engine) as session, pytest.raises(Refused, match="at once"):
         recount.recount(session, METERS[0], "berlin", zone("Europe/Berlin"), BETWEEN, store=True)

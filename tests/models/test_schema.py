@@ -103,5 +103,5 @@ def everything(url: str) -> list[TupleRow]:
 def test_migrating_again_changes_nothing(database_url: str) -> None:
     before = everything(database_url)
     assert {kind for kind, *_ in before} == {"column", "constraint", "index", "trigger", "function"}
-    assert migrate(database_url) == "0022"
+    assert migrate(database_url) == "0023"
     assert everything(database_url) == before
