@@ -12,15 +12,16 @@ from decimal import Decimal
 from typing import NamedTuple
 
 from billing.biller import whole_period
+from billing.by_day import by_day
 from billing.catalog import Meter
 from billing.catalog_check import offer_faults
 from billing.errors import Fault, Refused
 from billing.explain import explain
-from billing.folding import Clocks, Folding, fold, needs_times, portion_of
+from billing.folding import fold, needs_times
 from billing.line import Line
 from billing.modifiers import Redeemed
 from billing.money import Money, total
-from billing.period import Period, zone
+from billing.period import Period
 from billing.plan import Entitlement, Plan, PlanItem
 from billing.plan_check import Known, MeterShape
 from billing.portion import Portion
@@ -148,21 +149,8 @@ def count(plan: Plan, meters: Iterable[Meter], events: Sequence[TriedEvent]) -> 
         remedy = "Give each event of that type its `time`, or the quantity."
         raise Refused("The events cannot be counted.", code="invalid_usage", faults=faults, remedy=remedy)
     found = fold(mine, ((event.type, event.data) for event in events))
-    return {meter: list(portions) for meter, portions in found.items()}, _by_day(timed, events)
-
-
-def _by_day(meters: Sequence[Meter], events: Iterable[TriedEvent]) -> Totals:
-    """As they are kept of a customer in UTC, who had no level before the first of them."""
-    by_id = {meter.meter_id: meter for meter in meters}
-    folding, utc = Folding(meters, Clocks()), zone("UTC")
-    for event in events:
-        if event.at is not None:
-            folding.add("trial", utc, event.type, event.at, event.data)
-    found: dict[tuple[str, date], list[Portion]] = {}
-    for (_, meter, day, kept, each), total_ in folding.days().items():
-        found.setdefault((meter, BEFORE), [])
-        found.setdefault((meter, day), []).append(portion_of(by_id[meter], "UTC", kept, each, total_))
-    return {place: tuple(portions) for place, portions in found.items()}
+    dated = ((event.type, event.at, event.data) for event in events if event.at is not None)
+    return {meter: list(portions) for meter, portions in found.items()}, by_day(timed, dated)
 
 
 def _usage_faults(trial: Trial, meters: set[str]) -> Iterator[Fault]:

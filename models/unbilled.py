@@ -6,18 +6,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 
 from sqlmodel import Session
 
+from billing.by_day import by_day
 from billing.estimate import MeanPrice
-from billing.folding import fold
 from billing.money import Money
 from billing.period import Period
-from billing.portion import Portion
 from billing.unpriced import Agreed, Unpriced, unpriced
-from billing.usage import quantity_of
+from billing.usage import BEFORE, Totals, measure
 from models import quarantine
 from models.catalog import live_meters
 from models.database import cursor
@@ -115,9 +114,9 @@ def of_nobody(session: Session, after: str, limit: int) -> list[OfNobody]:
     waiting = _would_count(session, subjects)
     found: list[OfNobody] = []
     for subject, customer_id, types, many, first, last in rows:
-        events = sorted(waiting.get(subject, ()), key=lambda e: e.occurred_at)
-        folded = fold(meters, ((e.type, e.data) for e in events))
-        worth = _estimates(folded, prices)
+        events = waiting.get(subject, ())
+        totals = by_day(meters, ((e.type, e.occurred_at, e.data) for e in events))
+        worth = _estimates(totals, prices)
         why = tuple(reasons[subject])
         found.append(OfNobody(subject, customer_id, tuple(types), why, many, first, last, len(events), worth))
     return found
@@ -153,7 +152,10 @@ def _mean_prices(session: Session) -> dict[str, list[MeanPrice]]:
     rows = cursor(session).execute(
         "select l.meter_id, l.currency, sum(l.net_minor)::bigint, sum(l.quantity)"
         " from invoice_line l join invoice i on i.id = l.invoice_id"
-        " where l.meter_id is not null and i.issued_on > (select max(issued_on) from invoice) - %s"
+        " join legal_entity e on e.id = i.entity_id join ("
+        "   select e.clock_id, max(i.issued_on) as issued_on from invoice i join legal_entity e on e.id = i.entity_id"
+        "   group by 1) newest on newest.clock_id is not distinct from e.clock_id"
+        " where l.meter_id is not null and i.issued_on > newest.issued_on - %s"
         " group by 1, 2 having sum(l.quantity) > 0 order by 1, 2",
         (DAYS_OF_PRICES,),
     )
@@ -163,10 +165,13 @@ def _mean_prices(session: Session) -> dict[str, list[MeanPrice]]:
     return found
 
 
-def _estimates(
-    folded: Mapping[str, Sequence[Portion]], prices: Mapping[str, Sequence[MeanPrice]]
-) -> tuple[Estimate, ...]:
-    quantities = {meter: quantity_of(portions) for meter, portions in sorted(folded.items())}
+def _estimates(totals: Totals, prices: Mapping[str, Sequence[MeanPrice]]) -> tuple[Estimate, ...]:
+    """Of all days from the first to the last; a level is taken to end with that."""
+    days = sorted({day for _, day in totals if day > BEFORE})
+    if not days:
+        return ()
+    whole = Period(days[0], days[-1] + timedelta(days=1))
+    quantities = {meter: measure(totals, meter, whole).quantity for meter in sorted({meter for meter, _ in totals})}
     return tuple(
         Estimate(meter, quantity, price.of(quantity))
         for meter, quantity in quantities.items()

@@ -119,7 +119,8 @@ def _signatures(session: Session, invoice_id: str, line_no: int | None) -> list[
     rows = cursor(session).execute(
         "select l.no, l.description, p.item, p.meter_id, p.customer_id, p.period_start, p.period_end - 1, p.signed_at,"
         " p.snapshot::text, p.with_earlier, p.events, p.digest"
-        " from usage_proof p join invoice_line l on l.id = p.line_id where p.invoice_id = %s and (%s::int is null or l.no = %s) order by l.no, p.meter_id",
+        " from usage_proof p join invoice_line l on l.id = p.line_id"
+        " where p.invoice_id = %s and (%s::int is null or l.no = %s) order by l.no, p.meter_id",
         (invoice_id, line_no, line_no),
     )
     return [_signed(row) for row in rows]

@@ -79,6 +79,21 @@ def test_usage_of_nobody_has_an_estimated_worth(company: Company) -> None:
     assert (stray.events, stray.estimated_events, stray.estimates[0].quantity) == (3, 2, 1_000_000)
 
 
+def test_a_clock_that_is_far_ahead_hides_no_price_of_the_others(company: Company) -> None:
+    company.customer("anna")
+    company.sign("anna", "usage")
+    company.use("anna", "2026-01-10", 1_000_000)
+    company.live("2026-02-02")
+    ahead = company.sister("ahead")
+    ahead.customer("zoe")
+    ahead.sign("zoe", "usage")
+    ahead.live("2027-01-02")
+    with transaction(company.engine) as session:
+        receive(session, [Event("s", "q", "stray", "llm", datetime(2026, 1, 12, tzinfo=UTC), {"n": 500_000})])
+        [stray] = unbilled.of_nobody(session, "", 10)
+    assert [one.meter for one in stray.estimates] == ["tokens"]
+
+
 JANUARY = Period(date(2026, 1, 1), date(2026, 2, 1))
 
 
