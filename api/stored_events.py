@@ -178,7 +178,7 @@ def _why(meter: Meter | None) -> Callable[[Stored], str]:
             "The request does not fit.",
             code="invalid_request",
             faults=[Fault("uncounted", "is asked of a meter; there is none")],
-            remedy="Name the meter too. GET /v1/usage/by-no-meter has what none looks at.",
+            remedy="Name the meter too. GET /v1/usage/by-no-meter has what none counted.",
         )
     why = why_uncounted(meter)
     return lambda row: why(DECODER.decode(row.data))

@@ -99,7 +99,9 @@ def list_usage_by_no_meter(
     after_type: str = "",
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> list[ByNoMeter]:
-    """A page of events that no meter looks at, by customer and type, of days from `since` to before `until`."""
+    """A page of events that no meter counted, by customer and type, of days from `since` to before `until`: days of
+    which some were counted are left out (the audit of the customer has how many were not).
+    """
     return unbilled.by_no_meter(session, days.start, days.end, (after_customer, after_type), limit)
 
 

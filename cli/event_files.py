@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     import pyarrow
 
 FORMATS = {".csv": "csv", ".ndjson": "ndjson", ".jsonl": "ndjson", ".parquet": "parquet"}
-MOST_BYTES_OF_LINE = 4 * 1024 * 1024
+MOST_MIB_OF_LINE = 32
+"""An event that the API took may have 16 MiB, and CSV writes each quote in it twice."""
+MOST_BYTES_OF_LINE = MOST_MIB_OF_LINE * 1024 * 1024
 ROWS_OF_PARQUET = 1000
 
 
@@ -98,7 +100,7 @@ class _Lines:
             self.read += len(raw)
             if len(raw) > MOST_BYTES_OF_LINE:
                 remedy = "Look whether it is the right file; --format says how it is written."
-                raise unreadable(self._path, self.line, "is a line longer than 4 MiB", remedy)
+                raise unreadable(self._path, self.line, f"is a line longer than {MOST_MIB_OF_LINE} MiB", remedy)
             yield raw.removeprefix(b"\xef\xbb\xbf") if self.line == 1 else raw
 
 
@@ -123,6 +125,7 @@ def _named_once(columns: Sequence[str], path: Path) -> tuple[str, ...]:
 
 
 def _cells(lines: _Lines, path: Path, delimiter: str) -> Iterator[list[str]]:
+    csv.field_size_limit(MOST_BYTES_OF_LINE)
     try:
         yield from csv.reader(lines, delimiter=delimiter, strict=True)
     except csv.Error as error:

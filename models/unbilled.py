@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from decimal import Decimal
+from typing import Literal
 
 from sqlmodel import Session
 
@@ -66,15 +67,23 @@ class OfNobody:
     estimates: tuple[Estimate, ...]
 
 
+WhyNoMeter = Literal["no_meter", "not_counted"]
+
+
 @dataclass(frozen=True, slots=True)
 class ByNoMeter:
-    """Events of a customer whose type no meter looks at, without those that are void."""
+    """Events of a customer and type, of days of which no meter counted any; without those that are void.
+
+    `why`: no meter looks at the type (no_meter); or one does, and counted nothing (not_counted), as it was made later,
+    its field is missing, or its filters let none of them pass.
+    """
 
     customer_id: str
     type: str
     events: int
     first_day: date
     last_day: date
+    why: WhyNoMeter
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,12 +191,16 @@ def _estimates(totals: Totals, prices: Mapping[str, Sequence[MeanPrice]]) -> tup
 def by_no_meter(session: Session, since: date, until: date, after: tuple[str, str], limit: int) -> list[ByNoMeter]:
     """A page in order of customer and type, behind `after`: what came for local days from `since` to before `until`."""
     rows = cursor(session).execute(
-        "select customer_id, type, sum(events)::bigint, min(day), max(day) from (select a.customer_id, a.type, a.day,"
+        "select customer_id, type, sum(events)::bigint, min(day), max(day),"
+        " case when exists (select from meter m where m.event_type = type) then 'not_counted' else 'no_meter' end"
+        " from (select a.customer_id, a.type, a.day,"
         " sum(a.events) - (select count(*) from usage_void v"
         " where v.customer_id = a.customer_id and v.type = a.type and v.day = a.day) as events from usage_answered a"
-        " where outcome = 'accepted' and day >= %s and day < %s and (customer_id, type) > (%s, %s)"
-        " and not exists (select from meter m where m.event_type = a.type) group by 1, 2, 3) d"
-        " where events > 0 group by 1, 2 order by 1, 2 limit %s",
+        " where outcome = 'accepted' and day >= %s and day < %s and (customer_id, type) > (%s, %s) group by 1, 2, 3) d"
+        " where events > 0 and not exists (select from meter m join meter_span n on n.meter_id = m.id"
+        " join usage_total t on t.meter_id = n.series and t.customer_id = d.customer_id and t.day = d.day"
+        " where m.event_type = d.type and d.day >= n.since and d.day < n.until)"
+        " group by 1, 2 order by 1, 2 limit %s",
         (since, until, *after, limit),
     )
     return [ByNoMeter(*row) for row in rows]

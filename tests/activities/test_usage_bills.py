@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 
+from billing.catalog import Meter
 from billing.money import Money
-from billing.period import Period
+from billing.period import Period, zone
 from models import unbilled
+from models.catalog import live_meters, put_meter
 from models.correction import Correction, correct
 from models.database import transaction
 from models.event import Event
 from models.intake import receive
+from models.recount import recount
 from models.unbilled import WhyWaiting
 from tests.activities.company import Company
 
@@ -121,8 +124,31 @@ def test_what_is_void_is_not_among_what_nobody_is_billed_for(company: Company) -
     void(company, "anna late", Event("s", "anna later", "anna", "mail", at, {}))
     with transaction(company.engine) as session:
         found = unbilled.by_no_meter(session, JANUARY.start, JANUARY.end, ("", ""), 10)
-    assert found == [unbilled.ByNoMeter("anna", "mail", 2, date(2026, 1, 10), date(2026, 1, 12))]
+    assert found == [unbilled.ByNoMeter("anna", "mail", 2, date(2026, 1, 10), date(2026, 1, 12), "no_meter")]
     assert without_price(company) == [("anna", "tokens", Decimal(1000), "no_subscription")]
+
+
+def test_days_of_which_a_meter_counted_nothing_are_told(company: Company) -> None:
+    """One is made after the events, and looks at a field that they do not all have."""
+    company.customer("anna")
+    at = {day: datetime(2026, 1, day, 9, tzinfo=UTC) for day in (9, 10, 20, 21)}
+    some = [Event("s", f"e{day}", "anna", "mail", moment, {"size": 1}) for day, moment in at.items()]
+    with transaction(company.engine) as session:
+        receive(session, some[:2])
+        put_meter(session, Meter("mails", "Mails", "mail", "size"))
+        receive(session, [*some[2:], Event("s", "other", "anna", "mail", at[20], {"sise": 1})])
+        receive(session, [Event("s", "misspelt", "anna", "mail", at[21] + timedelta(days=1), {"sise": 1})])
+
+    def told() -> list[tuple[int, date, date, str]]:
+        with transaction(company.engine) as session:
+            found = unbilled.by_no_meter(session, JANUARY.start, JANUARY.end, ("", ""), 10)
+        return [(one.events, one.first_day, one.last_day, one.why) for one in found]
+
+    assert told() == [(3, date(2026, 1, 9), date(2026, 1, 22), "not_counted")]
+    with transaction(company.engine) as session:
+        [mails] = [one for one in live_meters(session) if one.meter_id == "mails"]
+        recount(session, mails, "anna", zone("Europe/Berlin"), (JANUARY.start, JANUARY.end), store=True)
+    assert told() == [(1, date(2026, 1, 22), date(2026, 1, 22), "not_counted")]
 
 
 def test_usage_without_a_price_is_told_and_billed_once_there_is_one(company: Company) -> None:
