@@ -177,3 +177,23 @@ else:
     sent = [[event["id"] for event in body["events"]] for body in server.bodies]
     assert sent == [["before"], ["child 1", "child 2"], ["child 3"], ["parent"]]
     assert len(server._connections) == 2
+
+
+def test_children_of_multiprocessing_send_what_they_have_at_their_end(server: Server) -> None:
+    program = f"""
+import multiprocessing
+from datetime import UTC, datetime
+from perennial_client import Event, EventBuffer, Perennial
+
+def add(name):
+    usage.add(Event("test", name, "cus_1", "api_call", datetime.now(UTC), {{"tokens": 1}}))
+
+usage = EventBuffer(Perennial({server.url!r}, "key").events, batch=100, age=3600)
+add("parent")
+child = multiprocessing.get_context("fork").Process(target=add, args=("child",))
+child.start()
+child.join(30)
+assert child.exitcode == 0
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+    assert [[event["id"] for event in body["events"]] for body in server.bodies] == [["child"], ["parent"]]

@@ -11,7 +11,7 @@ from itertools import islice
 from types import TracebackType
 
 from perennial_client.events import Event, Events, Receipt, RefusedEvent, check_batch
-from perennial_client.forks import begin_in_children
+from perennial_client.forks import begin_in_children, call_at_end_of_children
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +55,7 @@ class EventBuffer:
         self._closed = False
         self._begin()
         begin_in_children(self)
+        call_at_end_of_children(self, EventBuffer.close)
         atexit.register(self.close)
 
     def add(self, event: Event) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from typing import Protocol
+from collections.abc import Callable
+from multiprocessing import util
+from typing import Any, Protocol
 from weakref import WeakSet
 
 
@@ -18,6 +20,11 @@ _forked: WeakSet[Forked] = WeakSet()
 def begin_in_children(one: Forked) -> None:
     """Have it begin anew in every child of `os.fork()`, as long as it lives."""
     _forked.add(one)
+
+
+def call_at_end_of_children(one: Any, call: Callable[[Any], object]) -> None:
+    """Forked children of `multiprocessing` end without `atexit`, and forget what was to be done before they began."""
+    util.register_after_fork(one, lambda it: util.Finalize(None, call, (it,), exitpriority=0))
 
 
 def _begin_all() -> None:
