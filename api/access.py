@@ -31,7 +31,7 @@ _bearer = HTTPBearer(auto_error=False, description="An API key, as `perennial ke
 
 
 PATIENCE_SECONDS = 20
-SECONDS_TRUSTED, MOST_RECENT = 5.0, 1_000
+SECONDS_KEY_TRUSTED, MOST_RECENT = 5.0, 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +156,7 @@ async def ingester(request: Request) -> str:
         await run_in_threadpool(allowed, open_, text, "ingest")
         if len(open_.recent) >= MOST_RECENT:
             open_.recent.clear()
-        open_.recent[text] = monotonic() + SECONDS_TRUSTED
+        open_.recent[text] = monotonic() + SECONDS_KEY_TRUSTED
     return text.partition(".")[0]
 
 

@@ -23,9 +23,8 @@ from billing.event_check import fields_read
 from billing.period import refuse_empty
 from billing.uncounted import why_uncounted
 from models import event, meter_version
-from models.afresh import DECODER
 from models.customer import customer
-from models.event import Narrowed, Place, Stored
+from models.event import AS_STORED, Narrowed, Place, Stored
 
 router = APIRouter(prefix="/v1/customers", tags=["Usage"], route_class=ExactRoute)
 
@@ -181,7 +180,7 @@ def _why(meter: Meter | None) -> Callable[[Stored], str]:
             remedy="Name the meter too. GET /v1/usage/by-no-meter has what none counted.",
         )
     why = why_uncounted(meter)
-    return lambda row: why(DECODER.decode(row.data))
+    return lambda row: why(AS_STORED.decode(row.data))
 
 
 def _pages(

@@ -9,13 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from decimal import Decimal
 from itertools import islice
 from typing import NamedTuple
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-import msgspec
 from sqlmodel import Session
 
 from billing.counting import Counting
@@ -24,7 +22,7 @@ from billing.folding import Clocks, Folding, Totals, add_to
 from billing.period import instant
 from models import usage
 from models.database import columns, connection, cursor
-from models.event import IS_VOID, digest_of, hold_months
+from models.event import AS_STORED, IS_VOID, digest_of, hold_months
 from models.intake import STRIPES, stripe_of
 from models.slot import Slot
 
@@ -159,9 +157,5 @@ def _counted(counting: Counting, customer_id: str, where: ZoneInfo, found: Seque
         if not counting.plain:
             resting = {one.name for one in counting.series if one.prepared} - set(e.prepared)
             by = counting.names(e.day, e.meters, e.marks) - resting
-        folding.add(customer_id, where, e.type, e.occurred_at, DECODER.decode(e.data), by, e.digest)
+        folding.add(customer_id, where, e.type, e.occurred_at, AS_STORED.decode(e.data), by, e.digest)
     return Counted(folding.days(), folding.windows())
-
-
-DECODER = msgspec.json.Decoder(dict[str, object], float_hook=Decimal)
-"""An event's data as it was sent, numbers exact."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
+from decimal import Decimal
 from functools import lru_cache
 from hashlib import sha256
 from operator import itemgetter
@@ -83,6 +84,8 @@ class Event(msgspec.Struct, frozen=True, gc=False):
         ).decode()
 
 
+AS_STORED = msgspec.json.Decoder(dict[str, object], float_hook=Decimal)
+"""Reads an event's data as it was sent, numbers exact."""
 _AS_SENT = msgspec.json.Encoder(decimal_format="number")
 _SORTED = msgspec.json.Encoder(decimal_format="number", order="sorted")
 

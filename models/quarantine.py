@@ -8,16 +8,14 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from decimal import Decimal
 from typing import Any, Literal, NamedTuple
 
-import msgspec
 from sqlalchemy import JSON, Column
 from sqlmodel import Field, Session, SQLModel
 
 from billing.time_bounds import TimeBounds
 from models.database import columns, cursor
-from models.event import ANY_CONTENT, Event, Named
+from models.event import ANY_CONTENT, AS_STORED, Event, Named
 from models.same_event import Unlike, the_same
 from models.values import large, moment
 
@@ -324,7 +322,6 @@ _WHOLE = (
     "source, id, subject, event ->> 'type', (event ->> 'time')::timestamptz, event ->> 'data', customer_id, duplicates,"
     " conflicts"
 )
-_DECODER = msgspec.json.Decoder(dict[str, Any], float_hook=Decimal)
 
 
 def _waiting(
@@ -339,4 +336,4 @@ def _waiting(
     conflicts: int,
 ) -> Waiting:
     """Of a row of `_WHOLE`."""
-    return Waiting(Event(source, id, subject, kind, at, _DECODER.decode(data)), customer_id, duplicates, conflicts)
+    return Waiting(Event(source, id, subject, kind, at, AS_STORED.decode(data)), customer_id, duplicates, conflicts)

@@ -22,10 +22,10 @@ from billing.errors import Fault, Refused
 from billing.folding import Clocks, Folding
 from billing.period import zone
 from models import catalog, usage
-from models.afresh import DECODER, lock_afresh
+from models.afresh import lock_afresh
 from models.customer import lock_roots
 from models.database import columns, connection, cursor
-from models.event import IS_VOID, digest_of, hold_months
+from models.event import AS_STORED, IS_VOID, digest_of, hold_months
 from models.intake import hold_all
 from models.meter_version import put_spans, spans
 from models.rebuild import MeterRebuild, ToDo, misfits, open_of
@@ -122,7 +122,7 @@ def _count(session: Session, series: str, mine: Meter, events: Sequence[_Stored]
     folding = Folding([replace(mine, meter_id=series)], Clocks())
     differing: list[tuple[str, str, str]] = []
     for e in events:
-        data, digest = DECODER.decode(e.data), digest_of(e.key.hex, e.content)
+        data, digest = AS_STORED.decode(e.data), digest_of(e.key.hex, e.content)
         _, counted = folding.add(e.customer_id, zone(e.zone), mine.event_type, e.occurred_at, data, digest=digest)
         if bool(counted) != e.counted:
             differing.append((e.source, e.id, e.occurred_at.isoformat()))

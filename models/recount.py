@@ -21,8 +21,9 @@ from billing.period import days_between
 from billing.portion import Portion
 from billing.usage import quantity_of
 from models import afresh, usage
-from models.afresh import DECODER, Stored
+from models.afresh import Stored
 from models.database import columns, cursor
+from models.event import AS_STORED
 from models.event_month import refuse_taken
 from models.intake import hold_usage
 from models.meter_version import counting
@@ -93,7 +94,7 @@ class _Part:
         folding = Folding(mine.meters, Clocks(), mine.days)
         differing: tuple[list[Stored], list[Stored]] = ([], [])
         for e in events:
-            data = DECODER.decode(e.data)
+            data = AS_STORED.decode(e.data)
             _, names = folding.add(customer_id, where, e.type, e.occurred_at, data, digest=e.digest)
             if bool(names) != (meter.meter_id in e.meters):
                 differing[0 if names else 1].append(e)

@@ -10,16 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import date, datetime
-from decimal import Decimal
 from typing import Any, Literal, NamedTuple
 
-import msgspec
 from sqlmodel import Session
 
 from billing.period import instant, zone
 from billing.usage_proof import EventSet
 from models.database import connection, cursor
-from models.event import ANY_CONTENT, Event, Named, digest_of
+from models.event import ANY_CONTENT, AS_STORED, Event, Named, digest_of
 from models.same_event import Names
 
 MOST_EVENTS = 500_000
@@ -234,7 +232,7 @@ def _events(session: Session, signed: Signed, limit: int) -> Iterator[_Row]:
         )
         names = Names(subjects[1:])
         for source, key, kind, at, data, content, *rest in cur:
-            told = Event(source, key, signed.customer_id, kind, at, _DECODER.decode(data))
+            told = Event(source, key, signed.customer_id, kind, at, AS_STORED.decode(data))
             made = _content(told, names, content)
             yield _Row(told, made == content, digest_of(Named.key_of(source, key), made), *rest)
 
@@ -280,6 +278,3 @@ class _Sets:
         self.counts[what] = self.counts.get(what, 0) + 1
         if len(self.named) < MOST_NAMED:
             self.named.append(SetDifference(row.event.source, row.event.id, what, at))
-
-
-_DECODER = msgspec.json.Decoder(dict[str, object], float_hook=Decimal)
