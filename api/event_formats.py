@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Any, Literal
@@ -21,7 +21,8 @@ MOST_EVENTS = 10_000
 MOST_DEPTH = 100
 """So deep may data be nested. Whoever reads or writes it later must be able to, from however deep a function."""
 MOST_HINTS = 20
-"""Of the first events of a request it is looked for which name may have been meant by one that there is not."""
+"""Of the first events of a batch (or of a stream's lines that are read at once) it is looked for which name may have
+been meant by one that there is not."""
 MOST_CHARACTERS = 200
 """Of a reason, and of the place it is about: a name may be as long as the body."""
 
@@ -120,6 +121,8 @@ def _raws(body: bytes) -> Sequence[bytes | msgspec.Raw]:
     except msgspec.ValidationError as error:
         fault = _fault(error, "events", _FIELDS)
         raise invalid([fault], _IN_PARTS if fault.reason == _TOO_MANY else _AGAIN) from error
+    except RecursionError as error:
+        raise invalid([Fault("body", _TOO_DEEP.reason)], _AS_LINES_ALONE) from error
     except _TROUBLE as error:
         several = start == b"{" and _MORE in str(error)
         raise invalid([Fault("body", f"{_UNREADABLE}: {error}")], _AS_LINES if several else _AGAIN) from error
@@ -133,6 +136,9 @@ _AGAIN = "Correct them and send them again."
 _IN_PARTS = (
     f"Send them in parts of at most {MOST_EVENTS:,}, or to POST /v1/events as a stream without end: one event a line,"
     " as application/x-ndjson."
+)
+_AS_LINES_ALONE = (
+    "As a stream, one event a line (application/x-ndjson), only the event that is nested too deeply is refused."
 )
 _AS_LINES = (
     "Several events are a list, [..., ...], or lines: with Content-Type: application/x-ndjson, and of a file with curl"
@@ -153,7 +159,7 @@ def _read_one(raw: bytes, known: Sequence[str]) -> Read:
     """An event in either form: what says at its top which version of CloudEvents it follows is one of these. `known`
     are the names that may have been meant by one that there is not.
     """
-    check = _checked if _may_be_deep(raw, 1) else _in_years
+    check = _checked if _may_be_deep(raw, 0) else _in_years
     try:
         if holds_nul(raw):
             return Outcome("invalid", "holds the character U+0000, which cannot be stored")
@@ -198,13 +204,17 @@ _TOO_DEEP = Outcome("invalid", f"must not be nested deeper than {MOST_DEPTH} lev
 
 
 def _checked(e: Event) -> Read:
-    level: list[Any] = [e.data]
+    return _TOO_DEEP if _is_deep(e.data) else _in_years(e)
+
+
+def _is_deep(data: Mapping[str, object]) -> bool:
+    level: list[Any] = [data]
     for _ in range(MOST_DEPTH):
         level = [inner for one in level for inner in (one.values() if isinstance(one, dict) else one)]
         level = [inner for inner in level if isinstance(inner, dict | list)]
         if not level:
-            return _in_years(e)
-    return _TOO_DEEP
+            return False
+    return True
 
 
 def time_as_read(written: object) -> object:
@@ -221,6 +231,8 @@ def data_as_read(data: dict[str, Any]) -> dict[str, Any]:
         found: dict[str, Any] = _ATTRIBUTES.decode(_EXACT.encode(data))
     except _TROUBLE as error:
         raise ValueError(of_msgspec(str(error).partition(" - at `")[0])) from error
+    if _is_deep(found):
+        raise ValueError(_TOO_DEEP.reason)
     return found
 
 

@@ -107,16 +107,16 @@ async def send_events(request: Request) -> Response:
     taken = _Taken(whatever_time(request))
     intake = held(request).intake
     if is_stream(request):
-        await _take_stream(_pieces(request), intake, taken)
+        await _take_stream(_unpacked(request, request.stream()), intake, taken)
     else:
         with intake.room.holding() as hold:
             await taken.take(await batch_of(request, hold), intake)
     return taken.answer()
 
 
-def _pieces(request: Request) -> AsyncIterator[bytes]:
+def _unpacked(request: Request, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     encoding = request.headers.get("content-encoding", "").strip().lower()
-    return unpacked(request.stream(), encoding) if encoding else request.stream()
+    return unpacked(pieces, encoding) if encoding else pieces
 
 
 def whatever_time(request: Request) -> bool:
@@ -135,7 +135,7 @@ def whatever_time(request: Request) -> bool:
 async def batch_of(request: Request, hold: Callable[[int], None]) -> list[Read]:
     """The events of a request that is no stream. `hold` is called for the bytes that are kept in memory."""
     body = bytearray()
-    async for piece in _in_time(_pieces(request)):
+    async for piece in _unpacked(request, _in_time(request.stream())):
         hold(len(piece))
         body += piece
         if len(body) > MOST_BYTES_OF_BATCH:

@@ -167,7 +167,7 @@ def usage_coverage(standings: Sequence[Standing], totals: Totals, settled: Colle
 
 
 class _Invoiced(NamedTuple):
-    """A window's quantity on lines; `by` are the properties that its price tells apart."""
+    """A window's quantity, on lines or without any; `by` are the properties that its price tells apart."""
 
     meter: str
     period: Period

@@ -79,7 +79,7 @@ def _groups(portions: Iterable[Portion], by: Collection[str] = ()) -> dict[_Grou
     for p in portions:
         properties = p.properties
         if properties and p.aggregation in WHOLE and p.course is None:
-            properties = tuple((name, value) for name, value in properties if name in by)
+            properties = tuple((name, value) for name, value in properties if name in by and value)
         found.setdefault((properties, p.aggregation, p.percent or _NO_PERCENT), []).append(p)
     return found
 

@@ -59,6 +59,11 @@ class Counted:
     days: Totals
     windows: Totals
 
+    def take(self, more: Counted) -> None:
+        """What further events make."""
+        add_to(self.days, more.days)
+        add_to(self.windows, more.windows)
+
     def add(self, session: Session, slot: Slot) -> None:
         usage.add(session, slot, self.windows, self.days)
 
@@ -144,9 +149,7 @@ def counted(counting: Counting, customer_id: str, where: ZoneInfo, found: Iterab
     """What the events make, each in the totals of the meters that count it."""
     made, left = Counted({}, {}), iter(found)
     while some := list(islice(left, EVENTS_AT_ONCE)):
-        part = _counted(counting, customer_id, where, some)
-        add_to(made.days, part.days)
-        add_to(made.windows, part.windows)
+        made.take(_counted(counting, customer_id, where, some))
     return made
 
 

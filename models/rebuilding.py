@@ -21,8 +21,8 @@ from billing.counting import Span, with_span
 from billing.errors import Fault, Refused
 from billing.folding import Clocks, Folding
 from billing.period import zone
-from models import catalog, usage
-from models.afresh import lock_afresh
+from models import catalog
+from models.afresh import Counted, lock_afresh
 from models.customer import lock_roots
 from models.database import columns, connection, cursor
 from models.event import AS_STORED, IS_VOID, digest_of, hold_months
@@ -106,10 +106,11 @@ def count_next(session: Session, meter_id: str) -> bool:
             "update meter_rebuild set counted_at = now(), events = counted where id = %s", (row.id,)
         )
         return False
-    stored, events = _stored(session, row, mine.event_type, stretches), 0
+    stored, made, events = _stored(session, row, mine.event_type, stretches), Counted({}, {}), 0
     while some := list(islice(stored, EVENTS_AT_ONCE)):  # A customer's day may have millions.
-        _count(session, row.series, mine, some)
+        made.take(_counted(session, row.series, mine, some))
         events += len(some)
+    made.add(session, take_slot(session))
     cursor(session).execute(
         "update meter_rebuild set counted = counted + %s, through_customer = %s, through_day = %s where id = %s",
         (events, stretches[-1].customer_id, stretches[-1].last, row.id),
@@ -117,8 +118,8 @@ def count_next(session: Session, meter_id: str) -> bool:
     return True
 
 
-def _count(session: Session, series: str, mine: Meter, events: Sequence[_Stored]) -> None:
-    """Add events to the series, and write on those of which it says otherwise than what holds."""
+def _counted(session: Session, series: str, mine: Meter, events: Sequence[_Stored]) -> Counted:
+    """What the series makes of events; on those of which it says otherwise than what holds, that is written."""
     folding = Folding([replace(mine, meter_id=series)], Clocks())
     differing: list[tuple[str, str, str]] = []
     for e in events:
@@ -127,7 +128,7 @@ def _count(session: Session, series: str, mine: Meter, events: Sequence[_Stored]
         if bool(counted) != e.counted:
             differing.append((e.source, e.id, e.occurred_at.isoformat()))
     _mark(session, series, differing)
-    usage.add(session, take_slot(session), folding.windows(), folding.days())
+    return Counted(folding.days(), folding.windows())
 
 
 def _lock_marks(session: Session) -> None:

@@ -193,15 +193,17 @@ def by_no_meter(session: Session, since: date, until: date, after: tuple[str, st
     rows = cursor(session).execute(
         "select customer_id, type, sum(events)::bigint, min(day), max(day),"
         " case when exists (select from meter m where m.event_type = type) then 'not_counted' else 'no_meter' end"
-        " from (select a.customer_id, a.type, a.day,"
-        " sum(a.events) - (select count(*) from usage_void v"
-        " where v.customer_id = a.customer_id and v.type = a.type and v.day = a.day) as events from usage_answered a"
-        " where outcome = 'accepted' and day >= %s and day < %s and (customer_id, type) > (%s, %s) group by 1, 2, 3) d"
-        " where events > 0 and not exists (select from meter m join meter_span n on n.meter_id = m.id"
-        " join usage_total t on t.meter_id = n.series and t.customer_id = d.customer_id and t.day = d.day"
-        " where m.event_type = d.type and d.day >= n.since and d.day < n.until)"
-        " group by 1, 2 order by 1, 2 limit %s",
-        (since, until, *after, limit),
+        " from (select customer_id, type, day, events - (select count(*) from usage_void v where"
+        "   v.customer_id = d.customer_id and v.type = d.type and v.day = d.day) as events"
+        "  from (select customer_id, type, day, sum(events) as events from usage_answered where outcome = 'accepted'"
+        "    and day >= %(since)s and day < %(until)s and (customer_id, type) > (%(customer)s, %(type)s)"
+        "    group by 1, 2, 3) d"
+        "  where not exists (select from meter m join meter_span n on n.meter_id = m.id"
+        "    join usage_total t on t.meter_id = n.series and t.day >= n.since and t.day < n.until"
+        "    where m.event_type = d.type and t.customer_id = d.customer_id and t.day = d.day"
+        "    and t.day >= %(since)s and t.day < %(until)s)) uncounted"
+        " where events > 0 group by 1, 2 order by 1, 2 limit %(limit)s",
+        {"since": since, "until": until, "customer": after[0], "type": after[1], "limit": limit},
     )
     return [ByNoMeter(*row) for row in rows]
 

@@ -92,6 +92,11 @@ class Checked:
     differences: tuple[SetDifference, ...] = ()
     missing: tuple[date, ...] = ()
 
+    @property
+    def looked_at(self) -> int:
+        """How many events, about."""
+        return max(self.then.events, self.now.events) if self.then and self.now else 0
+
 
 def check(session: Session, invoice_id: str, line_no: int | None = None) -> list[Checked]:
     """Every signature of an invoice, or of one line, by line and meter, as far as one answer covers."""
@@ -99,7 +104,7 @@ def check(session: Session, invoice_id: str, line_no: int | None = None) -> list
     found: list[Checked] = []
     for signed in _signatures(session, invoice_id, line_no):
         one = _check(session, signed, left)
-        left -= max(one.then.events, one.now.events) if one.then and one.now else 0
+        left = 0 if one.verdict == "too_many" else left - one.looked_at
         found.append(one)
     return found
 
@@ -140,8 +145,8 @@ def _check(session: Session, signed: Signed, left: int) -> Checked:
         sets.add(row)
     then, now = sets.then.reduced, sets.now.reduced
     verdict: Verdict = "unsigned" if signed.behind is None else "holds" if then == signed.behind else "broken"
-    if verdict == "broken" and "altered" not in sets.counts and (missing := _missing(session, signed, _ANY_METER)):
-        # What was made void, or ceased to be counted, before its month was taken away was no meter's any more.
+    ceased = verdict == "broken" and "altered" not in sets.counts and _may_have_ceased(session, signed)
+    if ceased and (missing := _missing(session, signed, _ANY_METER)):
         return Checked(signed, "taken_away", missing=missing)
     return Checked(signed, verdict, then, now, sets.counts, tuple(sets.named))
 
@@ -155,6 +160,29 @@ def _missing(session: Session, signed: Signed, meter: str) -> tuple[date, ...]:
         (signed.customer_id, meter, until, since),
     )
     return tuple(month for (month,) in rows)
+
+
+def _may_have_ceased(session: Session, signed: Signed) -> bool:
+    """Whether events of the customer were made void since it was signed, or any were counted anew by the meter: before
+    their month was taken away they may have been no meter's any more.
+    """
+    row = (
+        cursor(session)
+        .execute(
+            "select exists (select from usage_void where customer_id = %(customer)s and day <= %(last)s"
+            " and not pg_visible_in_snapshot(batch, %(then)s::pg_snapshot))"
+            " or exists (select from usage_recounted where meter_id = %(meter)s"
+            " and not pg_visible_in_snapshot(batch, %(then)s::pg_snapshot))",
+            {
+                "customer": signed.customer_id,
+                "last": signed.last_day,
+                "meter": signed.meter,
+                "then": signed.snapshot,
+            },
+        )
+        .fetchone()
+    )
+    return row is not None and bool(row[0])
 
 
 def _bounds(session: Session, signed: Signed) -> tuple[datetime, datetime, list[str]]:

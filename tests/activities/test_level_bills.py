@@ -148,6 +148,23 @@ def test_what_made_a_level_before_its_window_is_signed_too(levels: Company) -> N
     assert [said(one)[:2] for one in proofs(levels)] == [("broken", 1), ("broken", 2), ("broken", 2)]
 
 
+def test_a_level_of_which_a_month_was_taken_away_cannot_be_proved(levels: Company) -> None:
+    """Unless that month had nothing of it: then what is done behind the back is found as ever."""
+    sell(levels, "both", PRICES["gb"], PRICES["seats"])
+    levels.sign("anna", "both")
+    add = {"who": "eva", "what": "add"}
+    send(levels, "seats", ("2025-12-05T08:00", add))
+    [wrong] = send(levels, "gb", ("2026-01-05T08:00", 10))
+    levels.live("2026-02-06")
+    levels.sql("select make_usage_month('2025-12-01')")
+    levels.sql("select take_usage_month('2025-12-01')")
+    told = {one.signed.meter: (one.verdict, one.missing) for one in proofs(levels)}
+    assert told == {"gb": ("holds", ()), "seats": ("taken_away", (date(2025, 12, 1),))}
+    with levels.tampering() as do:
+        do("delete from usage_event where id = %s", wrong)
+    assert {one.signed.meter: one.verdict for one in proofs(levels)} == {"gb": "broken", "seats": "taken_away"}
+
+
 @pytest.mark.parametrize(
     ("meter", "level", "january", "ended"),
     [("stock", 62, 3000, 12400), ("size", 62, 3000, 12400), ("gb", 1, 36000, 96000)],

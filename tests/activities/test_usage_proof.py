@@ -169,9 +169,14 @@ def test_what_was_billed_before_signatures_is_unsigned(billed: Company) -> None:
 
 
 def test_more_events_than_one_answer_covers_are_not_looked_at(billed: Company, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a line that is asked for by itself, more are."""
     monkeypatch.setattr(usage_check, "MOST_EVENTS", 2)
     [one] = proofs(billed)
     assert said(one) == ("too_many", None, None, {})
+    [(invoice_id,)] = billed.sql("select invoice_id from invoice_number")
+    with transaction(billed.engine) as session:
+        [one] = usage_check.check(session, invoice_id, one.signed.line_no)
+    assert said(one) == ("holds", 3, 3, {})
 
 
 def test_a_window_without_a_line_is_signed_too(company: Company) -> None:

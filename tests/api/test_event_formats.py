@@ -205,12 +205,27 @@ async def test_data_is_nested_within_bounds(front: Front, brackets: tuple[str, s
     wide = json.dumps(event(data={"wide": [[{}]] * 300}))
     for padding in ("", "x" * MEBIBYTE):
         some = [nested(100), wide, json.dumps(event(data={"padding": padding}))]
-        answer = await front.api.post("/v1/events", content=f"[{','.join([*some, nested(101), nested(900)])}]")
+        answer = await front.api.post("/v1/events", content=f"[{','.join([*some, nested(101), nested(500)])}]")
         assert too_deep(answer) == {3, 4}
         answer = await front.api.post(
             "/v1/events", content="\n".join([*some, nested(101), nested(990), nested(5000)]), headers=LINES
         )
         assert too_deep(answer) == {3, 4, 5}
+
+
+async def test_a_batch_that_python_cannot_read_says_how_to_send_the_others(front: Front) -> None:
+    deep = "[" * 5000 + "]" * 5000
+    content = f'[{json.dumps(event())}, {{"data": {deep}}}]'
+    refusal = problem(await front.api.post("/v1/events", content=content), 422, "invalid_events")
+    assert "nested deeper than 100 levels" in refusal["errors"][0]["reason"]
+    assert "application/x-ndjson" in refusal["remedy"]
+
+
+async def test_what_counts_instead_is_nested_no_deeper(front: Front) -> None:
+    data = json.loads('{"a":' * 100 + "1" + "}" * 100)
+    body = {"corrections": [{"source": "s", "id": "1", "reason": "wrong", "instead": event(data={"b": data})}]}
+    refusal = await front.refused("POST", "/v1/events/corrections", body, status=422, code="invalid_request")
+    assert "nested deeper" in refusal["errors"][0]["reason"]
 
 
 def too_deep(answer: httpx.Response) -> set[int]:

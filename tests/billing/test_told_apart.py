@@ -148,6 +148,12 @@ def test_a_dimension_that_was_added_in_the_month_does_not_split_it() -> None:
     assert measure({**early, **late}, "m", MONTH, by=["region"]).quantity == 3
 
 
+def test_an_empty_value_is_none() -> None:
+    """As a price and the windows have it."""
+    kept = folded(meter("unique", "region"), [(FIRST, {"who": "ann", "region": ""}), (FIRST, {"who": "ann"})])
+    assert measure(kept, "m", MONTH, by=["region"]).quantity == 1
+
+
 @pytest.mark.parametrize(("by", "told"), [((), [1]), (("region",), [1, 1]), (("tier",), [1])])
 def test_windows_are_of_what_is_asked_for(by: tuple[str, ...], told: list[int]) -> None:
     events = [(FIRST, {"who": "ann", "region": place, "tier": "1"}) for place in ("eu", "us")]

@@ -158,7 +158,7 @@ def _is_of_events(problem: ProblemError) -> bool:
 
 
 def _blames_each(problem: ProblemError) -> bool:
-    """Whether it is said of the events one by one that they are invalid; the server lists the first of them."""
+    """Whether it is said of the events one by one that they are invalid."""
     named = [_ONE_EVENT.fullmatch(error.field) for error in problem.errors]
     return problem.code == "invalid_events" and bool(named) and all(named)
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from multiprocessing import util
-from typing import Any, Protocol
+from typing import Protocol, TypeVar
 from weakref import WeakSet
+
+T = TypeVar("T")
 
 
 class Forked(Protocol):
@@ -22,7 +24,7 @@ def begin_in_children(one: Forked) -> None:
     _forked.add(one)
 
 
-def call_at_end_of_children(one: Any, call: Callable[[Any], object]) -> None:
+def call_at_end_of_children(one: T, call: Callable[[T], object]) -> None:
     """Forked children of `multiprocessing` end without `atexit`, and forget what was to be done before they began."""
     util.register_after_fork(one, lambda it: util.Finalize(None, call, (it,), exitpriority=0))
 
