@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -220,12 +221,12 @@ def test_events_that_come_all_the_while_are_in_both(
     )  # Of nobody: the meter is made after them, so that they are counted by the rebuild alone.
     with transaction(engine) as session:
         put_meter(session, before)
-    left = list(events[300:])
+    left, allowed = list(events[300:]), threading.Semaphore(0)
 
     def sending() -> None:
         while left:
+            allowed.acquire(timeout=60)
             some = [left.pop() for _ in range(min(len(left), 6))]
-            sleep(0.01)
             with transaction(engine) as session:
                 receive(session, some)
 
@@ -237,9 +238,11 @@ def test_events_that_come_all_the_while_are_in_both(
     asked(engine, before.meter_id, **change)
     busy = [threads.submit(sending) for _ in range(4)] + [threads.submit(correcting)]
     done, waiting = [], []
+    allowed.release(60)
     while (what := step(engine, before.meter_id)) or not all(one.done() for one in busy):
         done.append(what)
         waiting.append(len(left))
+        allowed.release(60)  # Of 250 batches, so that some come meanwhile, however long a step takes.
         sleep(0.1 if what else 0)
         if what == "compare" or (not what and "apply" not in done and "compare" in done):
             decided(engine, before.meter_id, apply=True)
