@@ -74,7 +74,7 @@ def prove_usage(
     """The set of events behind each line of usage, signed when it was billed, made again from the stored events.
 
     What came, was made void or was counted anew since is told, so that every difference has a name. Of an invoice with
-    more than 500,000 events ask line by line: a million take about twenty seconds.
+    more than 500,000 events ask line by line: a million take about fifty seconds.
     """
     seen = invoice.summary(session, invoice_id)
     found = usage_check.check(session, seen.id, line)

@@ -21,9 +21,9 @@ from models.event import ANY_CONTENT, AS_STORED, Event, Named, digest_of
 from models.same_event import Names
 
 MOST_EVENTS = 500_000
-"""Of the answer for a whole invoice; some ten seconds."""
+"""Of the answer for a whole invoice; about 25 seconds."""
 MOST_EVENTS_OF_A_LINE = 10_000_000
-"""Of one line that is asked for by itself; a million takes about twenty seconds."""
+"""Of one line that is asked for by itself; a million takes about fifty seconds."""
 MOST_NAMED = 100
 """So many differences of a line are named; all are counted."""
 _ROWS_AT_ONCE = 2_000
