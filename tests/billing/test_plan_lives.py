@@ -26,7 +26,7 @@ from tests.billing.bookkeeping import Agreement, Books, signed
 from tests.billing.price_strategies import decimals
 from tests.billing.price_strategies import signed as with_sign
 from tests.billing.story import RATES
-from tests.billing.strategies import KNOWN, METERS, plans
+from tests.billing.strategies import KNOWN, METERS, plans, without_too_much_money
 
 ANCHOR = date(2026, 1, 31)
 BERLIN = zone("Europe/Berlin")
@@ -68,6 +68,7 @@ STEPS = st.lists(
 
 @settings(derandomize=True, deadline=None, max_examples=40)
 @given(two_plans(), STEPS, PERCENTS)
+@without_too_much_money()
 def test_any_plan_is_billed_changed_ended_and_replayed(
     both: tuple[Plan, Plan], steps: list[tuple[str, int, list[tuple[str, Portion]], int]], percent: Decimal
 ) -> None:
@@ -98,6 +99,7 @@ def test_any_plan_is_billed_changed_ended_and_replayed(
 
 @settings(derandomize=True, deadline=None, max_examples=60)
 @given(plans(), st.lists(st.tuples(portions(), st.integers(0, 300)), max_size=6), PERCENTS)
+@without_too_much_money()
 def test_missed_periods_are_billed_as_they_would_have_been(
     drawn_plan: Plan, used: list[tuple[tuple[str, Portion], int]], percent: Decimal
 ) -> None:
@@ -120,6 +122,7 @@ def test_missed_periods_are_billed_as_they_would_have_been(
 
 @settings(derandomize=True, deadline=None, max_examples=60)
 @given(plans(), st.lists(portions(), max_size=4), st.integers(0, 3), PERCENTS)
+@without_too_much_money()
 def test_a_quote_is_what_is_billed_of_that_period(
     drawn_plan: Plan, used: list[tuple[str, Portion]], number: int, percent: Decimal
 ) -> None:
