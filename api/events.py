@@ -135,31 +135,30 @@ def whatever_time(request: Request) -> bool:
 async def batch_of(request: Request, hold: Callable[[int], None]) -> list[Read]:
     """The events of a request that is no stream. `hold` is called for the bytes that are kept in memory."""
     body = bytearray()
-    async for piece in _unpacked(request, _in_time(request.stream())):
-        hold(len(piece))
-        body += piece
-        if len(body) > MOST_BYTES_OF_BATCH:
-            raise Refused(
-                f"The body is larger than {MOST_BYTES_OF_BATCH // MEBIBYTE} MiB.",
-                code="too_large",
-                remedy="Send less at once, or a stream of lines.",
-            )
+    try:
+        async with asyncio.timeout(SECONDS_OF_SILENCE) as patience:
+            async for piece in _unpacked(request, _as_they_come(request.stream(), patience)):
+                hold(len(piece))
+                body += piece
+                if len(body) > MOST_BYTES_OF_BATCH:
+                    raise Refused(
+                        f"The body is larger than {MOST_BYTES_OF_BATCH // MEBIBYTE} MiB.",
+                        code="too_large",
+                        remedy="Send less at once, or a stream of lines.",
+                    )
+    except TimeoutError as error:
+        raise Refused(
+            f"Nothing came for {SECONDS_OF_SILENCE} seconds, in the middle of the body.",
+            code="too_slow",
+            remedy="Send it again, with the same ids.",
+        ) from error
     return await _read(read_batch, bytes(body), len(body))
 
 
-async def _in_time(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    while True:
-        try:
-            async with asyncio.timeout(SECONDS_OF_SILENCE):
-                piece = await anext(pieces)
-        except StopAsyncIteration:
-            return
-        except TimeoutError as error:
-            raise Refused(
-                f"Nothing came for {SECONDS_OF_SILENCE} seconds, in the middle of the body.",
-                code="too_slow",
-                remedy="Send it again, with the same ids.",
-            ) from error
+async def _as_they_come(pieces: AsyncIterator[bytes], patience: asyncio.Timeout) -> AsyncIterator[bytes]:
+    """From the network; each of them puts the end of patience off."""
+    async for piece in pieces:
+        patience.reschedule(asyncio.get_running_loop().time() + SECONDS_OF_SILENCE)
         yield piece
 
 

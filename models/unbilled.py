@@ -176,10 +176,10 @@ def _mean_prices(session: Session) -> dict[str, list[MeanPrice]]:
 
 def _estimates(totals: Totals, prices: Mapping[str, Sequence[MeanPrice]]) -> tuple[Estimate, ...]:
     """Of all days from the first to the last; a level is taken to end with that."""
-    days = sorted({day for _, day in totals if day > BEFORE})
+    days = [day for _, day in totals if day > BEFORE]
     if not days:
         return ()
-    whole = Period(days[0], days[-1] + timedelta(days=1))
+    whole = Period(min(days), max(days) + timedelta(days=1))
     quantities = {meter: measure(totals, meter, whole).quantity for meter in sorted({meter for meter, _ in totals})}
     return tuple(
         Estimate(meter, quantity, price.of(quantity))
