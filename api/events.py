@@ -156,9 +156,13 @@ async def batch_of(request: Request, hold: Callable[[int], None]) -> list[Read]:
 
 
 async def _as_they_come(pieces: AsyncIterator[bytes], patience: asyncio.Timeout) -> AsyncIterator[bytes]:
-    """From the network; each of them puts the end of patience off."""
+    """From the network; each of them puts the end of patience off. To set a timer takes as long as to read a small
+    body, so nothing is done while hardly any of it is over.
+    """
     async for piece in pieces:
-        patience.reschedule(asyncio.get_running_loop().time() + SECONDS_OF_SILENCE)
+        until = asyncio.get_running_loop().time() + SECONDS_OF_SILENCE
+        if until - (patience.when() or 0) > SECONDS_OF_SILENCE / 10:
+            patience.reschedule(until)
         yield piece
 
 

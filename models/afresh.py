@@ -24,7 +24,6 @@ from models import usage
 from models.database import columns, connection, cursor
 from models.event import AS_STORED, IS_VOID, digest_of, hold_months
 from models.intake import STRIPES, stripe_of
-from models.slot import Slot
 
 EVENTS_AT_ONCE = 20_000
 """So many are in memory."""
@@ -64,8 +63,8 @@ class Counted:
         add_to(self.days, more.days)
         add_to(self.windows, more.windows)
 
-    def add(self, session: Session, slot: Slot) -> None:
-        usage.add(session, slot, self.windows, self.days)
+    def add(self, session: Session) -> None:
+        usage.add(session, self.windows, self.days)
 
 
 def begin(session: Session, customer_ids: set[str]) -> str:

@@ -10,7 +10,6 @@ from sqlmodel import Field, Session, SQLModel
 
 from billing.catalog import Meter
 from models.database import Part, columns, cursor
-from models.slot import Slot
 from models.values import large
 
 
@@ -26,18 +25,18 @@ class UsageAnswered(SQLModel, table=True):
     events: int = large()
 
 
-def additions(slot: Slot, answered: Counter[tuple[str, str, date, str]]) -> list[Part]:
-    """What adds to the numbers, in a slot taken before."""
+def additions(answered: Counter[tuple[str, str, date, str]]) -> list[Part]:
+    """What adds to the numbers, to be entered in a slot."""
     some = [(*key, events) for key, events in answered.items() if events]
     if not some:
         return []
     return [
         Part(
             "insert into usage_answered as a (slot, customer_id, type, day, outcome, events)"
-            " select %s::smallint, * from unnest(%s::text[], %s::text[], %s::date[], %s::text[], %s::bigint[])"
+            " select * from slot, unnest(%s::text[], %s::text[], %s::date[], %s::text[], %s::bigint[])"
             " order by 2, 3, 4, 5 on conflict (customer_id, type, day, outcome, slot)"
             " do update set events = a.events + excluded.events",
-            [slot, *columns(some, 5)],
+            columns(some, 5),
         )
     ]
 

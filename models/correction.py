@@ -19,7 +19,6 @@ from models.event_key import contents_of
 from models.event_month import refuse_taken
 from models.meter_version import counting
 from models.same_event import Unlike, the_same
-from models.slot import Slot, take_slot
 from models.subscription import forget_seen
 from models.values import large, moment
 
@@ -95,10 +94,9 @@ def correct(session: Session, corrections: Sequence[Correction], by_key: str) ->
     _store(session, [(c, found[c.name]) for c in new.values()], by_key)
     _take_in(session, {n: c.instead for n, c in new.items() if c.instead})
     forget_seen(session, {customer_id for customer_id, _ in days})
-    slot = take_slot(session)
     for day, earlier in zip(days, came_before, strict=True):
         later = _count(session, *day, wrong, seen, before=False)
-        _replace(session, slot, *day, earlier, later)
+        _replace(session, *day, earlier, later)
     return len(new)
 
 
@@ -240,11 +238,11 @@ def _take_in(session: Session, instead: Mapping[int, Event]) -> None:
     )
 
 
-def _replace(session: Session, slot: Slot, customer_id: str, day: date, *counted: Counted) -> None:
+def _replace(session: Session, customer_id: str, day: date, *counted: Counted) -> None:
     """All totals of a customer's day."""
     usage.clear_days(session, customer_id, (day, day + ONE_DAY), _zone_of(session, customer_id))
     for one in counted:
-        one.add(session, slot)
+        one.add(session)
 
 
 def _zone_of(session: Session, customer_id: str) -> ZoneInfo:

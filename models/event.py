@@ -16,7 +16,7 @@ import msgspec
 from sqlalchemy import ARRAY, JSON, Column, Text
 from sqlmodel import Field, Session, SQLModel
 
-from models.database import FEW, all_written, array_literals, columns, copy_texts, cursor, in_utc
+from models.database import FEW, Part, all_written, array_literals, columns, copy_texts, cursor, in_utc
 from models.values import large, moment
 
 
@@ -160,18 +160,19 @@ def hold_months(session: Session) -> None:
 _STORE_FEW = """
 insert into usage_event (source, id, customer_id, type, occurred_at, day, data, meters)
 select source, id, customer_id, type, occurred_at, day, data, meters::text[]
-from unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::timestamptz[], %s::date[], %s::json[], %s::text[])
-  as e (source, id, customer_id, type, occurred_at, day, data, meters)
+from slot, unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::timestamptz[], %s::date[], %s::json[],
+                  %s::text[]) as e (source, id, customer_id, type, occurred_at, day, data, meters)
 """
 
 
-def store(session: Session, rows: Sequence[tuple[Named, str, date, Sequence[str]]]) -> None:
-    """Keep events, each with its customer, its local day and the meters that counted it.
+def store(session: Session, rows: Sequence[tuple[Named, str, date, Sequence[str]]]) -> list[Part]:
+    """Keep events, each with its customer, its local day and the meters that counted it. Many are copied at once; few
+    are left as a part of what is entered with their totals (models/slot.py), which is a statement less.
 
     Those of a customer together, and so side by side in its index: COPY of many costs a sixth less.
     """
     if not rows:
-        return
+        return []
     named, customer_ids, days, meters = zip(*sorted(rows, key=itemgetter(1)), strict=True)
     events = [one.event for one in named]
     found: dict[str, Sequence[str]] = {
@@ -185,9 +186,9 @@ def store(session: Session, rows: Sequence[tuple[Named, str, date, Sequence[str]
         "meters": ["{" + ",".join(f'"{meter}"' for meter in counted) + "}" for counted in meters],
     }
     if len(rows) < FEW:
-        cursor(session).execute(_STORE_FEW, array_literals(found.values()))
-    else:
-        copy_texts(session, "usage_event", found)
+        return [Part(_STORE_FEW, array_literals(found.values()))]
+    copy_texts(session, "usage_event", found)
+    return []
 
 
 def store_conflicts(session: Session, found: Sequence[tuple[Named, str | None]]) -> None:

@@ -20,14 +20,14 @@ from billing.period import zone
 from billing.time_bounds import TimeBounds
 from models import audit, event, quarantine, usage
 from models.customer import lock_roots
-from models.database import columns, cursor, execute_together
+from models.database import columns, cursor
 from models.event import Event, Named, digest_of, hold_months
 from models.event_key import contents_of, take_keys
 from models.event_time import outside
 from models.meter_version import counting
 from models.quarantine import Held
 from models.same_event import Unlike, the_same
-from models.slot import take_slot
+from models.slot import enter
 
 OutcomeKind = Literal["accepted", "duplicate", "conflict", "quarantined", "invalid"]
 
@@ -83,8 +83,7 @@ def receive(
     it. If the event has something else in the quantity's place, it is invalid, so that the sender hears of it. Events
     out of `bounds` wait in quarantine, except those in the places `free`, whose sender means their time.
     """
-    customers = customers_of(session, {e.subject for e in events})
-    lock_stripes(session, {customer.id for customer in customers.values()})
+    customers = _hold(session, {e.subject for e in events})
     meters = counting(session)  # Under the lock: a meter that is made and counts anew leaves nothing between.
     books = _Books()
     outcomes = _invalid(session, events, meters.newest)
@@ -108,8 +107,7 @@ def replay(session: Session, subject: str | None, limit: int, bounds: TimeBounds
     meter was made, what the meter cannot count is stored and not counted.
     """
     chosen = quarantine.waiting(session, None if subject is None else [subject], limit, bounds)
-    customers = customers_of(session, {one.event.subject for one in chosen})
-    lock_stripes(session, {customer.id for customer in customers.values()})
+    customers = _hold(session, {one.event.subject for one in chosen})
     meters, books = counting(session), _Books()
     waiting = quarantine.hold(session, chosen)
     known = {n: one.event for n, one in enumerate(waiting) if one.event.subject in customers}
@@ -220,11 +218,9 @@ def _take_in(
         if outcome is CONFLICT:
             books.conflicts.append((one, customer.id))
     event.store_conflicts(session, books.conflicts)
-    event.store(session, fresh)
-    if books.answered:
-        slot = take_slot(session)
-        totals = usage.additions(slot, folding.windows(), folding.days())
-        execute_together(session, [*totals, *audit.additions(slot, books.answered)])
+    few = event.store(session, fresh)
+    totals = usage.additions(folding.windows(), folding.days())
+    enter(session, [*few, *totals, *audit.additions(books.answered)])
     return outcomes
 
 
@@ -264,15 +260,38 @@ def hold_all(session: Session) -> None:
     cur.execute("set local statement_timeout = 0")
 
 
+_CUSTOMERS = """
+select s.subject, c.id, c.time_zone, s.stripe from unnest(%s::text[], %s::int[]) as s (subject, stripe)
+left join customer_alias a on a.alias = s.subject join customer c on c.id = coalesce(a.customer_id, s.subject)
+"""
+_HELD = f"""
+with found as materialized ({_CUSTOMERS}),
+stripes as (
+  select distinct stripe from found where not exists (select from found where id <> subject) order by stripe
+),
+held as materialized (select pg_advisory_xact_lock_shared(hashtext('usage'), stripe) from stripes)
+select found.* from found, (select count(*) from held) as all_of_them
+"""
+
+
 def customers_of(session: Session, subjects: set[str]) -> dict[str, Customer]:
     """By the subject that stands for them: an id, or an alias."""
-    rows = cursor(session).execute(
-        "select s.subject, c.id, c.time_zone from unnest(%s::text[]) as s (subject)"
-        " left join customer_alias a on a.alias = s.subject"
-        " join customer c on c.id = coalesce(a.customer_id, s.subject)",
-        (list(subjects),),
-    )
-    return {subject: Customer(customer_id, zone(name)) for subject, customer_id, name in rows}
+    return _customers(session, _CUSTOMERS, subjects)
+
+
+def _hold(session: Session, subjects: set[str]) -> dict[str, Customer]:
+    """The same, and their stripes locked, side by side with others. That is one statement unless there are aliases: of
+    those the stripe is not known before they are looked up.
+    """
+    found = _customers(session, _HELD, subjects)
+    if any(customer.id != subject for subject, customer in found.items()):
+        lock_stripes(session, {customer.id for customer in found.values()})
+    return found
+
+
+def _customers(session: Session, statement: str, subjects: set[str]) -> dict[str, Customer]:
+    rows = cursor(session).execute(statement, columns([(subject, stripe_of(subject)) for subject in subjects], 2))
+    return {subject: Customer(customer_id, zone(name)) for subject, customer_id, name, _ in rows}
 
 
 def _known_or_new(session: Session, named: Sequence[Named], customers: Mapping[str, Customer]) -> list[Outcome]:

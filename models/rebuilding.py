@@ -29,7 +29,6 @@ from models.event import AS_STORED, IS_VOID, digest_of, hold_months
 from models.intake import hold_all
 from models.meter_version import put_spans, spans
 from models.rebuild import MeterRebuild, ToDo, misfits, open_of
-from models.slot import take_slot
 from models.subscription import forget_seen
 
 EVENTS_AT_ONCE = 20_000
@@ -110,7 +109,7 @@ def count_next(session: Session, meter_id: str) -> bool:
     while some := list(islice(stored, EVENTS_AT_ONCE)):  # A customer's day may have millions.
         made.take(_counted(session, row.series, mine, some))
         events += len(some)
-    made.add(session, take_slot(session))
+    made.add(session)
     cursor(session).execute(
         "update meter_rebuild set counted = counted + %s, through_customer = %s, through_day = %s where id = %s",
         (events, stretches[-1].customer_id, stretches[-1].last, row.id),

@@ -27,7 +27,6 @@ from models.event import AS_STORED
 from models.event_month import refuse_taken
 from models.intake import hold_usage
 from models.meter_version import counting
-from models.slot import Slot, take_slot
 from models.subscription import forget_seen
 
 MOST_DAYS, MOST_EVENTS = 400, 500_000
@@ -72,9 +71,8 @@ def recount(
     days = together(earlier.days, later.days) if later else earlier.days
     if later:
         usage.clear_days(session, customer_id, between, where, {one.name for one in mine.series})
-        slot = take_slot(session)
         for part in (earlier, later):
-            part.add(session, slot, meter)
+            part.add(session, meter)
         forget_seen(session, {customer_id})
     return changes(mine, {day: some for (name, day), some in held.items() if name == meter.meter_id}, days, between)
 
@@ -100,8 +98,8 @@ class _Part:
                 differing[0 if names else 1].append(e)
         return cls(folding.days(), folding.windows(), *differing)
 
-    def add(self, session: Session, slot: Slot, meter: Meter) -> None:
-        usage.add(session, slot, self.windows, self.days)
+    def add(self, session: Session, meter: Meter) -> None:
+        usage.add(session, self.windows, self.days)
         _say(session, meter, self.counted, counted=True)
         _say(session, meter, self.uncounted, counted=False)
 

@@ -7,37 +7,32 @@ there were ever transactions that added to totals at the same moment.
 
 from __future__ import annotations
 
-from typing import NewType
+from collections.abc import Sequence
 
 from sqlmodel import Session
 
-from models.database import cursor
-
-Slot = NewType("Slot", int)
+from models.database import Part, execute_together
 
 SLOTS = 16
 """So many may add to totals at once; one more waits until another has committed."""
 
+_FREE = """
+select slot::smallint as no from generate_series(0, %s - 1) as slot
+where pg_try_advisory_xact_lock(hashtext('usage slot'), slot) limit 1
+"""
+_WAITED_FOR = """
+select slot::smallint as no
+from (select pg_backend_pid() %% %s as slot) as chosen, pg_advisory_xact_lock(hashtext('usage slot'), slot)
+"""
+"""Any one, so that those who wait are spread over all."""
 
-def take_slot(session: Session) -> Slot:
-    """A slot that nobody else adds to until the commit.
 
-    It is taken after all other locks: whoever has it waits for nobody, so it is free again soon.
+def enter(session: Session, parts: Sequence[Part]) -> None:
+    """Execute as one statement what adds to totals, in a slot that nobody else adds to until the commit.
+
+    Each part takes its rows `from slot`, which is one row with the slot's number as `no`; or none, if no slot is free,
+    and so nothing is entered before there is one. Called after all other locks are taken: whoever has a slot waits for
+    nobody, so it is free again soon.
     """
-    cur = cursor(session)
-    free = cur.execute(
-        "select slot from generate_series(0, %s) as slot where pg_try_advisory_xact_lock(hashtext('usage slot'), slot)"
-        " limit 1",
-        (SLOTS - 1,),
-    ).fetchone()
-    return Slot(free[0]) if free else _waited_for(session)
-
-
-def _waited_for(session: Session) -> Slot:
-    """Any one, so that those who wait are spread over all."""
-    chosen = cursor(session).execute(
-        "select slot, pg_advisory_xact_lock(hashtext('usage slot'), slot)"
-        " from (select pg_backend_pid() %% %s as slot) chosen",
-        (SLOTS,),
-    )
-    return Slot(chosen.fetchall()[0][0])
+    if parts and not execute_together(session, parts, slot=Part(_FREE, [SLOTS])):
+        execute_together(session, parts, slot=Part(_WAITED_FOR, [SLOTS]))

@@ -22,10 +22,10 @@ from billing.period import instant
 from billing.portion import NO_PROPERTIES, Course, Portion, Properties, TimeUnit
 from billing.usage import BEFORE
 from billing.usage_proof import EventSet, Sets
-from models.database import Part, columns, cursor, execute_together
+from models.database import Part, columns, cursor
 from models.event import IS_VOID
 from models.meter_version import versions
-from models.slot import Slot
+from models.slot import enter
 from models.usage_rows import UsageRow, prepared_rows, usage_rows
 from models.values import large, moment
 
@@ -74,8 +74,8 @@ class UsageWindow(SQLModel, table=True):
 _DAYS = """
 insert into usage_total as t
   (slot, customer_id, meter_id, day, properties, each, quantity, events, at, weighted, digest)
-select %s::smallint, * from unnest(%s::text[], %s::text[], %s::date[], %s::jsonb[], %s::numeric[], %s::numeric[],
-                                   %s::bigint[], %s::timestamptz[], %s::numeric[], %s::numeric[])
+select * from slot, unnest(%s::text[], %s::text[], %s::date[], %s::jsonb[], %s::numeric[], %s::numeric[],
+                           %s::bigint[], %s::timestamptz[], %s::numeric[], %s::numeric[])
 order by 2, 3, 4, 5, 6
 on conflict (customer_id, meter_id, day, properties, each, slot) do update
   set quantity = {quantity}, events = t.events + excluded.events, at = greatest(t.at, excluded.at),
@@ -84,8 +84,8 @@ on conflict (customer_id, meter_id, day, properties, each, slot) do update
 _WINDOWS = """
 insert into usage_window as t
   (slot, customer_id, meter_id, starts_at, properties, each, quantity, events, at, weighted)
-select %s::smallint, * from unnest(%s::text[], %s::text[], %s::timestamptz[], %s::jsonb[], %s::numeric[],
-                                   %s::numeric[], %s::bigint[], %s::timestamptz[], %s::numeric[])
+select * from slot, unnest(%s::text[], %s::text[], %s::timestamptz[], %s::jsonb[], %s::numeric[], %s::numeric[],
+                           %s::bigint[], %s::timestamptz[], %s::numeric[])
 order by 2, 3, 4, 5, 6
 on conflict (customer_id, meter_id, starts_at, properties, each, slot) do update
   set quantity = {quantity}, events = t.events + excluded.events, at = greatest(t.at, excluded.at),
@@ -100,20 +100,17 @@ _QUANTITY: dict[Kept, str] = {
 }
 
 
-def add(session: Session, slot: Slot, windows: Totals, days: Totals) -> None:
-    """Add to the totals of short windows and of days, in a slot taken before."""
-    execute_together(session, additions(slot, windows, days))
+def add(session: Session, windows: Totals, days: Totals) -> None:
+    """Add to the totals of short windows and of days."""
+    enter(session, additions(windows, days))
 
 
-def additions(slot: Slot, windows: Totals, days: Totals) -> list[Part]:
-    """The same, to be executed with something else."""
+def additions(windows: Totals, days: Totals) -> list[Part]:
+    """The same, to be entered with something else."""
     return [
+        *(Part(_WINDOWS.format(quantity=_QUANTITY[kept]), columns(rows, 9)) for kept, rows in _rows(windows).items()),
         *(
-            Part(_WINDOWS.format(quantity=_QUANTITY[kept]), [slot, *columns(rows, 9)])
-            for kept, rows in _rows(windows).items()
-        ),
-        *(
-            Part(_DAYS.format(quantity=_QUANTITY[kept]), [slot, *columns(rows, 10)])
+            Part(_DAYS.format(quantity=_QUANTITY[kept]), columns(rows, 10))
             for kept, rows in _rows(days, digests=True).items()
         ),
     ]

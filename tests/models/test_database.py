@@ -65,7 +65,6 @@ def test_a_connection_that_has_rested_is_asked_whether_it_lives(
 
 def test_statements_that_are_executed_together(engine: Engine) -> None:
     with transaction(engine) as session:
-        execute_together(session, [])
         cursor(session).execute("create temp table counted (name text primary key, many int) on commit drop")
         part = (
             "insert into counted values (%s, %s) on conflict (name) do update set many = counted.many + excluded.many"
