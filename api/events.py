@@ -10,6 +10,7 @@ import msgspec
 import prometheus_client
 from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect
 
 from api.access import held, ingester
 from api.bodies import MEBIBYTE
@@ -136,16 +137,15 @@ async def batch_of(request: Request, hold: Callable[[int], None]) -> list[Read]:
     """The events of a request that is no stream. `hold` is called for the bytes that are kept in memory."""
     body = bytearray()
     try:
-        async with asyncio.timeout(SECONDS_OF_SILENCE) as patience:
-            async for piece in _unpacked(request, _as_they_come(request.stream(), patience)):
-                hold(len(piece))
-                body += piece
-                if len(body) > MOST_BYTES_OF_BATCH:
-                    raise Refused(
-                        f"The body is larger than {MOST_BYTES_OF_BATCH // MEBIBYTE} MiB.",
-                        code="too_large",
-                        remedy="Send less at once, or a stream of lines.",
-                    )
+        async for piece in _unpacked(request, _as_they_come(request)):
+            hold(len(piece))
+            body += piece
+            if len(body) > MOST_BYTES_OF_BATCH:
+                raise Refused(
+                    f"The body is larger than {MOST_BYTES_OF_BATCH // MEBIBYTE} MiB.",
+                    code="too_large",
+                    remedy="Send less at once, or a stream of lines.",
+                )
     except TimeoutError as error:
         raise Refused(
             f"Nothing came for {SECONDS_OF_SILENCE} seconds, in the middle of the body.",
@@ -155,15 +155,23 @@ async def batch_of(request: Request, hold: Callable[[int], None]) -> list[Read]:
     return await _read(read_batch, bytes(body), len(body))
 
 
-async def _as_they_come(pieces: AsyncIterator[bytes], patience: asyncio.Timeout) -> AsyncIterator[bytes]:
-    """From the network; each of them puts the end of patience off. To set a timer takes as long as to read a small
-    body, so nothing is done while hardly any of it is over.
+async def _as_they_come(request: Request) -> AsyncIterator[bytes]:
+    """The body from the network, whose sender may not be silent for long once something is held of it.
+
+    Most come whole, as their length tells: to ask for a next piece, with a timer, takes longer than to read an event.
     """
-    async for piece in pieces:
-        until = asyncio.get_running_loop().time() + SECONDS_OF_SILENCE
-        if until - (patience.when() or 0) > SECONDS_OF_SILENCE / 10:
-            patience.reschedule(until)
+    announced = request.headers.get("content-length")
+    message = await request.receive()
+    came = 0
+    while message["type"] == "http.request":
+        piece = message.get("body", b"")
+        came += len(piece)
         yield piece
+        if not message.get("more_body") or str(came) == announced:
+            return
+        async with asyncio.timeout(SECONDS_OF_SILENCE):
+            message = await request.receive()
+    raise ClientDisconnect
 
 
 async def _take_stream(pieces: AsyncIterator[bytes], intake: Intake, taken: _Taken) -> None:
