@@ -148,7 +148,7 @@ async def batch_of(request: Request, hold: Callable[[int], None]) -> list[Read]:
                 )
     except TimeoutError as error:
         raise Refused(
-            f"Nothing came for {SECONDS_OF_SILENCE} seconds, in the middle of the body.",
+            f"Nothing came for {SECONDS_OF_SILENCE} seconds, and the body is not whole.",
             code="too_slow",
             remedy="Send it again, with the same ids.",
         ) from error
@@ -156,22 +156,21 @@ async def batch_of(request: Request, hold: Callable[[int], None]) -> list[Read]:
 
 
 async def _as_they_come(request: Request) -> AsyncIterator[bytes]:
-    """The body from the network, whose sender may not be silent for long once something is held of it.
+    """The body from the network, whose sender may not be silent for long: something may be held of it.
 
     Most come whole, as their length tells: to ask for a next piece, with a timer, takes longer than to read an event.
     """
-    announced = request.headers.get("content-length")
-    message = await request.receive()
-    came = 0
-    while message["type"] == "http.request":
+    announced = None if "transfer-encoding" in request.headers else request.headers.get("content-length")
+    came, more = 0, True
+    while more:
+        async with asyncio.timeout(SECONDS_OF_SILENCE):
+            message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
         piece = message.get("body", b"")
         came += len(piece)
         yield piece
-        if not message.get("more_body") or str(came) == announced:
-            return
-        async with asyncio.timeout(SECONDS_OF_SILENCE):
-            message = await request.receive()
-    raise ClientDisconnect
+        more = message.get("more_body", False) and str(came) != announced
 
 
 async def _take_stream(pieces: AsyncIterator[bytes], intake: Intake, taken: _Taken) -> None:

@@ -94,9 +94,12 @@ def correct(session: Session, corrections: Sequence[Correction], by_key: str) ->
     _store(session, [(c, found[c.name]) for c in new.values()], by_key)
     _take_in(session, {n: c.instead for n, c in new.items() if c.instead})
     forget_seen(session, {customer_id for customer_id, _ in days})
-    for day, earlier in zip(days, came_before, strict=True):
-        later = _count(session, *day, wrong, seen, before=False)
-        _replace(session, *day, earlier, later)
+    made = Counted({}, {})
+    for (customer_id, day), earlier in zip(days, came_before, strict=True):
+        usage.clear_days(session, customer_id, (day, day + ONE_DAY), _zone_of(session, customer_id))
+        made.take(earlier)
+        made.take(_count(session, customer_id, day, wrong, seen, before=False))
+    made.add(session)
     return len(new)
 
 
@@ -236,13 +239,6 @@ def _take_in(session: Session, instead: Mapping[int, Event]) -> None:
             if outcome.kind != "accepted"
         ]
     )
-
-
-def _replace(session: Session, customer_id: str, day: date, *counted: Counted) -> None:
-    """All totals of a customer's day."""
-    usage.clear_days(session, customer_id, (day, day + ONE_DAY), _zone_of(session, customer_id))
-    for one in counted:
-        one.add(session)
 
 
 def _zone_of(session: Session, customer_id: str) -> ZoneInfo:

@@ -165,9 +165,9 @@ from slot, unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::timestampt
 """
 
 
-def store(session: Session, rows: Sequence[tuple[Named, str, date, Sequence[str]]]) -> list[Part]:
-    """Keep events, each with its customer, its local day and the meters that counted it. Many are copied at once; few
-    are left as a part of what is entered with their totals (models/slot.py), which is a statement less.
+def store_many(session: Session, rows: Sequence[tuple[Named, str, date, Sequence[str]]]) -> list[Part]:
+    """Keep events, each with its customer, its local day and the meters that counted it; few are left to be entered
+    with their totals (models/slot.py), which is a statement less.
 
     Those of a customer together, and so side by side in its index: COPY of many costs a sixth less.
     """

@@ -199,8 +199,8 @@ def _take_in(
     meters: Counting,
     books: _Books,
 ) -> list[Outcome]:
-    """Enter the events that are new, store and fold them. Totals and numbers come last, so that a slot is taken for
-    little more than the commit.
+    """Enter the names of events that are new, store and fold them. What needs a slot comes last, so that it is taken
+    for little more than the commit.
     """
     named = Named.all_of(events)
     outcomes = _known_or_new(session, named, customers)
@@ -218,7 +218,7 @@ def _take_in(
         if outcome is CONFLICT:
             books.conflicts.append((one, customer.id))
     event.store_conflicts(session, books.conflicts)
-    few = event.store(session, fresh)
+    few = event.store_many(session, fresh)
     totals = usage.additions(folding.windows(), folding.days())
     enter(session, [*few, *totals, *audit.additions(books.answered)])
     return outcomes
@@ -270,7 +270,7 @@ stripes as (
   select distinct stripe from found where not exists (select from found where id <> subject) order by stripe
 ),
 held as materialized (select pg_advisory_xact_lock_shared(hashtext('usage'), stripe) from stripes)
-select found.* from found, (select count(*) from held) as all_of_them
+select found.* from found, (select count(*) as many from held) as all_of_them where many >= 0
 """
 
 

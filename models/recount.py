@@ -71,8 +71,9 @@ def recount(
     days = together(earlier.days, later.days) if later else earlier.days
     if later:
         usage.clear_days(session, customer_id, between, where, {one.name for one in mine.series})
+        usage.add(session, together(earlier.windows, later.windows), days)
         for part in (earlier, later):
-            part.add(session, meter)
+            part.say(session, meter)
         forget_seen(session, {customer_id})
     return changes(mine, {day: some for (name, day), some in held.items() if name == meter.meter_id}, days, between)
 
@@ -98,8 +99,7 @@ class _Part:
                 differing[0 if names else 1].append(e)
         return cls(folding.days(), folding.windows(), *differing)
 
-    def add(self, session: Session, meter: Meter) -> None:
-        usage.add(session, self.windows, self.days)
+    def say(self, session: Session, meter: Meter) -> None:
         _say(session, meter, self.counted, counted=True)
         _say(session, meter, self.uncounted, counted=False)
 

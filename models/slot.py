@@ -31,8 +31,9 @@ def enter(session: Session, parts: Sequence[Part]) -> None:
     """Execute as one statement what adds to totals, in a slot that nobody else adds to until the commit.
 
     Each part takes its rows `from slot`, which is one row with the slot's number as `no`; or none, if no slot is free,
-    and so nothing is entered before there is one. Called after all other locks are taken: whoever has a slot waits for
-    nobody, so it is free again soon.
+    and so nothing is entered before there is one. Which of it was is seen by the last part, which must have something
+    to enter. Called once, after all other locks are taken: whoever has a slot waits for nobody, so it is free again
+    soon.
     """
     if parts and not execute_together(session, parts, slot=Part(_FREE, [SLOTS])):
         execute_together(session, parts, slot=Part(_WAITED_FOR, [SLOTS]))
