@@ -14,7 +14,6 @@ import anyio
 import httpx
 import psycopg
 import pytest
-from backports import zstd
 from sqlalchemy import Engine
 from sqlalchemy.exc import TimeoutError as NoConnectionFree
 from sqlmodel import Session
@@ -307,36 +306,6 @@ async def test_a_batch_without_room_is_told_to_come_back(front: Front, monkeypat
         hold(100)
         assert come_back(await sent(front)) == "Too much is being read at the moment."
     assert (await sent(front)).status_code == 200
-
-
-async def test_a_batch_of_which_no_more_comes_gives_its_room_back(
-    front: Front, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(events, "SECONDS_OF_SILENCE", 0.1)
-    room = front.house.app.state.doors.intake.room
-
-    async def half() -> AsyncIterator[bytes]:
-        yield batch()[:20]
-        assert room._free < room._most
-        await anyio.sleep(10)
-
-    refusal = problem(await front.api.post("/v1/events", content=half()), 408, "too_slow")
-    assert "with the same ids" in refusal["remedy"]
-    assert room._free == room._most
-
-
-async def test_a_packed_batch_that_comes_slowly_is_waited_for(front: Front, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What comes may unpack to nothing for a long while."""
-    monkeypatch.setattr(events, "SECONDS_OF_SILENCE", 0.5)
-    packed = zstd.compress(batch())
-
-    async def slowly() -> AsyncIterator[bytes]:
-        for at in range(0, len(packed), len(packed) // 8):
-            await anyio.sleep(0.1)
-            yield packed[at : at + len(packed) // 8]
-
-    answer = await front.api.post("/v1/events", content=slowly(), headers={"content-encoding": "zstd"})
-    assert answer.status_code == 200
 
 
 async def test_streams_are_read_as_events_only_as_there_is_room(
