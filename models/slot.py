@@ -32,8 +32,8 @@ def enter(session: Session, parts: Sequence[Part]) -> None:
 
     Each part takes its rows `from slot`, which is one row with the slot's number as `no`; or none, if no slot is free,
     and so nothing is entered before there is one. Which of it was is seen by the last part, which must have something
-    to enter. Called once, after all other locks are taken: whoever has a slot waits for nobody, so it is free again
-    soon.
+    to enter. Called after all other locks are taken: whoever has a slot waits for nobody, so it is free again soon. To
+    be called seldom in a transaction, for each time may take another slot.
     """
     if parts and not execute_together(session, parts, slot=Part(_FREE, [SLOTS])):
         execute_together(session, parts, slot=Part(_WAITED_FOR, [SLOTS]))
